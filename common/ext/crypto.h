@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* OpenSSL's digests behind a small face. */
+#pragma once
+
+#include "common/base/err.h"
+
+#define DBX_SHA256_LEN 32
+
+void dbx_sha256(const void *data, size_t len, uint8_t out[static DBX_SHA256_LEN]);
+struct dbx_sha256_ctx;
+struct dbx_sha256_ctx *dbx_sha256_new(void);
+void dbx_sha256_update(struct dbx_sha256_ctx *ctx, const void *data, size_t len);
+/* Digest so far, and the context goes on. */
+void dbx_sha256_peek(const struct dbx_sha256_ctx *ctx, uint8_t out[static DBX_SHA256_LEN]);
+struct dbx_sha256_ctx *dbx_sha256_free(struct dbx_sha256_ctx *ctx);
+
+void dbx_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len, uint8_t out[static DBX_SHA256_LEN]);
+uint32_t dbx_crc32c(uint32_t crc, const void *data, size_t len); /* Castagnoli; hardware where there is any */
