@@ -14,5 +14,7 @@ void dbx_sha256_update(struct dbx_sha256_ctx *ctx, const void *data, size_t len)
 void dbx_sha256_peek(const struct dbx_sha256_ctx *ctx, uint8_t out[static DBX_SHA256_LEN]);
 struct dbx_sha256_ctx *dbx_sha256_free(struct dbx_sha256_ctx *ctx);
 
-void dbx_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len, uint8_t out[static DBX_SHA256_LEN]);
-uint32_t dbx_crc32c(uint32_t crc, const void *data, size_t len); /* Castagnoli; hardware where there is any */
+void dbx_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
+                     uint8_t out[static DBX_SHA256_LEN]);
+/* Castagnoli, by hardware where there is any. Begin with crc 0; goes on from what it returned. */
+uint32_t dbx_crc32c(uint32_t crc, const void *data, size_t len);
