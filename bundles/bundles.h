@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a sandbox is made of: templates (data in bundles/templates), their images (built by
+ * bundles/build-images), the plan of an execution (what to compile, what to run) and the OCI bundle
+ * that runsc is given. Nothing here starts a process or talks to a network; all of it may be called
+ * from a loop's thread, except bnd_image_verify, which reads a whole image. */
+#pragma once
+
+#include "common/base/buf.h"
+#include "common/base/err.h"
+
+#include <sys/types.h>
+
+/* ---- templates and images
+ * ---------------------------------------------------------------------------------- */
+
+#define BND_MAX_TEMPLATES 64
+#define BND_MAX_TEMPLATE_FILE (64u << 10)
+#define BND_MAX_ARGS 32
+#define BND_DIGEST_LEN 64 /* sha256, lower-case hex */
+
+#define BND_USER_UID 1000 /* user `dev` of every image, who owns BND_WORK_DIR and BND_HOME_DIR */
+#define BND_USER_GID 1000
+#define BND_WORK_DIR "/workspace"
+#define BND_HOME_DIR "/home/dev"
+#define BND_INIT_DIR "/.devbox"   /* in the sandbox: the folder that holds init, read-only */
+#define BND_LAYERS_DIR "/.layers" /* in the sandbox: the node's layer store, read-only */
+
+/* One way to begin: taken when `file` exists among an execution's files (NULL: always; "*.go": any
+ * such file in the root). In argv "{main}" stands for the string at json_key of that file. */
+struct bnd_entry {
+    const char *file;
+    const char *json_key;       /* or NULL */
+    const char *const *compile; /* argv, or NULL when nothing is compiled */
+    const char *const *run;     /* argv */
+};
+
+struct bnd_template {
+    const char *name, *title;
+    const char *const *extensions; /* "py"; NULL-terminated; the first is the usual one */
+    const char *const *env; /* "K=V", NULL-terminated: the whole environment of a user process
+                               (PATH, HOME, LANG...) */
+    bool has_compile;       /* the contract's "compiled template" */
+    uint32_t warm;          /* sandboxes to hold ready where nothing says otherwise */
+
+    const char *image;  /* path of the EROFS file, or NULL while it is not built */
+    const char *digest; /* its sha256 in hex, or NULL */
+    uint64_t image_bytes;
+};
+
+struct bnd_store;
+/* Reads templates_dir (every NAME.json; a bad one is an error that names it) and then does a
+ * refresh. A cache_dir without images is no error. Strings and templates live as long as the store;
+ * image, digest and image_bytes change only in bnd_store_refresh. */
+int bnd_store_open(const char *cache_dir, const char *templates_dir, struct bnd_store **ret,
+                   struct dbx_err *err) DBX_MUST_USE;
+struct bnd_store *bnd_store_free(struct bnd_store *store);
+void bnd_store_freep(struct bnd_store **store);
+/* Looks again for images (they appear while the daemon runs; a rebuilt one replaces the old one's
+ * path and digest). A manifest that is broken, or whose image is missing or of another size, counts
+ * as not built: the last such reason is in err while 0 is returned. *ret_changed says whether any
+ * template got another image; may be NULL. */
+int bnd_store_refresh(struct bnd_store *store, bool *ret_changed, struct dbx_err *err);
+size_t bnd_store_count(const struct bnd_store *store);
+const struct bnd_template *bnd_store_at(const struct bnd_store *store,
+                                        size_t i); /* sorted by name */
+const struct bnd_template *bnd_template_find(const struct bnd_store *store,
+                                             const char *name); /* or NULL */
+/* By the extension of a file's name ("a/b.py"), or NULL. */
+const struct bnd_template *bnd_template_guess(const struct bnd_store *store, const char *path);
+
+/* Reads all of the file: -EBADMSG when its digest is another. Blocks. */
+int bnd_image_verify(const char *path, const char *digest, struct dbx_err *err) DBX_MUST_USE;
+/* Checks one template's JSON; for tests and the fuzzer. */
+int bnd_template_check(const void *data, size_t len, struct dbx_err *err) DBX_MUST_USE;
+
+/* ---- the plan of an execution
+ * -------------------------------------------------------------------------------- */
+
+/* The files of an execution, wherever they are. */
+struct bnd_files {
+    void *ctx;
+    bool (*has)(void *ctx, const char *path); /* a file (not a folder) of that path */
+    /* Whether a file directly in the root ends in suffix (".go"). */
+    bool (*has_suffix)(void *ctx, const char *suffix);
+    /* Appends the file to out; 0 or -errno (-ENOENT, -E2BIG). */
+    int (*read)(void *ctx, const char *path, struct dbx_buf *out);
+};
+/* Over a block of common/proto/files.h, which must have been checked and must outlive ret; nothing
+ * to free. */
+struct bnd_files_block {
+    const void *data;
+    size_t len;
+};
+struct bnd_files bnd_files_of_block(struct bnd_files_block *block);
+
+struct bnd_extra_file {
+    char *path, *data; /* owned, text */
+    mode_t mode;
+};
+
+/* All owned by the plan. Both phases run in BND_WORK_DIR with the template's env. */
+struct bnd_plan {
+    char **compile_argv;          /* NULL-terminated, or NULL when there is no such phase */
+    char **run_argv;              /* NULL-terminated */
+    struct bnd_extra_file *extra; /* to be added to the execution's files */
+    size_t n_extra;
+};
+/* At most one of command_shell (a line for /bin/sh) and command_argv (NULL-terminated) may be
+ * given; they replace the run step only, and an interpreted template then needs no entry file. An
+ * execution without its entry file is DBX_INVALID with field "files", an unusable command one with
+ * field "command". ret is written on success only. */
+int bnd_plan(const struct bnd_template *tpl, const struct bnd_files *files,
+             const char *command_shell, char *const *command_argv, struct bnd_plan *ret,
+             struct dbx_err *err) DBX_MUST_USE;
+void bnd_plan_done(struct bnd_plan *plan);
+
+/* ---- the OCI bundle
+ * ------------------------------------------------------------------------------------------ */
+
+enum bnd_cap { /* bits */
+               BND_CAP_CHOWN = 1 << 0,
+               BND_CAP_KILL = 1 << 1,
+               BND_CAP_SETGID = 1 << 2,
+               BND_CAP_SETUID = 1 << 3,
+               BND_CAP_SYS_ADMIN =
+                   1
+                   << 4, /* to mount its tmpfs; init drops it after that, unless told to keep it */
+};
+#define BND_CAPS_INIT                                                                              \
+    (BND_CAP_CHOWN | BND_CAP_KILL | BND_CAP_SETGID | BND_CAP_SETUID | BND_CAP_SYS_ADMIN)
+
+struct bnd_spec_opts {
+    const char *id;          /* [A-Za-z0-9_-]{1,64} */
+    const char *image;       /* absolute path of the EROFS file */
+    const char *overlay_dir; /* absolute; where the writable layer's file is kept (unlinked, so
+                                nothing stays) */
+    uint64_t disk_bytes;     /* size of the writable layer: ENOSPC beyond */
+    uint64_t shm_bytes;      /* size of /dev/shm; it is charged to memory */
+    const char *init_dir;    /* absolute; host folder with the program `init`, bound read-only to
+                                BND_INIT_DIR */
+    const char *const *init_args; /* NULL-terminated, put behind BND_INIT_DIR "/init"; or NULL */
+    const char *layers_dir;       /* absolute, bound read-only to BND_LAYERS_DIR; or NULL */
+    const char *cgroup_path; /* e.g. "/devbox/ID": made before by the shim, runsc only joins; NULL:
+                                runsc's own */
+    /* Written into the spec when not 0. runsc applies them only to a cgroup that it makes itself.
+     */
+    uint64_t memory_bytes;
+    uint64_t cpu_quota_us; /* a period of 100,000 */
+    uint64_t pids;
+    uint32_t caps; /* enum bnd_cap bits: init's bounding, permitted and effective set; inherited by
+                      nobody */
+};
+/* Appends config.json to out. The bundle folder needs nothing but this file and an empty folder
+ * BND_ROOT_NAME. */
+#define BND_ROOT_NAME "rootfs"
+int bnd_spec_write(const struct bnd_spec_opts *opts, struct dbx_buf *out,
+                   struct dbx_err *err) DBX_MUST_USE;
+/* Makes dir (0700), BND_ROOT_NAME in it, and config.json. */
+int bnd_bundle_create(const char *dir, const struct bnd_spec_opts *opts,
+                      struct dbx_err *err) DBX_MUST_USE;
+
+struct bnd_runsc_opts {
+    const char *runsc;       /* path of the program */
+    const char *root;        /* runsc's own state folder, 0700, the shim's alone */
+    const char *log;         /* JSON lines; or NULL */
+    const char *overlay_dir; /* as in bnd_spec_opts */
+    bool ignore_cgroups;     /* where cgroups cannot be written at all */
+};
+/* "RUNSC --root … --platform systrap --network none …" and behind it the command's own words, which
+ * are given as a NULL-terminated list ("create", "--bundle", DIR, "--pid-file", FILE, ID). Free
+ * with bnd_argv_free. */
+char **bnd_runsc_args(const struct bnd_runsc_opts *opts, const char *const *command);
+char **bnd_argv_free(char **argv); /* NULL-tolerant; returns NULL */
+void bnd_argv_freep(char ***argv);
