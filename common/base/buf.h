@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A growing byte buffer with a named maximum (curl's dynbuf). Growth beyond max fails with -E2BIG, and the buffer
- * stays as it was. Always NUL-terminated behind len once anything was appended. */
+/* A growing byte buffer with a named maximum (curl's dynbuf). Growth beyond max fails with -E2BIG,
+ * and the buffer stays as it was. Always NUL-terminated behind len once anything was appended. */
 #pragma once
 
 #include "common/base/def.h"
 #include <sys/types.h>
 
 #define DBX_MAX_HEADER (16u << 10)
-#define DBX_MAX_BODY (8u << 20)     /* a REST body unless the route says otherwise */
+#define DBX_MAX_BODY (8u << 20)      /* a REST body unless the route says otherwise */
 #define DBX_MAX_LINK_MSG (80u << 20) /* one message between daemons */
 
 struct dbx_buf {
@@ -35,7 +35,8 @@ int dbx_buf_u16(struct dbx_buf *buf, uint16_t v);
 int dbx_buf_u32(struct dbx_buf *buf, uint32_t v);
 int dbx_buf_u64(struct dbx_buf *buf, uint64_t v);
 
-/* A bounded reader over foreign bytes: after a short read `bad` is set and every later read gives 0 / NULL. */
+/* A bounded reader over foreign bytes: after a short read `bad` is set and every later read gives 0
+ * / NULL. */
 struct dbx_reader {
     const uint8_t *p;
     size_t left;

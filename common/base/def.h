@@ -25,7 +25,7 @@
         dbx_take_v;                                                                                \
     })
 
-#define dbx_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define dbx_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 /* Programming errors only, always on; never on input. Aborts with the place. */
 #define dbx_assert(cond)                                                                           \
@@ -43,7 +43,8 @@ _Noreturn void dbx_assert_failed(const char *what, const char *file, int line);
         dbx_cast_p;                                                                                \
     })
 
-/* For small objects whose size we choose: abort when memory is out. Whatever a peer sizes goes into a dbx_buf. */
+/* For small objects whose size we choose: abort when memory is out. Whatever a peer sizes goes into
+ * a dbx_buf. */
 void *dbx_malloc(size_t size) __attribute__((malloc, returns_nonnull));
 void *dbx_calloc(size_t n, size_t size) __attribute__((malloc, returns_nonnull));
 void *dbx_realloc(void *p, size_t size) __attribute__((returns_nonnull));

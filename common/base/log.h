@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Logging to stderr: logfmt (default) or JSON lines. The context hangs on the object that a line is about and is
- * inherited from its parent. Only daemons log; base, io, ext and proto return errors (debug lines excepted). */
+/* Logging to stderr: logfmt (default) or JSON lines. The context hangs on the object that a line is
+ * about and is inherited from its parent. Only daemons log; base, io, ext and proto return errors
+ * (debug lines excepted). */
 #pragma once
 
 #include "common/base/def.h"
@@ -16,10 +17,11 @@ struct dbx_log_ctx {
 /* name: the daemon. format: "logfmt" or "json". Call once from main. */
 void dbx_log_init(const char *name, const char *format, enum dbx_log_level level);
 int dbx_log_level_parse(const char *s); /* -EINVAL when unknown */
-void dbx_log_ctx_init(struct dbx_log_ctx *ctx, const struct dbx_log_ctx *parent, const char *key, const char *value);
+void dbx_log_ctx_init(struct dbx_log_ctx *ctx, const struct dbx_log_ctx *parent, const char *key,
+                      const char *value);
 
-/* ctx may be NULL. Preserves errno. Control characters in the message are escaped; a call site that logs more than 50
- * lines in a second is cut short and says how many were dropped. */
+/* ctx may be NULL. Preserves errno. Control characters in the message are escaped; a call site that
+ * logs more than 50 lines in a second is cut short and says how many were dropped. */
 #define dbx_log(level, ctx, ...)                                                                   \
     do {                                                                                           \
         static struct dbx_log_site dbx_log_here;                                                   \
@@ -30,4 +32,5 @@ struct dbx_log_site {
     uint64_t window_start_ms;
     uint32_t count, dropped;
 };
-void dbx_log_write(enum dbx_log_level level, const struct dbx_log_ctx *ctx, struct dbx_log_site *site, const char *fmt, ...) DBX_PRINTF(4, 5);
+void dbx_log_write(enum dbx_log_level level, const struct dbx_log_ctx *ctx,
+                   struct dbx_log_site *site, const char *fmt, ...) DBX_PRINTF(4, 5);

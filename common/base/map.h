@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hash map from a byte-string key (copied) to a pointer (borrowed). SipHash with a random key: keys may be hostile. */
+/* Hash map from a byte-string key (copied) to a pointer (borrowed). SipHash with a random key: keys
+ * may be hostile. */
 #pragma once
 
 #include "common/base/def.h"
@@ -11,10 +12,12 @@ struct dbx_map *dbx_map_free(struct dbx_map *map); /* not the values; NULL-toler
 void *dbx_map_get(const struct dbx_map *map, const void *key, size_t len);
 /* Returns the value that stood there before, or NULL. value must not be NULL. */
 void *dbx_map_put(struct dbx_map *map, const void *key, size_t len, void *value);
-void *dbx_map_del(struct dbx_map *map, const void *key, size_t len); /* returns what was removed, or NULL */
+void *dbx_map_del(struct dbx_map *map, const void *key,
+                  size_t len); /* returns what was removed, or NULL */
 size_t dbx_map_count(const struct dbx_map *map);
 
-/* Walks all entries in no order. The current one may be deleted while walking; nothing may be put. */
+/* Walks all entries in no order. The current one may be deleted while walking; nothing may be put.
+ */
 struct dbx_map_iter {
     size_t i;
     const void *key;
