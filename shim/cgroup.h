@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The cgroups of the sandboxes: made, limited, read, emptied and removed by the shim; runsc only
+ * joins them. v1 (one folder in each hierarchy) and v2 (one folder) stand behind one table. Files
+ * of a cgroup are small and answered by the kernel at once: all calls may be made on the loop. */
+#pragma once
+
+#include "common/base/err.h"
+
+#include <sys/types.h>
+
+struct shim_cgroups; /* the node's part of the tree */
+struct shim_cgroup;  /* one sandbox's */
+
+struct shim_cgroups_opts {
+    const char *mount; /* default "/sys/fs/cgroup" */
+    const char *base;  /* relative to the mount, e.g. "devbox-node1"; made when missing */
+    /* v2 only: the process moves to the leaf "shim" below base's parent when that is where it runs,
+     * for a cgroup with processes cannot give controllers to its children. */
+    bool move_self;
+};
+/* Finds out what is mounted: v2 where memory and pids are controllers there, else v1 hierarchies.
+ * -ENOSYS, kind UNAVAIL: neither has memory, cpu and pids. */
+int shim_cgroups_open(const struct shim_cgroups_opts *opts, struct shim_cgroups **ret,
+                      struct dbx_err *err) DBX_MUST_USE;
+struct shim_cgroups *shim_cgroups_free(struct shim_cgroups *cgs);
+void shim_cgroups_freep(struct shim_cgroups **cgs);
+int shim_cgroups_version(const struct shim_cgroups *cgs); /* 1 or 2 */
+/* Calls fn for the id of each cgroup that stands below base (those of an earlier shim). */
+int shim_cgroups_each(struct shim_cgroups *cgs, void (*fn)(const char *id, void *user), void *user,
+                      struct dbx_err *err);
+
+/* 0 in a field: no limit. */
+struct shim_cgroup_limits {
+    uint64_t memory_bytes; /* swap is counted in, where the kernel can: nothing is swapped out */
+    uint32_t cpu_millis;   /* thousandths of a CPU */
+    uint32_t processes;    /* what a program may have: pids.max becomes SHIM_PIDS_MAX of it */
+};
+/* A sandbox dies of its host cgroup's pids.max: it is only the outer wall (RLIMIT_NPROC inside is
+ * the limit). */
+#define SHIM_PIDS_MAX(processes) (128 + 4 * (uint64_t)(processes))
+
+struct shim_cgroup_stat {
+    uint64_t cpu_us;
+    uint64_t memory_bytes, memory_peak_bytes;
+    uint64_t file_bytes; /* of memory_bytes: cache of files on disk, which gives way */
+    uint64_t oom_kills;
+    uint64_t pids;
+};
+
+/* id: [A-Za-z0-9_-]{1,64}. One that stands there already is taken over with its limits set anew. */
+int shim_cgroup_create(struct shim_cgroups *cgs, const char *id,
+                       const struct shim_cgroup_limits *limits, struct shim_cgroup **ret,
+                       struct dbx_err *err) DBX_MUST_USE;
+/* For one that may stand there from before; nothing is made or set. */
+struct shim_cgroup *shim_cgroup_adopt(struct shim_cgroups *cgs, const char *id);
+struct shim_cgroup *shim_cgroup_free(struct shim_cgroup *cg); /* the object only, not the cgroup */
+const char *
+shim_cgroup_path(const struct shim_cgroup *cg); /* for cgroupsPath: "/devbox-node1/ID" */
+/* The folders that a process has to be put into; NULL-terminated, the cgroup's. */
+const char *const *shim_cgroup_dirs(const struct shim_cgroup *cg);
+
+int shim_cgroup_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *limits,
+                    struct dbx_err *err) DBX_MUST_USE;
+int shim_cgroup_read(struct shim_cgroup *cg,
+                     struct shim_cgroup_stat *ret) DBX_MUST_USE; /* -errno */
+/* The peak counts from now on. -EOPNOTSUPP where the kernel cannot (v2 before 6.12). */
+int shim_cgroup_reset_peak(struct shim_cgroup *cg);
+int shim_cgroup_add(struct shim_cgroup *cg, pid_t pid, struct dbx_err *err) DBX_MUST_USE;
+/* Kills whatever is in it now. 1: there was something (call again later), 0: it is empty. */
+int shim_cgroup_kill(struct shim_cgroup *cg);
+/* 0: gone (also when it never was). -EBUSY: not empty yet, try again later. Else -errno. */
+int shim_cgroup_remove(struct shim_cgroup *cg);

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The warm pool: sandboxes of each template made ahead, used once. A claim takes a warm one whose
+ * sizes fit, else has one made to measure, else waits its turn, bounded and with a deadline. The
+ * pool fills itself in the background, when the claims leave it room. */
+#pragma once
+
+#include "common/base/err.h"
+#include "shim/sandbox.h"
+
+struct bnd_store;
+struct shim_pool;
+struct shim_claim;
+
+/* Makes sandboxes; tests give their own. */
+typedef struct shim_sandbox *shim_pool_make(void *ctx, const struct shim_sandbox_opts *opts,
+                                            const struct shim_sandbox_handlers *h, void *user);
+
+struct shim_pool_opts {
+    const struct shim_node *node;
+    struct bnd_store
+        *store;             /* borrowed; refreshed every second until each template has its image */
+    uint32_t max_sandboxes; /* all states, those being taken down included; default 64 */
+    uint64_t memory_mb;     /* what all sandboxes together may be promised; 0: no budget */
+    uint32_t max_starts;    /* in parallel; default: the number of CPUs */
+    uint32_t max_waiting;   /* claims in the queue; default 256 */
+    int32_t warm;           /* per template; -1: what the template says */
+    uint64_t disk_mb, warm_memory_mb; /* sizes of warm ones; default 256, 256 */
+    uint32_t processes;               /* default 64 */
+    shim_pool_make *make;             /* NULL: shim_sandbox_create on node */
+    void *make_ctx;
+};
+struct shim_pool *shim_pool_new(const struct shim_pool_opts *opts);
+/* Begins to fill, and serves claims (until then they wait). */
+void shim_pool_start(struct shim_pool *pool);
+/* With words: new claims are refused with them (kind UNAVAIL), and nothing is filled; NULL: goes
+ * on. */
+void shim_pool_hold(struct shim_pool *pool, const char *why);
+/* No claim is taken any more, open ones get -ECANCELED, warm sandboxes are ended; fn when all of
+ * the pool's are gone (claimed ones stay with who claimed them, but count). */
+void shim_pool_drain(struct shim_pool *pool, void (*fn)(void *user), void *user);
+struct shim_pool *shim_pool_free(struct shim_pool *pool); /* drained, or the loop has ended */
+
+struct shim_claim_opts {
+    const char *template; /* its name */
+    uint64_t disk_mb;     /* 0: the pool's */
+    uint64_t memory_mb; /* the larger of both phases; what the budget is asked for. 0: the pool's */
+    uint32_t processes; /* the larger of both phases; 0: the pool's */
+    uint32_t cpu_millis; /* 0: no limit */
+    uint64_t wait_ms;    /* deadline; default 10000 */
+};
+/* Exactly once, never before shim_pool_claim has returned. sb is in state assigned and the caller's
+ * to use and to end; the caller calls shim_sandbox_set_owner in this call. Else err: NOT_FOUND no
+ * such template; UNAVAIL its image is not there, or the node is not fit; LIMIT the queue is full,
+ * or it could never fit; TIMEOUT; INTERNAL it could not be made; -ECANCELED. */
+typedef void shim_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void *user);
+struct shim_claim *shim_pool_claim(struct shim_pool *pool, const struct shim_claim_opts *opts,
+                                   shim_claimed *fn, void *user);
+void shim_claim_cancel(
+    struct shim_claim *cl); /* before its callback only, which comes with -ECANCELED */
+
+#define SHIM_POOL_MAX_TEMPLATES 64
+struct shim_pool_counts {
+    uint32_t max_sandboxes, sandboxes, starting, claimed, ending, waiting;
+    uint64_t memory_mb, memory_used_mb;
+    size_t n_templates;
+    struct shim_pool_template_counts {
+        const char *name; /* the store's */
+        bool image;       /* it has one */
+        uint32_t warm, starting, claimed, target;
+    } templates[SHIM_POOL_MAX_TEMPLATES];
+};
+void shim_pool_counts(const struct shim_pool *pool, struct shim_pool_counts *ret);
+/* Called after the counts changed (at most once an iteration of the loop). */
+void shim_pool_on_change(struct shim_pool *pool, void (*fn)(void *user), void *user);

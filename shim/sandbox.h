@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One sandbox: a runsc container with init as its PID 1, its cgroup, its folders, its control
+ * socket. Made and ended here; what runs in it is the business of who claimed it (through
+ * shim_init).
+ *
+ *   provisioning -> warm -> assigned -> running <-> idle
+ *        any of them -> terminating -> terminated
+ *
+ * Everything is asynchronous and bounded: each state but warm, running and idle has a deadline.
+ * Whatever goes wrong ends in terminating, and from there the sandbox goes its way without its
+ * owner: processes, cgroup, mounts, files. */
+#pragma once
+
+#include "common/base/err.h"
+#include "common/base/log.h"
+#include "common/proto/id.h"
+
+#include <sys/types.h>
+
+struct dbx_loop;
+struct shim_cgroups;
+struct shim_cgroup;
+struct shim_reaper;
+struct shim_keeper;
+struct shim_init;
+struct shim_sandbox;
+struct bnd_template;
+
+enum shim_sb_state {
+    SHIM_SB_PROVISIONING,
+    SHIM_SB_WARM,        /* ready, nobody's yet */
+    SHIM_SB_ASSIGNED,    /* claimed, nothing runs */
+    SHIM_SB_RUNNING,     /* a process runs in it */
+    SHIM_SB_IDLE,        /* long-lived, nothing runs now */
+    SHIM_SB_TERMINATING, /* being taken down */
+    SHIM_SB_TERMINATED,  /* nothing is left of it; freed when the callbacks have returned */
+    SHIM_SB_STATES,
+};
+const char *shim_sb_state_name(enum shim_sb_state st);
+bool shim_sb_may(enum shim_sb_state from, enum shim_sb_state to);
+
+/* What all sandboxes of a node share; filled once by main, borrowed, outlives them. */
+struct shim_node {
+    struct dbx_loop *loop;
+    struct shim_reaper *reaper;
+    struct shim_cgroups *cgroups;
+    struct shim_keeper
+        *keeper; /* NULL: none (tests); then nobody holds the control sockets but the shim */
+    const struct dbx_log_ctx *log;
+    const char *state_dir;         /* absolute; sandboxes/ID and runsc/ stand in it */
+    const char *runsc, *shim_exec; /* paths of the programs */
+    const char *init_dir;          /* holds the program `init` */
+    const char *layers_dir;        /* or NULL */
+    uint64_t provision_ms;         /* deadline of provisioning; default 10000 */
+    uint64_t assigned_ms;          /* claimed but never used: ended; default 60000 */
+    uint64_t terminate_ms; /* teardown that takes longer is logged as an error and goes on; default
+                              10000 */
+};
+
+struct shim_sandbox_opts {
+    const struct bnd_template *tpl; /* with an image */
+    uint64_t disk_mb;
+    uint64_t memory_mb;  /* what programs inside see as the machine's memory, and the limit until
+                            claimed */
+    uint32_t cpu_millis; /* 0: no limit */
+    uint32_t processes;
+};
+
+/* At most one of ready and failed, then gone, each once, never before the call that caused it has
+ * returned. */
+struct shim_sandbox_handlers {
+    void (*on_ready)(struct shim_sandbox *sb, void *user); /* provisioning is over: warm */
+    /* It is terminating (or was never made): why. Before ready: it could not be made. After: the
+     * sandbox died by itself, or init broke its protocol, or a deadline passed. Not called after
+     * shim_sandbox_end. The sandbox ends itself. */
+    void (*on_lost)(struct shim_sandbox *sb, const struct dbx_err *err, void *user);
+    /* Nothing is left of it, and it is freed when this returns. */
+    void (*on_gone)(struct shim_sandbox *sb, void *user);
+};
+
+/* The sandbox is its own; the caller (the maker) holds a handle until on_gone. h is borrowed. */
+struct shim_sandbox *shim_sandbox_create(const struct shim_node *node,
+                                         const struct shim_sandbox_opts *opts,
+                                         const struct shim_sandbox_handlers *h, void *user);
+/* The owner's handlers, for who claimed it: from now on on_lost comes to the owner instead of the
+ * maker, and on_gone to both, the owner first. NULL: the owner wants to hear nothing (any more). */
+void shim_sandbox_set_owner(struct shim_sandbox *sb, const struct shim_sandbox_handlers *h,
+                            void *user);
+void shim_sandbox_assign(struct shim_sandbox *sb); /* warm -> assigned; the pool does it */
+/* assigned|idle -> running; running -> idle. */
+void shim_sandbox_set_running(struct shim_sandbox *sb,
+                              bool running); /* assigned|idle -> running; running -> idle */
+/* Takes it down, whatever it is doing. In any state, any number of times. */
+void shim_sandbox_end(struct shim_sandbox *sb);
+
+const struct dbx_id *
+shim_sandbox_id(const struct shim_sandbox *sb); /* of the instance, not the client's sandbox id */
+const char *shim_sandbox_id_text(const struct shim_sandbox *sb);
+enum shim_sb_state shim_sandbox_state(const struct shim_sandbox *sb);
+const struct bnd_template *shim_sandbox_template(const struct shim_sandbox *sb);
+const struct shim_sandbox_opts *shim_sandbox_opts(const struct shim_sandbox *sb);
+/* Speaks with PID 1; the sandbox's, gone with it. NULL unless warm, assigned, running or idle. Who
+ * claimed it sets its handlers. */
+struct shim_init *shim_sandbox_init(const struct shim_sandbox *sb);
+const struct dbx_log_ctx *shim_sandbox_log(const struct shim_sandbox *sb);
+uint64_t shim_sandbox_ready_ms(const struct shim_sandbox *sb); /* how long provisioning took */
+
+/* Sets the limits of the phase that begins, and takes the marks that usage counts from. What the
+ * runtime itself uses now is not charged: the cgroup's limit is that plus memory_mb. Call it before
+ * each phase (compile, run). */
+int shim_sandbox_set_limits(struct shim_sandbox *sb, uint64_t memory_mb, uint32_t processes,
+                            struct dbx_err *err) DBX_MUST_USE;
+/* Since the last set_limits. */
+struct shim_sandbox_usage {
+    int64_t cpu_ms;
+    int64_t memory_peak_bytes; /* without cache of files on disk */
+    int64_t memory_bytes;
+    bool oom; /* the kernel killed something for want of memory */
+};
+/* Works until the sandbox is terminated; after it died by itself the last numbers stand. */
+void shim_sandbox_usage(struct shim_sandbox *sb, struct shim_sandbox_usage *ret);
+
+/* Ends and removes whatever an earlier shim left: its sandboxes' processes, cgroups, folders. fn is
+ * called when nothing is left (err NULL) or after the deadline with what could not be removed. */
+void shim_sandbox_sweep(const struct shim_node *node,
+                        void (*fn)(const struct dbx_err *err, void *user), void *user);
