@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the shim and init (PID 1 of a sandbox) say to each other over init's fd 0, a SEQPACKET
+ * socket. libc only: init is a static program that links nothing of ours. Both ends run on the same
+ * machine: native little-endian structs.
+ *
+ * Every message begins with init_header. A request may carry descriptors; with INIT_BODY_FD the
+ * last one is a regular file or memfd that holds the body (body_len bytes from offset 0), else the
+ * body follows the header in the message.
+ *
+ * Init is level-triggered: it keeps what it knows about a process (failed to start, running,
+ * exited) until INIT_ACK, a START for a key that it knows starts nothing and is answered by what is
+ * known, and LIST says everything again. So a shim that died and came back loses nothing. What init
+ * says is hostile to the shim (a program may have broken the sandbox's kernel); what the shim says
+ * is checked too, so that a bug there is an error and not a crash. Init exits when its socket ends.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define INIT_VERSION 1
+#define INIT_MAGIC 0x49584244u           /* "DBXI" */
+#define INIT_MAX_MESSAGE (64u << 10)     /* one request, header and inline body */
+#define INIT_MAX_START_BODY (2u << 20)   /* arguments and environment, by INIT_BODY_FD */
+#define INIT_MAX_FILES_BODY (160u << 20) /* a block of files, by INIT_BODY_FD */
+#define INIT_MAX_REPLY 512
+#define INIT_MAX_PROCESSES 256 /* known at a time, those not yet acknowledged included */
+#define INIT_MAX_ARGS 16384    /* arguments, and as many variables */
+#define INIT_MAX_RLIMITS 16
+#define INIT_MAX_FDS 4 /* stdin, stdout, stderr, body */
+
+enum init_op {
+    /* requests */
+    INIT_FILES = 1,  /* init_files; answered by DONE */
+    INIT_START = 2,  /* init_start; answered by STARTED, later EXITED */
+    INIT_SIGNAL = 3, /* init_signal; answered by DONE */
+    INIT_KILL_ALL =
+        4, /* no body: every process but init; DONE when none is left (or -ETIMEDOUT after 5 s) */
+    INIT_LIST = 5, /* no body: READY, STARTED and EXITED of all that is known, then DONE */
+    INIT_ACK = 6,  /* init_key: forget this process, which exited or failed to start; no answer */
+    INIT_STAT = 7, /* no body; answered by STATUS */
+    INIT_QUIT = 8, /* no body: init exits 0, and the sandbox with it */
+    /* 16..31: terminals (next). 32..47: files read, watched, listed. 48..63: streams to and from
+       ports. */
+
+    /* answers and events */
+    INIT_READY = 128,   /* init_ready; at start and in LIST */
+    INIT_STARTED = 129, /* init_started: runs, or could not be started */
+    INIT_EXITED = 130,  /* init_exited */
+    INIT_DONE = 131,    /* init_done */
+    INIT_STATUS = 132,  /* init_status */
+};
+
+enum init_flags {                   /* of init_header */
+                  INIT_BODY_FD = 1, /* request: the body is in the last descriptor */
+                  INIT_AGAIN =
+                      2, /* event: said before, repeated for LIST or a START of a known key */
+};
+
+struct init_header {
+    uint16_t op, flags;
+    uint32_t tag; /* chosen by the shim, echoed in the answer; 0 in events */
+    uint64_t body_len;
+};
+
+/* A process: the platform's id of it, and which of its phases (DBX_REC_COMPILE or 0). */
+struct init_key {
+    uint8_t id[16];
+    uint32_t phase;
+};
+
+/* Writes a block of common/proto/files.h below root, as uid:gid; folders on the way are made. No
+ * symbolic link is followed anywhere below root. */
+struct init_files {
+    uint32_t uid, gid;
+    uint32_t root_len; /* absolute path, without NUL, follows; then the block */
+    uint32_t reserved;
+};
+
+enum init_start_fds { /* which descriptors come, in this order; what does not come is /dev/null */
+                      INIT_FD_STDIN = 1,
+                      INIT_FD_STDOUT = 2,
+                      INIT_FD_STDERR = 4,
+};
+
+struct init_rlimit {
+    uint32_t resource; /* RLIMIT_* */
+    uint32_t reserved;
+    uint64_t soft, hard; /* UINT64_MAX: unlimited */
+};
+
+/* Followed by n_rlimits init_rlimit, then NUL-terminated strings: cwd, argc arguments, envc
+ * variables. argv[0] is looked up in the PATH of these variables when it has no slash. The process
+ * leads a session of its own. */
+struct init_start {
+    struct init_key key;
+    uint32_t uid, gid; /* uid 0 is refused */
+    uint32_t fds;      /* INIT_FD_* */
+    uint16_t argc, envc, n_rlimits, umask;
+};
+
+enum init_scope { INIT_TO_PROCESS = 0, INIT_TO_GROUP = 1, INIT_TO_SESSION = 2 };
+
+struct init_signal {
+    struct init_key key;
+    uint32_t signo, scope;
+};
+
+enum init_features {
+    INIT_CAN_STATFS =
+        1, /* statfs of / tells the size of the writable layer: DISK_FULL can be said */
+    INIT_CAN_COUNT = 2, /* sysinfo counts tasks: PROCESS_MAX can be said */
+    INIT_CAN_SETUID = 4,
+};
+
+struct init_ready {
+    uint32_t magic, version, features, pid;
+};
+
+enum init_stage { /* at what a start failed */
+                  INIT_STAGE_NONE,
+                  INIT_STAGE_REQUEST, /* what was asked for */
+                  INIT_STAGE_FDS,     /* fewer descriptors arrived than were sent */
+                  INIT_STAGE_FORK,
+                  INIT_STAGE_SETUP, /* session, limits, descriptors, identity */
+                  INIT_STAGE_CWD,
+                  INIT_STAGE_EXEC, /* error is ENOENT when there is no such program */
+};
+
+struct init_started {
+    struct init_key key;
+    uint32_t pid;   /* inside; 0 when it failed */
+    int32_t error;  /* 0, or a positive errno */
+    uint32_t stage; /* init_stage */
+};
+
+enum init_seen {                           /* while it ran or when it ended */
+                 INIT_SAW_DISK_FULL = 1,   /* the writable layer had no room */
+                 INIT_SAW_PROCESS_MAX = 2, /* as many tasks as its RLIMIT_NPROC allows */
+                 INIT_LEFT_OTHERS = 4,     /* other processes were alive when it ended */
+};
+
+struct init_exited {
+    struct init_key key;
+    int32_t wait_status;
+    uint32_t seen;               /* init_seen */
+    uint32_t tasks_max;          /* most tasks at a sample, init not counted */
+    uint64_t utime_us, stime_us; /* of it and its reaped children, by the sandbox's clock: a hint,
+                                    bill by the cgroup */
+    uint64_t wall_us;
+    uint64_t disk_free_min; /* bytes, at a sample */
+};
+
+struct init_done {
+    uint32_t op;       /* what this answers */
+    int32_t error;     /* 0, or a positive errno */
+    uint64_t value;    /* FILES: files written; KILL_ALL: 0; SIGNAL: 0 */
+    uint32_t text_len; /* follows: where it went wrong, at most 255 bytes */
+    uint32_t reserved;
+};
+
+struct init_status {
+    uint64_t disk_size, disk_free; /* bytes of / */
+    uint64_t uptime_ms;
+    uint32_t tasks;   /* in the sandbox, init not counted */
+    uint32_t running; /* processes of START that have not ended */
+};
+
+_Static_assert(sizeof(struct init_header) == 16 && sizeof(struct init_key) == 20, "layout");
+_Static_assert(sizeof(struct init_start) == 40 && sizeof(struct init_exited) == 64, "layout");
+_Static_assert(sizeof(struct init_started) == 32 && sizeof(struct init_done) == 24, "layout");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the structs are the wire");
