@@ -5,6 +5,7 @@
 #pragma once
 
 #include "common/base/buf.h"
+#include "common/base/err.h"
 
 #define DBX_FILES_MAX_COUNT 10000
 
@@ -17,10 +18,11 @@ struct dbx_file {
     uint64_t size;
 };
 
-int dbx_files_begin(struct dbx_buf *out);
-int dbx_files_add(struct dbx_buf *out, const struct dbx_file *f); /* out holds what _begin started */
+int dbx_files_begin(struct dbx_buf *out); /* out is empty: the block is all it holds */
+/* out holds what _begin started. -EINVAL for a path, -E2BIG for the count or out's maximum; out is as it was then. */
+int dbx_files_add(struct dbx_buf *out, const struct dbx_file *f) DBX_MUST_USE;
 /* Walks a block; every path is checked (path.h) and every length bounded. Start with offset 0. Returns 1 and a file, 0 at the
- * end, -EBADMSG. */
+ * end, -EBADMSG. The count is looked at by dbx_files_check only. */
 int dbx_files_next(const void *block, size_t len, size_t *offset, struct dbx_file *ret) DBX_MUST_USE;
 /* Checks the whole block once. */
 int dbx_files_check(const void *block, size_t len, struct dbx_err *err) DBX_MUST_USE;

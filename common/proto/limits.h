@@ -33,7 +33,8 @@ struct dbx_usage {
 void dbx_usage_write(struct dbx_jw *w, const struct dbx_usage *u);
 void dbx_usage_read(const struct dbx_json *object, struct dbx_usage *ret);
 
-/* How one phase (compile or run) ended. exit_code is -1 unless it exited, signal 0 unless one ended it. */
+/* How one phase (compile or run) ended. exit_code is -1 unless it exited, signal 0 unless one ended it; in JSON both are
+ * numbers or null: {"verdict","exit_code","signal","stdout_bytes","stderr_bytes","usage":{...}}. */
 struct dbx_outcome {
     enum dbx_verdict verdict;
     int exit_code, signal;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tokens: HMAC-SHA-256 over scoped claims, short-lived, verified without a database.
- * Text: "dbx1." base64url(payload) "." base64url(mac). Payload: key id u8, kind u8, role u8, reserved u8, expiry i64
+ * Text: "dbx1." base64url(payload) "." base64url(mac); the mac is over the text before its dot. Payload: key id u8, kind u8, role u8, reserved u8, expiry i64
  * (unix seconds), subject 16 bytes, user 16 bytes, label (0..64 bytes). Keys rotate: the ring's first key signs, all verify. */
 #pragma once
 
