@@ -23,6 +23,8 @@ struct shim_cgroup;
 struct shim_reaper;
 struct shim_keeper;
 struct shim_init;
+struct shim_init_started;
+struct shim_init_exited;
 struct shim_sandbox;
 struct bnd_template;
 
@@ -74,6 +76,9 @@ struct shim_sandbox_handlers {
      * sandbox died by itself, or init broke its protocol, or a deadline passed. Not called after
      * shim_sandbox_end. The sandbox ends itself. */
     void (*on_lost)(struct shim_sandbox *sb, const struct dbx_err *err, void *user);
+    /* What init says of processes, for the owner; see init_client.h. May be NULL. */
+    void (*on_started)(struct shim_sandbox *sb, const struct shim_init_started *s, void *user);
+    void (*on_exited)(struct shim_sandbox *sb, const struct shim_init_exited *e, void *user);
     /* Nothing is left of it, and it is freed when this returns. */
     void (*on_gone)(struct shim_sandbox *sb, void *user);
 };
@@ -99,8 +104,8 @@ const char *shim_sandbox_id_text(const struct shim_sandbox *sb);
 enum shim_sb_state shim_sandbox_state(const struct shim_sandbox *sb);
 const struct bnd_template *shim_sandbox_template(const struct shim_sandbox *sb);
 const struct shim_sandbox_opts *shim_sandbox_opts(const struct shim_sandbox *sb);
-/* Speaks with PID 1; the sandbox's, gone with it. NULL unless warm, assigned, running or idle. Who
- * claimed it sets its handlers. */
+/* Speaks with PID 1; the sandbox's, gone with it. NULL unless warm, assigned, running or idle. Its
+ * events come through the owner's handlers; that it is down comes as on_lost. */
 struct shim_init *shim_sandbox_init(const struct shim_sandbox *sb);
 const struct dbx_log_ctx *shim_sandbox_log(const struct shim_sandbox *sb);
 uint64_t shim_sandbox_ready_ms(const struct shim_sandbox *sb); /* how long provisioning took */
