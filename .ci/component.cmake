@@ -84,7 +84,9 @@ function(dbx_library lib)
             add_test(NAME ${area}/fuzz_${fuzz} COMMAND ${target} ${corpus})
         endif()
         target_link_libraries(${target} PRIVATE ${lib})
-        target_compile_options(${target} PRIVATE -Wno-missing-prototypes -Wno-error=missing-prototypes)
+        # a source's options come last on the command line, behind those of dbx-flags
+        set_source_files_properties(fuzz/fuzz_${fuzz}.c PROPERTIES
+            COMPILE_OPTIONS "-Wno-missing-prototypes;-Wno-error=missing-prototypes")
         set_tests_properties(${area}/fuzz_${fuzz} PROPERTIES TIMEOUT 120)
     endforeach()
 endfunction()
