@@ -69,7 +69,8 @@ struct init_key {
 };
 
 /* Writes a block of common/proto/files.h below root, as uid:gid; folders on the way are made. No
- * symbolic link is followed anywhere below root. */
+ * symbolic link is followed anywhere below root; what stands where a file is to be is replaced.
+ * Mode 0 means 0644, for a folder 0755. */
 struct init_files {
     uint32_t uid, gid;
     uint32_t root_len; /* absolute path, without NUL, follows; then the block */
@@ -98,7 +99,7 @@ struct init_start {
     uint16_t argc, envc, n_rlimits, umask;
 };
 
-enum init_scope { INIT_TO_PROCESS = 0, INIT_TO_GROUP = 1, INIT_TO_SESSION = 2 };
+enum init_scope { INIT_TO_PROCESS = 0, INIT_TO_GROUP = 1, INIT_TO_ALL = 2 };
 
 struct init_signal {
     struct init_key key;

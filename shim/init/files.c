@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writes files into the tree of the user, who may have put anything there: links to elsewhere,
+ * pipes, folders without permission. So it is done with the user's identity (what he may not touch,
+ * init does not touch for him; what is made is his), one component at a time, never through a link.
+ */
+#include "shim/init/init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct writer {
+    int root;
+    int dir;         /* the folder of the last path, to save walking there again */
+    char name[1025]; /* its path; empty: root itself */
+};
+
+static int open_folder(int at, const char *name)
+{
+    return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static int make_folder(int at, const char *name, mode_t mode)
+{
+    int fd = open_folder(at, name);
+    if (fd >= 0 || errno != ENOENT)
+        return fd;
+    if (mkdirat(at, name, mode) < 0 && errno != EEXIST)
+        return -1;
+    return open_folder(at, name);
+}
+
+/* Makes w->dir the folder `path` (its first len bytes), which and whose parents are made. */
+static int enter(struct writer *w, const char *path, size_t len)
+{
+    if (strlen(w->name) == len && !memcmp(w->name, path, len))
+        return 0;
+    int at = dup(w->root);
+    for (size_t i = 0; at >= 0 && i < len;) {
+        char name[256];
+        size_t n = strcspn(path + i, "/");
+        memcpy(name, path + i, n);
+        name[n] = 0;
+        int next = make_folder(at, name, 0755);
+        int error = errno;
+        close(at);
+        errno = error;
+        at = next;
+        i += n + 1;
+    }
+    if (at < 0)
+        return -1;
+    close(w->dir);
+    w->dir = at;
+    memcpy(w->name, path, len);
+    w->name[len] = 0;
+    return 0;
+}
+
+static int open_file(int at, const char *name, mode_t mode)
+{
+    int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    struct stat st;
+    int fd = openat(at, name, flags, mode);
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    else if (errno != ELOOP && errno != EACCES && errno != ENXIO)
+        return -1;
+    if (unlinkat(at, name, 0) < 0) /* a link, a pipe, a file he may not write */
+        return -1;
+    return openat(at, name, flags | O_EXCL, mode);
+}
+
+static int write_data(int fd, const uint8_t *data, uint64_t size)
+{
+    while (size) {
+        ssize_t n = write(fd, data, size > 1 << 20 ? 1 << 20 : (size_t)size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -1;
+        data += n;
+        size -= (uint64_t)n;
+    }
+    return 0;
+}
+
+static int write_one(struct writer *w, const struct init_file *f)
+{
+    const char *slash = strrchr(f->path, '/');
+    const char *name = slash ? slash + 1 : f->path;
+    mode_t mode = f->mode ? f->mode : f->folder ? 0755 : 0644;
+    if (enter(w, f->path, slash ? (size_t)(slash - f->path) : 0) < 0)
+        return errno;
+    int fd = f->folder ? make_folder(w->dir, name, mode) : open_file(w->dir, name, mode);
+    if (fd < 0)
+        return errno;
+    int error = 0;
+    if (write_data(fd, f->data, f->size) < 0 || (!f->folder && fchmod(fd, mode) < 0))
+        error = errno;
+    close(fd);
+    return error;
+}
+
+static int write_block(int root, const uint8_t *block, size_t len, uint64_t *ret_count, char *text,
+                       size_t text_size)
+{
+    struct writer w = {.root = root, .dir = dup(root)};
+    struct init_files_iter it = {0};
+    struct init_file f;
+    int r;
+    while ((r = init_files_next(block, len, &it, &f)) == 0) {
+        r = write_one(&w, &f);
+        if (r) {
+            snprintf(text, text_size, "%s", f.path);
+            break;
+        }
+        ++*ret_count;
+    }
+    close(w.dir);
+    return r < 0 ? 0 : r;
+}
+
+static int open_root(const char *root, uid_t uid, gid_t gid)
+{
+    int fd = open_folder(AT_FDCWD, root);
+    if (fd >= 0 || errno != ENOENT || mkdir(root, 0755) < 0)
+        return fd;
+    fd = open_folder(AT_FDCWD, root);
+    if (fd >= 0 && geteuid() == 0 && fchown(fd, uid, gid) < 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+int init_write_files(const uint8_t *body, size_t len, uint64_t *ret_count, char *text,
+                     size_t text_size)
+{
+    struct init_files fixed;
+    const char *name;
+    const uint8_t *block;
+    char root[256];
+    size_t block_len;
+    int r = init_decode_files(body, len, &fixed, &name, &block, &block_len);
+    *ret_count = 0;
+    if (r)
+        return r;
+    memcpy(root, name, fixed.root_len);
+    root[fixed.root_len] = 0;
+    int fd = open_root(root, fixed.uid, fixed.gid);
+    if (fd < 0) {
+        snprintf(text, text_size, "%s", root);
+        return errno;
+    }
+    bool switched = geteuid() == 0;
+    /* only the effective ids: with the real uid 0, the user can send init no signal meanwhile */
+    if (switched && (setegid(fixed.gid) < 0 || seteuid(fixed.uid) < 0))
+        r = errno;
+    if (!r)
+        r = write_block(fd, block, block_len, ret_count, text, text_size);
+    if (switched && (seteuid(0) < 0 || setegid(0) < 0))
+        _exit(70); /* init without its identity is of no use */
+    close(fd);
+    return r;
+}

@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* PID 1 of a sandbox: reads requests on fd 0 (protocol.h), starts processes, reaps them, says how
+ * they ended. One thread, one ppoll; asleep for good while nothing runs and nobody asks. What it
+ * has to say is kept as marks on the processes, and a short queue of answers; while the queue holds
+ * anything no request is read, so that it needs no more room. */
+#include "shim/init/init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SAMPLE_MS 50
+#define KILL_AGAIN_MS 5
+#define KILL_GIVE_UP_US 5000000u
+
+static volatile sig_atomic_t child_ended;
+
+static void on_sigchld(int signo)
+{
+    (void)signo;
+    child_ended = 1;
+}
+
+uint64_t init_now_us(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* --- what init says --- */
+
+static bool put(struct init *in, const void *data, size_t len)
+{
+    for (;;) {
+        if (send(in->sock, data, len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+            return true;
+        if (errno == EINTR)
+            continue;
+        if (errno != EAGAIN && errno != ENOBUFS)
+            in->quit = true;
+        return false;
+    }
+}
+
+void init_answer(struct init *in, uint16_t op, uint16_t flags, uint32_t tag, const void *body,
+                 size_t len)
+{
+    struct init_header h = {.op = op, .flags = flags, .tag = tag, .body_len = len};
+    struct answer a = {.len = (uint32_t)(sizeof(h) + len)};
+    memcpy(a.data, &h, sizeof(h));
+    memcpy(a.data + sizeof(h), body, len);
+    if (in->queued == 0 && put(in, a.data, a.len))
+        return;
+    if (in->queued == QUEUE_MAX) {
+        in->quit = true; /* cannot be: one request has few answers, and none is read meanwhile */
+        return;
+    }
+    in->queue[in->queued++] = a;
+}
+
+void init_done(struct init *in, const struct init_header *h, int error, uint64_t value,
+               const char *text)
+{
+    size_t len = text ? strnlen(text, 255) : 0;
+    struct {
+        struct init_done fixed;
+        char text[256];
+    } d = {.fixed = {.op = h->op, .error = error, .value = value, .text_len = (uint32_t)len}};
+    if (len)
+        memcpy(d.text, text, len);
+    init_answer(in, INIT_DONE, 0, h->tag, &d, sizeof(d.fixed) + len);
+}
+
+static void say_start(struct init *in, struct proc *p)
+{
+    struct init_started s = {.key = p->key, .pid = (uint32_t)p->pid};
+    if (p->state == PROC_FAILED) {
+        s.pid = 0;
+        s.error = p->error;
+        s.stage = p->stage;
+    }
+    p->say_start = false;
+    init_answer(in, INIT_STARTED, p->again ? INIT_AGAIN : 0, p->tag, &s, sizeof(s));
+    if (!p->say_end)
+        p->again = false;
+}
+
+static void say_end(struct init *in, struct proc *p)
+{
+    p->say_end = false;
+    init_answer(in, INIT_EXITED, p->again ? INIT_AGAIN : 0, 0, &p->end, sizeof(p->end));
+    p->again = false;
+}
+
+/* Sends what is marked, as far as the socket takes it. */
+static void flush(struct init *in)
+{
+    size_t sent = 0;
+    while (sent < in->queued && put(in, in->queue[sent].data, in->queue[sent].len))
+        sent++;
+    if (sent) {
+        memmove(in->queue, in->queue + sent, (in->queued - sent) * sizeof(in->queue[0]));
+        in->queued -= sent;
+    }
+    if (in->say_ready && in->queued == 0) {
+        struct init_ready r = {INIT_MAGIC, INIT_VERSION, in->features, (uint32_t)getpid()};
+        in->say_ready = false;
+        init_answer(in, INIT_READY, in->listing ? INIT_AGAIN : 0, 0, &r, sizeof(r));
+    }
+    for (size_t i = 0; i < INIT_MAX_PROCESSES && in->queued == 0; i++) {
+        if (in->procs[i].state != PROC_FREE && in->procs[i].say_start)
+            say_start(in, &in->procs[i]);
+        if (in->procs[i].state == PROC_EXITED && in->procs[i].say_end && in->queued == 0)
+            say_end(in, &in->procs[i]);
+    }
+    if (in->listing && in->queued == 0) {
+        struct init_header h = {.op = INIT_LIST, .tag = in->list_tag};
+        in->listing = false;
+        init_done(in, &h, 0, 0, NULL);
+    }
+}
+
+/* --- what the shim asks --- */
+
+static void on_list(struct init *in, const struct init_header *h)
+{
+    in->listing = in->say_ready = true;
+    in->list_tag = h->tag;
+    for (size_t i = 0; i < INIT_MAX_PROCESSES; i++) {
+        struct proc *p = &in->procs[i];
+        if (p->state == PROC_FREE || p->state == PROC_STARTING)
+            continue;
+        p->again = p->say_start = true;
+        p->say_end = p->state == PROC_EXITED;
+    }
+}
+
+static void on_kill_all(struct init *in, const struct init_header *h)
+{
+    if (in->killing) { /* the earlier one's answer would be lost: only one shim, so it gave that up
+                        */
+        struct init_header old = {.op = INIT_KILL_ALL, .tag = in->kill_tag};
+        init_done(in, &old, ECANCELED, 0, NULL);
+    }
+    in->killing = true;
+    in->kill_tag = h->tag;
+    in->kill_until_us = init_now_us() + KILL_GIVE_UP_US;
+}
+
+static void on_files(struct init *in, const struct init_header *h, const uint8_t *body, size_t len)
+{
+    char text[256] = "";
+    uint64_t count;
+    int r = init_write_files(body, len, &count, text, sizeof(text));
+    init_done(in, h, r, count, text);
+}
+
+static void on_plain(struct init *in, const struct init_header *h, const uint8_t *body, size_t len)
+{
+    struct init_signal sig;
+    struct init_status st;
+    struct init_key key;
+    int r;
+    switch (h->op) {
+    case INIT_SIGNAL:
+        r = init_decode_signal(body, len, &sig);
+        init_done(in, h, r ? r : init_signal(in, &sig), 0, NULL);
+        break;
+    case INIT_KILL_ALL:
+        on_kill_all(in, h);
+        break;
+    case INIT_LIST:
+        on_list(in, h);
+        break;
+    case INIT_ACK:
+        if (init_decode_key(body, len, &key) == 0)
+            init_ack(in, &key);
+        break;
+    case INIT_STAT:
+        init_status(in, &st);
+        init_answer(in, INIT_STATUS, 0, h->tag, &st, sizeof(st));
+        break;
+    case INIT_QUIT:
+        in->quit = true;
+        break;
+    default:
+        init_done(in, h, ENOSYS, 0, NULL);
+    }
+}
+
+/* The body in a file: mapped for FILES (it is only read through once), copied for START (whose
+ * strings must hold still). */
+static int body_of_fd(const struct init_header *h, int fd, uint8_t **ret)
+{
+    struct stat st;
+    uint64_t max = h->op == INIT_FILES   ? INIT_MAX_FILES_BODY
+                   : h->op == INIT_START ? INIT_MAX_START_BODY
+                                         : 0;
+    if (h->body_len == 0 || h->body_len > max)
+        return E2BIG;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size < h->body_len)
+        return EBADF;
+    void *map = mmap(NULL, h->body_len, PROT_READ | (h->op == INIT_START ? PROT_WRITE : 0),
+                     MAP_PRIVATE, fd, 0);
+    if (map == MAP_FAILED)
+        return errno;
+    if (h->op == INIT_START)
+        for (uint64_t i = 0; i < h->body_len; i += 4096) {
+            volatile uint8_t *page = (uint8_t *)map + i;
+            *page = *page; /* our own copy of the page */
+        }
+    *ret = map;
+    return 0;
+}
+
+static void on_request(struct init *in, size_t len, int *fds, size_t n_fds)
+{
+    struct init_header h;
+    const uint8_t *body;
+    uint8_t *map = NULL;
+    size_t body_len;
+    int r = init_decode_header(in->request, len, &h, &body, &body_len);
+    if (r) {
+        if (len >= sizeof(h))
+            init_done(in, &h, r, 0, "header");
+        return;
+    }
+    if (h.flags & INIT_BODY_FD) {
+        r = n_fds ? body_of_fd(&h, fds[n_fds - 1], &map) : EBADF;
+        if (r) {
+            init_done(in, &h, r, 0, "body");
+            return;
+        }
+        body = map;
+        body_len = h.body_len;
+        n_fds--;
+    }
+    if (h.op == INIT_START)
+        init_start(in, &h, body, body_len, fds, n_fds);
+    else if (h.op == INIT_FILES)
+        on_files(in, &h, body, body_len);
+    else
+        on_plain(in, &h, body, body_len);
+    if (map)
+        munmap(map, h.body_len);
+}
+
+/* A descriptor shared with the host came with O_NONBLOCK set: programs expect none of that. What
+ * did not fit into the control buffer the kernel has closed. */
+static size_t take_fds(struct msghdr *msg, int fds[INIT_MAX_FDS])
+{
+    size_t count = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < n; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
+            if (count == INIT_MAX_FDS) {
+                close(fd);
+                continue;
+            }
+            int flags = fcntl(fd, F_GETFL);
+            if (flags >= 0 && flags & O_NONBLOCK)
+                (void)fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+            fds[count++] = fd;
+        }
+    }
+    return count;
+}
+
+/* One request. Returns false when there is none. */
+static bool read_request(struct init *in)
+{
+    union {
+        struct cmsghdr align;
+        uint8_t room[CMSG_SPACE(sizeof(int) * INIT_MAX_FDS)];
+    } control;
+    int fds[INIT_MAX_FDS];
+    struct iovec iov = {.iov_base = in->request, .iov_len = sizeof(in->request)};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = &control,
+                         .msg_controllen = sizeof(control)};
+    ssize_t n = recvmsg(in->sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0) {
+        if (errno != EAGAIN && errno != EINTR)
+            in->quit = true;
+        return false;
+    }
+    size_t n_fds = take_fds(&msg, fds);
+    if (n == 0)
+        in->quit = true; /* nobody is left at the other end */
+    else if (!(msg.msg_flags & MSG_TRUNC))
+        on_request(in, (size_t)n, fds, n_fds);
+    for (size_t i = 0; i < n_fds; i++)
+        close(fds[i]);
+    return n > 0;
+}
+
+/* --- the loop --- */
+
+static void go_on_killing(struct init *in, bool children)
+{
+    struct init_header h = {.op = INIT_KILL_ALL, .tag = in->kill_tag};
+    bool late = init_now_us() > in->kill_until_us;
+    if (children && !late) {
+        init_kill(in, SIGKILL);
+        return;
+    }
+    if (!in->pid1 && init_running(in) && !late)
+        return;
+    in->killing = false;
+    init_done(in, &h, children ? ETIMEDOUT : 0, 0, NULL);
+}
+
+static int next_wait_ms(const struct init *in)
+{
+    if (in->killing)
+        return KILL_AGAIN_MS;
+    return init_running(in) ? SAMPLE_MS : -1;
+}
+
+static void wait_for_something(struct init *in, const sigset_t *while_waiting)
+{
+    static struct pollfd polls[INIT_MAX_PROCESSES + 1];
+    static struct proc *whose[INIT_MAX_PROCESSES + 1];
+    static uint64_t sampled_us;
+    nfds_t n = 1;
+    int ms = next_wait_ms(in);
+    struct timespec ts = {.tv_nsec = ms * 1000000L};
+    polls[0] = (struct pollfd){.fd = in->sock, .events = in->queued ? POLLOUT : POLLIN};
+    for (size_t i = 0; i < INIT_MAX_PROCESSES; i++)
+        if (in->procs[i].state == PROC_STARTING) {
+            whose[n] = &in->procs[i];
+            polls[n++] = (struct pollfd){.fd = in->procs[i].report, .events = POLLIN};
+        }
+    int r = ppoll(polls, n, ms < 0 ? NULL : &ts, while_waiting);
+    if (ms >= 0 && (child_ended || init_now_us() - sampled_us >= SAMPLE_MS * 1000)) {
+        init_sample(in);
+        sampled_us = init_now_us();
+    }
+    for (nfds_t i = 1; r > 0 && i < n; i++)
+        if (polls[i].revents)
+            init_report_ready(in, whose[i]);
+    if (r > 0 && polls[0].revents & (POLLIN | POLLHUP | POLLERR) && !in->queued)
+        while (!in->quit && !in->queued && !in->listing && read_request(in))
+            ;
+    else if (r > 0 && polls[0].revents & (POLLHUP | POLLERR))
+        in->quit = true;
+}
+
+static void run(struct init *in)
+{
+    sigset_t blocked, before;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &blocked, &before);
+    sigdelset(&before, SIGCHLD);
+    while (!in->quit) {
+        if (child_ended || in->killing) {
+            child_ended = 0;
+            bool children = init_reap(in);
+            if (in->killing)
+                go_on_killing(in, children);
+        }
+        flush(in);
+        if (!in->quit)
+            wait_for_something(in, &before);
+    }
+}
+
+/* Everything above what init needs goes, for good. */
+static void drop_capabilities(void)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct caps[2] = {0};
+    uint32_t keep = 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL | 1u << CAP_CHOWN;
+    if (syscall(SYS_capget, &head, caps) < 0)
+        return;
+    caps[0].effective = caps[0].permitted = caps[0].permitted & keep;
+    caps[0].inheritable = caps[1].effective = caps[1].permitted = caps[1].inheritable = 0;
+    (void)syscall(SYS_capset, &head, caps);
+}
+
+/* fd 0 goes above 2, so that 0, 1 and 2 are /dev/null for children that are given nothing. */
+static int take_socket(void)
+{
+    int sock = fcntl(0, F_DUPFD_CLOEXEC, 3);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (sock < 0 || null < 0)
+        return -1;
+    for (int i = 0; i < 3; i++)
+        if (dup2(null, i) < 0)
+            return -1;
+    close(null);
+    (void)syscall(SYS_close_range, (unsigned)sock + 1, ~0u, 0);
+    return sock;
+}
+
+int main(int argc, char **argv)
+{
+    static struct init in;
+    struct sigaction sa = {.sa_handler = on_sigchld, .sa_flags = SA_NOCLDSTOP};
+    (void)argv;
+    if (argc > 1) {
+        fprintf(stderr, "devbox-sandbox-init takes no arguments: it is started by the shim, with a "
+                        "socket as fd 0\n");
+        return 64;
+    }
+    umask(0);
+    in.sock = take_socket();
+    if (in.sock < 0)
+        return 71;
+    signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGCHLD, &sa, NULL);
+    in.pid1 = getpid() == 1;
+    in.boot_us = init_now_us();
+    in.features = init_probe(in.pid1);
+    in.say_ready = true;
+    if (in.pid1)
+        drop_capabilities();
+    run(&in);
+    return 0;
+}

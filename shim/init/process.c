@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Starting, counting and burying processes.
+ *
+ * A child tells by a close-on-exec pipe at what it failed before exec; end of file on it means that
+ * exec succeeded (or that the child was killed before it, which the exit then tells). Init never
+ * waits for the child: once that has dropped to the user's uid, another process of the same uid may
+ * stop it. */
+#include "shim/init/init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* A layer with less room than this is full: a write of a block may already fail for its
+ * bookkeeping. */
+#define DISK_FULL_BELOW (64u << 10)
+
+struct failure {
+    int32_t error;
+    uint32_t stage;
+};
+
+static struct proc *find(struct init *in, const struct init_key *key)
+{
+    for (size_t i = 0; i < INIT_MAX_PROCESSES; i++)
+        if (in->procs[i].state != PROC_FREE && !memcmp(&in->procs[i].key, key, sizeof(*key)))
+            return &in->procs[i];
+    return NULL;
+}
+
+static struct proc *find_free(struct init *in)
+{
+    for (size_t i = 0; i < INIT_MAX_PROCESSES; i++)
+        if (in->procs[i].state == PROC_FREE)
+            return &in->procs[i];
+    return NULL;
+}
+
+size_t init_running(const struct init *in)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < INIT_MAX_PROCESSES; i++)
+        n += in->procs[i].state == PROC_STARTING || in->procs[i].state == PROC_RUNNING;
+    return n;
+}
+
+/* --- in the child --- */
+
+static _Noreturn void child_fail(int report, enum init_stage stage)
+{
+    struct failure f = {.error = errno, .stage = stage};
+    (void)!write(report, &f, sizeof(f));
+    _exit(127);
+}
+
+static void reset_signals(void)
+{
+    struct sigaction sa = {.sa_handler = SIG_DFL};
+    sigset_t none;
+    for (int i = 1; i < _NSIG; i++)
+        (void)sigaction(i, &sa, NULL);
+    sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int drop_identity(uid_t uid, gid_t gid)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2] = {0};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return -1;
+    if (geteuid() == 0) {
+        if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+            return -1;
+    } else if (getuid() != uid || getgid() != gid) {
+        errno = EPERM;
+        return -1;
+    }
+    return (int)syscall(SYS_capset, &head, none);
+}
+
+/* Descriptors that came are all above 2: init occupies 0, 1 and 2 with /dev/null, which is what the
+ * rest gets. */
+static int place_fds(uint32_t which, const int *fds)
+{
+    for (int i = 0; i < 3; i++)
+        if (which & 1u << i && dup2(*fds++, i) < 0)
+            return -1;
+    return 0;
+}
+
+static _Noreturn void child(const struct init_start_request *req, const int *fds, int report)
+{
+    const struct init_start *f = &req->fixed;
+    reset_signals();
+    umask(f->umask);
+    if (setsid() < 0 || place_fds(f->fds, fds) < 0)
+        child_fail(report, INIT_STAGE_SETUP);
+    for (size_t i = 0; i < f->n_rlimits; i++) {
+        const struct init_rlimit *l = &req->rlimits[i];
+        struct rlimit r = {.rlim_cur = l->soft, .rlim_max = l->hard};
+        if (setrlimit((__rlimit_resource_t)l->resource, &r) < 0)
+            child_fail(report, INIT_STAGE_SETUP);
+    }
+    if (drop_identity(f->uid, f->gid) < 0)
+        child_fail(report, INIT_STAGE_SETUP);
+    if (chdir(req->cwd) < 0)
+        child_fail(report, INIT_STAGE_CWD);
+    environ = req->env;
+    execvp(req->argv[0], req->argv);
+    child_fail(report, INIT_STAGE_EXEC);
+}
+
+/* --- in init --- */
+
+static void failed(struct proc *p, int error, enum init_stage stage)
+{
+    p->state = PROC_FAILED;
+    p->error = error;
+    p->stage = stage;
+    p->say_start = true;
+}
+
+static size_t count_fds(uint32_t which)
+{
+    return (size_t)__builtin_popcount(which & 7);
+}
+
+static void launch(struct init *in, struct proc *p, const struct init_start_request *req,
+                   const int *fds)
+{
+    int report[2];
+    if (pipe2(report, O_CLOEXEC) < 0) {
+        failed(p, errno, INIT_STAGE_FORK);
+        return;
+    }
+    p->start_us = init_now_us();
+    p->end.disk_free_min = UINT64_MAX;
+    pid_t pid = fork();
+    if (pid == 0)
+        child(req, fds, report[1]);
+    int error = errno;
+    close(report[1]);
+    if (pid < 0) {
+        close(report[0]);
+        failed(p, error, INIT_STAGE_FORK);
+        return;
+    }
+    (void)fcntl(report[0], F_SETFL, O_NONBLOCK);
+    p->state = PROC_STARTING;
+    p->pid = pid;
+    p->report = report[0];
+    for (size_t i = 0; i < req->fixed.n_rlimits; i++)
+        if (req->rlimits[i].resource == RLIMIT_NPROC)
+            p->nproc = req->rlimits[i].soft;
+    (void)in;
+}
+
+void init_start(struct init *in, const struct init_header *h, const uint8_t *body, size_t len,
+                const int *fds, size_t n_fds)
+{
+    struct init_start_request req = {.argv = in->argv, .env = in->env};
+    struct init_key key = {0};
+    int r = init_decode_start(body, len, &req);
+    if (len >= sizeof(key))
+        memcpy(&key, body, sizeof(key));
+    struct proc *p = find(in, &key);
+    if (p) { /* asked twice: what is known is the answer */
+        p->tag = h->tag;
+        p->again = true;
+        p->say_start = p->state != PROC_STARTING;
+        p->say_end = p->state == PROC_EXITED;
+        return;
+    }
+    p = find_free(in);
+    if (!p) {
+        struct init_started s = {.key = key, .error = EAGAIN, .stage = INIT_STAGE_REQUEST};
+        init_answer(in, INIT_STARTED, 0, h->tag, &s, sizeof(s));
+        return;
+    }
+    *p = (struct proc){.key = key, .report = -1, .tag = h->tag, .end.key = key};
+    if (r)
+        failed(p, r, INIT_STAGE_REQUEST);
+    else if (n_fds != count_fds(req.fixed.fds))
+        failed(p, EBADF, INIT_STAGE_FDS);
+    else
+        launch(in, p, &req, fds);
+}
+
+void init_ack(struct init *in, const struct init_key *key)
+{
+    struct proc *p = find(in, key);
+    if (p && (p->state == PROC_EXITED || (p->state == PROC_FAILED && p->pid == 0)))
+        p->state = PROC_FREE;
+    else if (p && p->state == PROC_FAILED)
+        p->say_start = false, p->key = (struct init_key){0}; /* free when its child is reaped */
+}
+
+void init_report_ready(struct init *in, struct proc *p)
+{
+    struct failure f;
+    ssize_t n = read(p->report, &f, sizeof(f));
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    close(p->report);
+    p->report = -1;
+    if (n == (ssize_t)sizeof(f)) {
+        failed(p, f.error ? f.error : EINVAL, f.stage);
+        return;
+    }
+    p->state = PROC_RUNNING;
+    p->say_start = true;
+    (void)in;
+}
+
+static void ended(struct init *in, struct proc *p, int status, const struct rusage *ru, bool others)
+{
+    if (p->state == PROC_STARTING)
+        init_report_ready(in, p);
+    if (p->state == PROC_FAILED) {
+        p->pid = 0;
+        return;
+    }
+    p->state = PROC_EXITED;
+    p->say_end = true;
+    p->end.wait_status = status;
+    p->end.utime_us = (uint64_t)ru->ru_utime.tv_sec * 1000000 + (uint64_t)ru->ru_utime.tv_usec;
+    p->end.stime_us = (uint64_t)ru->ru_stime.tv_sec * 1000000 + (uint64_t)ru->ru_stime.tv_usec;
+    p->end.wall_us = init_now_us() - p->start_us;
+    if (others)
+        p->end.seen |= INIT_LEFT_OTHERS;
+}
+
+bool init_reap(struct init *in)
+{
+    int status;
+    struct rusage ru;
+    struct sysinfo si;
+    for (;;) {
+        pid_t pid = wait4(-1, &status, WNOHANG, &ru);
+        if (pid < 0 && errno == EINTR)
+            continue;
+        if (pid <= 0)
+            return pid == 0;
+        for (size_t i = 0; i < INIT_MAX_PROCESSES; i++) {
+            struct proc *p = &in->procs[i];
+            if (p->state != PROC_FREE && p->state != PROC_EXITED && p->pid == pid) {
+                bool others = in->pid1 && sysinfo(&si) == 0 && si.procs > 1;
+                ended(in, p, status, &ru, others);
+            }
+        }
+    }
+}
+
+void init_kill(struct init *in, int signo)
+{
+    if (in->pid1) {
+        (void)kill(-1, signo); /* all but PID 1 */
+        return;
+    }
+    /* not alone (a test on the host): only what we started */
+    for (size_t i = 0; i < INIT_MAX_PROCESSES; i++)
+        if (in->procs[i].state == PROC_STARTING || in->procs[i].state == PROC_RUNNING)
+            if (kill(-in->procs[i].pid, signo) < 0)
+                (void)kill(in->procs[i].pid, signo);
+}
+
+int init_signal(struct init *in, const struct init_signal *sig)
+{
+    if (sig->scope == INIT_TO_ALL) {
+        init_kill(in, (int)sig->signo);
+        return 0;
+    }
+    struct proc *p = find(in, &sig->key);
+    if (!p || (p->state != PROC_STARTING && p->state != PROC_RUNNING))
+        return ESRCH;
+    return kill(sig->scope == INIT_TO_GROUP ? -p->pid : p->pid, (int)sig->signo) < 0 ? errno : 0;
+}
+
+/* --- what the limits came to --- */
+
+uint32_t init_probe(bool pid1)
+{
+    struct statfs fs;
+    struct sysinfo si;
+    uint32_t features = geteuid() == 0 ? INIT_CAN_SETUID : 0;
+    if (statfs("/", &fs) == 0 && fs.f_blocks > 0)
+        features |= INIT_CAN_STATFS;
+    if (pid1 && sysinfo(&si) == 0 && si.procs >= 1)
+        features |= INIT_CAN_COUNT;
+    return features;
+}
+
+void init_status(const struct init *in, struct init_status *ret)
+{
+    struct statfs fs;
+    struct sysinfo si;
+    *ret = (struct init_status){.running = (uint32_t)init_running(in)};
+    ret->uptime_ms = (init_now_us() - in->boot_us) / 1000;
+    if (in->features & INIT_CAN_STATFS && statfs("/", &fs) == 0) {
+        ret->disk_size = (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize;
+        ret->disk_free = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
+    }
+    if (in->features & INIT_CAN_COUNT && sysinfo(&si) == 0)
+        ret->tasks = si.procs > 0 ? si.procs - 1u : 0;
+}
+
+void init_sample(struct init *in)
+{
+    struct init_status st;
+    init_status(in, &st);
+    for (size_t i = 0; i < INIT_MAX_PROCESSES; i++) {
+        struct proc *p = &in->procs[i];
+        if (p->state != PROC_STARTING && p->state != PROC_RUNNING)
+            continue;
+        if (in->features & INIT_CAN_STATFS) {
+            if (st.disk_free < p->end.disk_free_min)
+                p->end.disk_free_min = st.disk_free;
+            if (st.disk_free < DISK_FULL_BELOW)
+                p->end.seen |= INIT_SAW_DISK_FULL;
+        }
+        if (st.tasks > p->end.tasks_max)
+            p->end.tasks_max = st.tasks;
+        if (p->nproc && st.tasks >= p->nproc)
+            p->end.seen |= INIT_SAW_PROCESS_MAX;
+    }
+}
