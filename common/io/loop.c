@@ -34,7 +34,7 @@ struct dbx_loop {
     uv_idle_t idle; /* runs while something is deferred: it keeps the poll from sleeping */
     uv_async_t async;
     struct dbx_list sources;
-    struct dbx_list deferred;
+    struct dbx_list deferred, running; /* running: the batch whose turn it is */
     struct dbx_list guests;
     pthread_mutex_t lock; /* posted: the only thing that other threads touch */
     struct dbx_list posted;
@@ -100,20 +100,17 @@ static void note_slow(uint64_t started_ms, const char *what)
 
 /* --- calls: deferred and posted --- */
 
-static void run_calls(struct dbx_list *from, const char *what)
+static void run_calls(struct dbx_list *from, struct dbx_list *batch, const char *what)
 {
-    struct dbx_list batch;
-
-    dbx_list_init(&batch);
     while (!dbx_list_empty(from)) {
         struct dbx_list *node = from->next;
         dbx_list_remove(node);
-        dbx_list_push(&batch, node);
+        dbx_list_push(batch, node);
     }
     /* What the calls add goes into `from` and waits for the next round: nobody can starve the poll.
      */
-    while (!dbx_list_empty(&batch)) {
-        struct call *call = dbx_list_first(&batch, struct call, node);
+    while (!dbx_list_empty(batch)) {
+        struct call *call = dbx_list_first(batch, struct call, node);
         dbx_list_remove(&call->node);
         uint64_t started = dbx_now_ms();
         call->fn(call->user);
@@ -126,7 +123,7 @@ static void on_idle(uv_idle_t *idle)
 {
     struct dbx_loop *loop = idle->data;
 
-    run_calls(&loop->deferred, "deferred");
+    run_calls(&loop->deferred, &loop->running, "deferred");
     if (dbx_list_empty(&loop->deferred))
         uv_idle_stop(idle);
 }
@@ -134,17 +131,18 @@ static void on_idle(uv_idle_t *idle)
 static void on_async(uv_async_t *async)
 {
     struct dbx_loop *loop = async->data;
-    struct dbx_list batch;
+    struct dbx_list taken, batch;
 
+    dbx_list_init(&taken);
     dbx_list_init(&batch);
     pthread_mutex_lock(&loop->lock);
     while (!dbx_list_empty(&loop->posted)) {
         struct dbx_list *node = loop->posted.next;
         dbx_list_remove(node);
-        dbx_list_push(&batch, node);
+        dbx_list_push(&taken, node);
     }
     pthread_mutex_unlock(&loop->lock);
-    run_calls(&batch, "posted");
+    run_calls(&taken, &batch, "posted");
 }
 
 static struct call *call_new(dbx_loop_fn *fn, void *user)
@@ -160,6 +158,26 @@ void dbx_loop_defer(struct dbx_loop *loop, dbx_loop_fn *fn, void *user)
 {
     dbx_list_push(&loop->deferred, &call_new(fn, user)->node);
     uv_idle_start(&loop->idle, on_idle);
+}
+
+static void drop_matching(struct dbx_list *calls, dbx_loop_fn *fn, const void *user)
+{
+    struct dbx_list *it, *tmp;
+
+    dbx_list_each(it, tmp, calls)
+    {
+        struct call *call = dbx_list_entry(it, struct call, node);
+        if (call->fn != fn || call->user != user)
+            continue;
+        dbx_list_remove(it);
+        free(call);
+    }
+}
+
+void dbx_loop_undefer(struct dbx_loop *loop, dbx_loop_fn *fn, void *user)
+{
+    drop_matching(&loop->deferred, fn, user);
+    drop_matching(&loop->running, fn, user);
 }
 
 void dbx_loop_post(struct dbx_loop *loop, dbx_loop_fn *fn, void *user)
@@ -189,6 +207,7 @@ struct dbx_loop *dbx_loop_new(void)
 
     dbx_list_init(&loop->sources);
     dbx_list_init(&loop->deferred);
+    dbx_list_init(&loop->running);
     dbx_list_init(&loop->posted);
     dbx_list_init(&loop->guests);
     dbx_assert(pthread_mutex_init(&loop->lock, NULL) == 0);

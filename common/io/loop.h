@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The event loop (libuv) behind a small face. Rules: docs/event-loop.md. One thread; callbacks never block; a source is
- * freed by who made it; freeing one inside its own callback is allowed (memory goes in libuv's close phase). */
+/* The event loop (libuv) behind a small face. Rules: docs/event-loop.md. One thread; callbacks
+ * never block; a source is freed by who made it; freeing one inside its own callback is allowed
+ * (memory goes in libuv's close phase). */
 #pragma once
 
 #include "common/base/err.h"
@@ -13,12 +14,16 @@ struct dbx_watch;
 typedef void dbx_loop_fn(void *user);
 
 struct dbx_loop *dbx_loop_new(void); /* aborts when the kernel refuses */
-struct dbx_loop *dbx_loop_free(struct dbx_loop *loop); /* closes what its guests left, runs close callbacks */
+struct dbx_loop *
+dbx_loop_free(struct dbx_loop *loop); /* closes what its guests left, runs close callbacks */
 struct uv_loop_s *dbx_loop_uv(struct dbx_loop *loop);
 int dbx_loop_run(struct dbx_loop *loop); /* until dbx_loop_stop; returns the code given there */
 void dbx_loop_stop(struct dbx_loop *loop, int code);
 /* Runs fn once in this or the next iteration, after the current callback has returned. */
 void dbx_loop_defer(struct dbx_loop *loop, dbx_loop_fn *fn, void *user);
+/* Takes back what dbx_loop_defer was given with the same fn and user; for the end of user's life.
+ */
+void dbx_loop_undefer(struct dbx_loop *loop, dbx_loop_fn *fn, void *user);
 /* The only call that other threads may make: runs fn on the loop's thread. */
 void dbx_loop_post(struct dbx_loop *loop, dbx_loop_fn *fn, void *user);
 /* Calls fn on SIGTERM and SIGINT (once each); SIGPIPE is ignored from then on. */
@@ -35,6 +40,7 @@ struct dbx_timer *dbx_timer_free(struct dbx_timer *t); /* NULL-tolerant; returns
 enum { DBX_READ = 1, DBX_WRITE = 2 };
 typedef void dbx_watch_fn(void *user, int events, int error); /* error: -errno or 0 */
 /* Level-triggered. The descriptor stays the caller's and must outlive the watch. */
-struct dbx_watch *dbx_watch_new(struct dbx_loop *loop, int fd, int events, dbx_watch_fn *fn, void *user);
+struct dbx_watch *dbx_watch_new(struct dbx_loop *loop, int fd, int events, dbx_watch_fn *fn,
+                                void *user);
 void dbx_watch_set(struct dbx_watch *w, int events); /* 0 pauses */
 struct dbx_watch *dbx_watch_free(struct dbx_watch *w);
