@@ -24,6 +24,8 @@ int shim_cgroups_open(const struct shim_cgroups_opts *opts, struct shim_cgroups 
                       struct dbx_err *err) DBX_MUST_USE;
 struct shim_cgroups *shim_cgroups_free(struct shim_cgroups *cgs);
 void shim_cgroups_freep(struct shim_cgroups **cgs);
+/* Removes base where nothing is left in it. */
+void shim_cgroups_prune(struct shim_cgroups *cgs);
 int shim_cgroups_version(const struct shim_cgroups *cgs); /* 1 or 2 */
 /* Calls fn for the id of each cgroup that stands below base (those of an earlier shim). */
 int shim_cgroups_each(struct shim_cgroups *cgs, void (*fn)(const char *id, void *user), void *user,

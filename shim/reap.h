@@ -15,7 +15,8 @@ struct shim_reaper;
 /* Makes the process a subreaper and takes over SIGCHLD. */
 int shim_reaper_new(struct dbx_loop *loop, struct shim_reaper **ret,
                     struct dbx_err *err) DBX_MUST_USE;
-struct shim_reaper *shim_reaper_free(struct shim_reaper *rp); /* before the loop */
+struct shim_reaper *
+shim_reaper_free(struct shim_reaper *rp); /* when the loop runs no more, before it is freed */
 
 /* status: as of waitpid. Called once, from the loop; the pid is registered no more. */
 typedef void shim_reaped(pid_t pid, int status, void *user);
@@ -33,7 +34,17 @@ struct shim_spawn {
     const char *dir;   /* working directory, or NULL: / */
     char *const *argv; /* argv[0] is a path */
 };
-/* 0 and a pid that is registered. Its exit status is 126 when shim-exec could not prepare it, 127
- * when there is no such program; the words are on its descriptor 2. */
+/* Exit statuses of devbox-shim-exec itself, when it could not do its part. */
+enum shim_exec_status {
+    SHIM_EXEC_USAGE = 121,
+    SHIM_EXEC_CGROUP = 122,
+    SHIM_EXEC_SETUP = 123,
+    SHIM_EXEC_FAILED = 126,
+    SHIM_EXEC_MISSING = 127,
+};
+/* In words: "exited with 1", "was ended by SIGKILL", "could not join its cgroup". */
+void shim_status_words(int status, char *out, size_t size);
+
+/* 0 and a pid that is registered: fn comes later. */
 int shim_spawn(struct shim_reaper *rp, const struct shim_spawn *sp, shim_reaped *fn, void *user,
                pid_t *ret_pid, struct dbx_err *err) DBX_MUST_USE;

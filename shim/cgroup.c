@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/cgroup_int.h"
+
+#include "common/base/buf.h"
+#include "common/base/fd.h"
+#include "common/base/fs.h"
+#include "common/base/str.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* All that runsc knows: it would make those that we do not, and leave them behind when it is
+ * killed. pids stands first, for it is the one that is walked. */
+static const char *const hierarchies[] = {
+    "pids",    "memory",  "cpu",     "cpuacct",  "cpuset",     "blkio", "devices",
+    "freezer", "hugetlb", "net_cls", "net_prio", "perf_event", "rdma",  "systemd",
+};
+_Static_assert(DBX_ARRAY_LEN(hierarchies) <= SHIM_CG_MAX_DIRS, "room for all");
+
+/* ---- small files ---- */
+
+int shim_cg__write(const char *dir, const char *file, const char *value)
+{
+    DBX_CLEANUP(dbx_freep) char *path = dbx_asprintf("%s/%s", dir, file);
+    DBX_CLEANUP(dbx_closep) int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    ssize_t n = write(fd, value, strlen(value));
+    return n < 0 ? -errno : 0;
+}
+
+static int read_file(const char *dir, const char *file, struct dbx_buf *ret)
+{
+    DBX_CLEANUP(dbx_freep) char *path = dbx_asprintf("%s/%s", dir, file);
+    return dbx_fs_read(path, SHIM_CG_MAX_FILE, ret, NULL);
+}
+
+int shim_cg__read_u64(const char *dir, const char *file, uint64_t *ret)
+{
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
+    int r = read_file(dir, file, &buf);
+    if (r < 0)
+        return r;
+    size_t len = strcspn(dbx_buf_cstr(&buf), "\n");
+    if (len == 3 && memcmp(buf.data, "max", 3) == 0) {
+        *ret = UINT64_MAX;
+        return 0;
+    }
+    return dbx_parse_u64(dbx_buf_cstr(&buf), len, 0, UINT64_MAX, ret);
+}
+
+static void read_key_line(const char *line, size_t len, const struct shim_cg_key *keys, size_t n)
+{
+    const char *space = memchr(line, ' ', len);
+    if (!space)
+        return;
+    size_t key_len = (size_t)(space - line);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t v;
+        if (strlen(keys[i].key) == key_len && memcmp(keys[i].key, line, key_len) == 0 &&
+            dbx_parse_u64(space + 1, len - key_len - 1, 0, UINT64_MAX, &v) == 0)
+            *keys[i].ret = v;
+    }
+}
+
+int shim_cg__read_keys(const char *dir, const char *file, const struct shim_cg_key *keys, size_t n)
+{
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
+    int r = read_file(dir, file, &buf);
+    if (r < 0)
+        return r;
+    for (const char *p = dbx_buf_cstr(&buf); *p;) {
+        size_t len = strcspn(p, "\n");
+        read_key_line(p, len, keys, n);
+        p += len + (p[len] == '\n');
+    }
+    return 0;
+}
+
+int shim_cg__each_pid(const char *dir, void (*fn)(pid_t pid, void *user), void *user)
+{
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
+    DBX_CLEANUP(dbx_freep) char *path = dbx_asprintf("%s/cgroup.procs", dir);
+    int r = dbx_fs_read(path, 1u << 20, &buf, NULL);
+    if (r < 0)
+        return r;
+    int count = 0;
+    for (const char *p = dbx_buf_cstr(&buf); *p;) {
+        size_t len = strcspn(p, "\n");
+        uint64_t pid;
+        if (dbx_parse_u64(p, len, 1, INT32_MAX, &pid) == 0) {
+            count++;
+            fn((pid_t)pid, user);
+        }
+        p += len + (p[len] == '\n');
+    }
+    return count;
+}
+
+static void kill_pid(pid_t pid, void *user)
+{
+    (void)user;
+    if (pid > 1 && pid != getpid())
+        (void)kill(pid, SIGKILL); /* ESRCH: it has gone by itself */
+}
+
+int shim_cg__kill_procs(const char *dir)
+{
+    int n = shim_cg__each_pid(dir, kill_pid, NULL);
+    if (n == -ENOENT || n == -ENODEV)
+        return 0;
+    return n > 0 ? 1 : n;
+}
+
+const char *shim_cg__dir(const struct shim_cgroup *cg, const char *name)
+{
+    for (size_t i = 0; i < cg->cgs->n; i++)
+        if (strcmp(cg->cgs->names[i], name) == 0)
+            return cg->dirs[i];
+    return NULL;
+}
+
+/* ---- the node's part of the tree ---- */
+
+static bool exists(const char *dir, const char *file)
+{
+    DBX_CLEANUP(dbx_freep) char *path = dbx_asprintf("%s/%s", dir, file);
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+static void add_root(struct shim_cgroups *cgs, const char *name, char *root)
+{
+    cgs->names[cgs->n] = name;
+    cgs->roots[cgs->n++] = root;
+}
+
+static bool word_in(const char *words, const char *word)
+{
+    size_t len = strlen(word);
+    for (const char *p = words; (p = strstr(p, word)); p += len)
+        if ((p == words || p[-1] == ' ') && (p[len] == ' ' || p[len] == '\n' || !p[len]))
+            return true;
+    return false;
+}
+
+static bool is_v2(const char *dir)
+{
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
+    if (read_file(dir, "cgroup.controllers", &buf) < 0)
+        return false;
+    const char *c = dbx_buf_cstr(&buf);
+    return word_in(c, "memory") && word_in(c, "pids") && word_in(c, "cpu");
+}
+
+static void find_v1(struct shim_cgroups *cgs)
+{
+    for (size_t i = 0; i < DBX_ARRAY_LEN(hierarchies); i++) {
+        DBX_CLEANUP(dbx_freep) char *root = dbx_asprintf("%s/%s", cgs->mount, hierarchies[i]);
+        if (exists(root, "cgroup.procs"))
+            add_root(cgs, hierarchies[i], DBX_TAKE(root));
+    }
+}
+
+static bool has(const struct shim_cgroups *cgs, const char *name)
+{
+    for (size_t i = 0; i < cgs->n; i++)
+        if (strcmp(cgs->names[i], name) == 0)
+            return true;
+    return false;
+}
+
+static int detect(struct shim_cgroups *cgs, struct dbx_err *err)
+{
+    if (is_v2(cgs->mount)) {
+        cgs->ops = &shim_cg__v2;
+        add_root(cgs, "", dbx_strdup(cgs->mount));
+        return 0;
+    }
+    find_v1(cgs);
+    if (has(cgs, "memory") && has(cgs, "pids") && has(cgs, "cpu") && has(cgs, "cpuacct")) {
+        cgs->ops = &shim_cg__v1;
+        return 0;
+    }
+    return dbx_err_set(err, -ENOSYS, DBX_UNAVAIL,
+                       "no cgroups at %s: neither v2 nor v1 with memory, cpu, cpuacct and pids",
+                       cgs->mount);
+}
+
+int shim_cgroups_open(const struct shim_cgroups_opts *opts, struct shim_cgroups **ret,
+                      struct dbx_err *err)
+{
+    DBX_CLEANUP(shim_cgroups_freep) struct shim_cgroups *cgs = DBX_NEW(struct shim_cgroups);
+    cgs->mount = dbx_strdup(opts->mount ? opts->mount : "/sys/fs/cgroup");
+    cgs->base = dbx_strdup(opts->base);
+    int r = detect(cgs, err);
+    if (r < 0)
+        return r;
+    r = cgs->ops->open(cgs, opts->move_self, err);
+    if (r < 0)
+        return r;
+    *ret = DBX_TAKE(cgs);
+    return 0;
+}
+
+struct shim_cgroups *shim_cgroups_free(struct shim_cgroups *cgs)
+{
+    if (!cgs)
+        return NULL;
+    for (size_t i = 0; i < cgs->n; i++)
+        free(cgs->roots[i]);
+    free(cgs->mount);
+    free(cgs->base);
+    free(cgs);
+    return NULL;
+}
+
+void shim_cgroups_freep(struct shim_cgroups **cgs)
+{
+    *cgs = shim_cgroups_free(*cgs);
+}
+
+void shim_cgroups_prune(struct shim_cgroups *cgs)
+{
+    for (size_t i = 0; i < cgs->n; i++) {
+        DBX_CLEANUP(dbx_freep) char *base = dbx_asprintf("%s/%s", cgs->roots[i], cgs->base);
+        (void)rmdir(base); /* not empty: it stays */
+    }
+}
+
+int shim_cgroups_version(const struct shim_cgroups *cgs)
+{
+    return cgs->ops->version;
+}
+
+static bool id_ok(const char *id)
+{
+    size_t len = strlen(id);
+    return len >= 1 && len <= 64 &&
+           strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == len;
+}
+
+static int each_in(const char *base, void (*fn)(const char *id, void *user), void *user,
+                   struct dbx_err *err)
+{
+    DIR *dir = opendir(base);
+    if (!dir)
+        return errno == ENOENT ? 0 : dbx_err_sys(err, "list cgroups in %s", base);
+    for (struct dirent *e; (e = readdir(dir));)
+        if (e->d_type == DT_DIR && id_ok(e->d_name))
+            fn(e->d_name, user);
+    closedir(dir);
+    return 0;
+}
+
+int shim_cgroups_each(struct shim_cgroups *cgs, void (*fn)(const char *id, void *user), void *user,
+                      struct dbx_err *err)
+{
+    for (size_t i = 0; i < cgs->n; i++) {
+        DBX_CLEANUP(dbx_freep) char *base = dbx_asprintf("%s/%s", cgs->roots[i], cgs->base);
+        int r = each_in(base, fn, user, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* ---- one sandbox's ---- */
+
+struct shim_cgroup *shim_cgroup_adopt(struct shim_cgroups *cgs, const char *id)
+{
+    dbx_assert(id_ok(id));
+    struct shim_cgroup *cg = DBX_NEW(struct shim_cgroup);
+    cg->cgs = cgs;
+    cg->peak_fd = -1;
+    cg->path = dbx_asprintf("/%s/%s", cgs->base, id);
+    for (size_t i = 0; i < cgs->n; i++)
+        cg->dirs[i] = dbx_asprintf("%s%s", cgs->roots[i], cg->path);
+    return cg;
+}
+
+struct shim_cgroup *shim_cgroup_free(struct shim_cgroup *cg)
+{
+    if (!cg)
+        return NULL;
+    dbx_close(cg->peak_fd);
+    for (size_t i = 0; i < cg->cgs->n; i++)
+        free(cg->dirs[i]);
+    free(cg->path);
+    free(cg);
+    return NULL;
+}
+
+static int make(struct shim_cgroup *cg, const struct shim_cgroup_limits *limits,
+                struct dbx_err *err)
+{
+    for (size_t i = 0; i < cg->cgs->n; i++)
+        if (mkdir(cg->dirs[i], 0755) < 0 && errno != EEXIST)
+            return dbx_err_sys(err, "make cgroup %s", cg->dirs[i]);
+    int r = cg->cgs->ops->prepare(cg, err);
+    return r < 0 ? r : cg->cgs->ops->set(cg, limits, err);
+}
+
+int shim_cgroup_create(struct shim_cgroups *cgs, const char *id,
+                       const struct shim_cgroup_limits *limits, struct shim_cgroup **ret,
+                       struct dbx_err *err)
+{
+    struct shim_cgroup *cg = shim_cgroup_adopt(cgs, id);
+    int r = make(cg, limits, err);
+    if (r < 0) {
+        (void)shim_cgroup_remove(cg); /* nothing has run in it */
+        shim_cgroup_free(cg);
+        return r;
+    }
+    *ret = cg;
+    return 0;
+}
+
+const char *shim_cgroup_path(const struct shim_cgroup *cg)
+{
+    return cg->path;
+}
+
+const char *const *shim_cgroup_dirs(const struct shim_cgroup *cg)
+{
+    return (const char *const *)cg->dirs;
+}
+
+int shim_cgroup_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *limits,
+                    struct dbx_err *err)
+{
+    return cg->cgs->ops->set(cg, limits, err);
+}
+
+int shim_cgroup_read(struct shim_cgroup *cg, struct shim_cgroup_stat *ret)
+{
+    struct shim_cgroup_stat st = {0};
+    int r = cg->cgs->ops->read(cg, &st);
+    if (r < 0)
+        return r;
+    *ret = st;
+    return 0;
+}
+
+int shim_cgroup_reset_peak(struct shim_cgroup *cg)
+{
+    return cg->cgs->ops->reset_peak(cg);
+}
+
+int shim_cgroup_add(struct shim_cgroup *cg, pid_t pid, struct dbx_err *err)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%d", (int)pid);
+    for (size_t i = 0; i < cg->cgs->n; i++) {
+        int r = shim_cg__write(cg->dirs[i], "cgroup.procs", text);
+        if (r < 0)
+            return dbx_err_set(err, r, DBX_INTERNAL, "put %d into %s: %s", (int)pid, cg->dirs[i],
+                               strerror(-r));
+    }
+    return 0;
+}
+
+int shim_cgroup_kill(struct shim_cgroup *cg)
+{
+    return cg->cgs->ops->kill(cg);
+}
+
+int shim_cgroup_remove(struct shim_cgroup *cg)
+{
+    int result = 0;
+    for (size_t i = 0; i < cg->cgs->n; i++)
+        if (rmdir(cg->dirs[i]) < 0 && errno != ENOENT)
+            result = -errno;
+    return result;
+}

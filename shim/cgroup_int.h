@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What v1 and v2 must offer, and the small file helpers both use. */
+#pragma once
+
+#include "shim/cgroup.h"
+
+#define SHIM_CG_MAX_DIRS 14
+#define SHIM_CG_MAX_FILE (64u << 10)
+#define SHIM_CG_PERIOD_US 100000
+
+struct shim_cgroup_ops {
+    int version;
+    /* Makes base, ready to have children. */
+    int (*open)(struct shim_cgroups *cgs, bool move_self, struct dbx_err *err);
+    int (*prepare)(struct shim_cgroup *cg, struct dbx_err *err); /* after its folders were made */
+    int (*set)(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, struct dbx_err *err);
+    int (*read)(struct shim_cgroup *cg, struct shim_cgroup_stat *ret);
+    int (*reset_peak)(struct shim_cgroup *cg);
+    int (*kill)(struct shim_cgroup *cg);
+};
+extern const struct shim_cgroup_ops shim_cg__v1, shim_cg__v2;
+
+struct shim_cgroups {
+    const struct shim_cgroup_ops *ops;
+    char *mount, *base;            /* owned */
+    char *roots[SHIM_CG_MAX_DIRS]; /* owned; "<mount>[/<hierarchy>]", the first has pids and is
+                                      walked */
+    const char *names[SHIM_CG_MAX_DIRS]; /* "memory"; "" in v2 */
+    size_t n;
+};
+
+struct shim_cgroup {
+    struct shim_cgroups *cgs;         /* borrowed */
+    char *path;                       /* owned: "/<base>/<id>" */
+    char *dirs[SHIM_CG_MAX_DIRS + 1]; /* owned; as cgs->roots */
+    int peak_fd;                      /* v2: a reset counts for the descriptor that made it */
+};
+
+const char *shim_cg__dir(const struct shim_cgroup *cg,
+                         const char *name); /* of a v1 hierarchy; NULL: none */
+int shim_cg__write(const char *dir, const char *file, const char *value); /* -errno */
+int shim_cg__read_u64(const char *dir, const char *file,
+                      uint64_t *ret); /* a file with one number; "max" is UINT64_MAX */
+/* Of a file with lines "key number"; a key that is not there leaves its value. */
+struct shim_cg_key {
+    const char *key;
+    uint64_t *ret;
+};
+int shim_cg__read_keys(const char *dir, const char *file, const struct shim_cg_key *keys, size_t n);
+/* Calls fn for each pid in dir's cgroup.procs. Returns how many there were, or -errno. */
+int shim_cg__each_pid(const char *dir, void (*fn)(pid_t pid, void *user), void *user);
+int shim_cg__kill_procs(const char *dir); /* as shim_cgroup_kill, one by one */
