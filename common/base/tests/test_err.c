@@ -3,6 +3,37 @@
 #include "tests/unit/check.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+/* The example of docs/errors.md; keep the two the same. */
+static int layer_open(const char *name, int *ret_fd, struct dbx_err *err)
+{
+    if (!*name)
+        return dbx_err_field(err, "layer", "must not be empty"); /* -EINVAL, DBX_INVALID */
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return dbx_err_sys(err, "open layer '%s'",
+                           name); /* errno: its text, and the kind from it */
+    *ret_fd = fd;                 /* ret_ only on success, err only on failure */
+    return 0;
+}
+
+static void test_example(void)
+{
+    struct dbx_err err;
+    int fd = -1;
+    CHECK_EQ(layer_open("", &fd, &err), -EINVAL);
+    CHECK_EQ(err.kind, DBX_INVALID);
+    CHECK_STR(err.field, "layer");
+    int r = layer_open("no-such-layer", &fd, &err);
+    CHECK_EQ(r, -ENOENT);
+    CHECK_EQ(err.kind, DBX_NOT_FOUND);
+    CHECK_EQ(dbx_err_wrap(&err, r, "start sandbox"), -ENOENT);
+    CHECK_STR(err.msg, "start sandbox: open layer 'no-such-layer': No such file or directory");
+    CHECK_EQ(layer_open(".", &fd, &err), 0);
+    close(fd);
+}
 
 static void test_set(void)
 {
@@ -87,6 +118,7 @@ static void test_kinds(void)
 
 int main(void)
 {
+    test_example();
     test_set();
     test_wrap();
     test_sys();
