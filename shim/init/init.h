@@ -9,14 +9,13 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-enum proc_state { PROC_FREE, PROC_STARTING, PROC_RUNNING, PROC_EXITED, PROC_FAILED };
+enum proc_state { PROC_FREE, PROC_RUNNING, PROC_EXITED, PROC_FAILED };
 
 struct proc {
     enum proc_state state;
     struct init_key key;
     pid_t pid;
-    int report;   /* read end of the pipe on which the child tells why exec failed; else -1 */
-    uint32_t tag; /* of the START */
+    uint32_t tag;            /* of the START */
     bool say_start, say_end; /* STARTED, EXITED have yet to be sent */
     bool again;              /* and are repetitions */
     int error;
@@ -38,7 +37,8 @@ struct init {
     bool pid1; /* alone in a PID namespace: everybody else is ours to count and to kill */
     bool quit;
     uint32_t features;
-    uint64_t boot_us;
+    bool closely; /* somebody runs who is to be sampled often */
+    uint64_t boot_us, sampled_us;
     struct proc procs[INIT_MAX_PROCESSES];
     struct answer queue[QUEUE_MAX];
     size_t queued;
@@ -60,7 +60,6 @@ void init_start(struct init *in, const struct init_header *h, const uint8_t *bod
                 const int *fds, size_t n_fds);
 int init_signal(struct init *in, const struct init_signal *sig); /* 0 or errno */
 void init_ack(struct init *in, const struct init_key *key);
-void init_report_ready(struct init *in, struct proc *p); /* its pipe has something to say */
 /* Reaps whatever ended. Returns whether any child is left. */
 bool init_reap(struct init *in);
 void init_kill(struct init *in, int signo); /* to all but init */

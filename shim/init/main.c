@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define SAMPLE_MS 50
+#define SAMPLE_CLOSELY_MS 10
 #define KILL_AGAIN_MS 5
 #define KILL_GIVE_UP_US 5000000u
 
@@ -140,7 +141,7 @@ static void on_list(struct init *in, const struct init_header *h)
     in->list_tag = h->tag;
     for (size_t i = 0; i < INIT_MAX_PROCESSES; i++) {
         struct proc *p = &in->procs[i];
-        if (p->state == PROC_FREE || p->state == PROC_STARTING)
+        if (p->state == PROC_FREE)
             continue;
         p->again = p->say_start = true;
         p->say_end = p->state == PROC_EXITED;
@@ -331,36 +332,26 @@ static int next_wait_ms(const struct init *in)
 {
     if (in->killing)
         return KILL_AGAIN_MS;
-    return init_running(in) ? SAMPLE_MS : -1;
+    if (!init_running(in))
+        return -1;
+    return in->closely ? SAMPLE_CLOSELY_MS : SAMPLE_MS;
 }
 
 static void wait_for_something(struct init *in, const sigset_t *while_waiting)
 {
-    static struct pollfd polls[INIT_MAX_PROCESSES + 1];
-    static struct proc *whose[INIT_MAX_PROCESSES + 1];
-    static uint64_t sampled_us;
-    nfds_t n = 1;
     int ms = next_wait_ms(in);
     struct timespec ts = {.tv_nsec = ms * 1000000L};
-    polls[0] = (struct pollfd){.fd = in->sock, .events = in->queued ? POLLOUT : POLLIN};
-    for (size_t i = 0; i < INIT_MAX_PROCESSES; i++)
-        if (in->procs[i].state == PROC_STARTING) {
-            whose[n] = &in->procs[i];
-            polls[n++] = (struct pollfd){.fd = in->procs[i].report, .events = POLLIN};
-        }
-    int r = ppoll(polls, n, ms < 0 ? NULL : &ts, while_waiting);
-    if (ms >= 0 && (child_ended || init_now_us() - sampled_us >= SAMPLE_MS * 1000)) {
-        init_sample(in);
-        sampled_us = init_now_us();
+    struct pollfd p = {.fd = in->sock, .events = in->queued ? POLLOUT : POLLIN};
+    int r = ppoll(&p, 1, ms < 0 ? NULL : &ts, while_waiting);
+    if (ms >= 0 && (r < 0 || init_now_us() - in->sampled_us >= (uint64_t)ms * 1000)) {
+        init_sample(in); /* time is up, or a child has ended */
+        in->sampled_us = init_now_us();
     }
-    for (nfds_t i = 1; r > 0 && i < n; i++)
-        if (polls[i].revents)
-            init_report_ready(in, whose[i]);
-    if (r > 0 && polls[0].revents & (POLLIN | POLLHUP | POLLERR) && !in->queued)
+    if (r > 0 && p.revents & (POLLHUP | POLLERR) && in->queued)
+        in->quit = true;
+    else if (r > 0 && !in->queued)
         while (!in->quit && !in->queued && !in->listing && read_request(in))
             ;
-    else if (r > 0 && polls[0].revents & (POLLHUP | POLLERR))
-        in->quit = true;
 }
 
 static void run(struct init *in)
