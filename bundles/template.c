@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Templates as data (docs/templates.md says what the fields mean). They are ours, and are still
+ * read strictly: a slip in one is found when it is loaded, not when somebody's program does not
+ * start. */
+#include "bundles/bundles_int.h"
+
+#include "common/base/str.h"
+#include "common/proto/path.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What every user process is given; a template may overrule and add. */
+static const char *const base_env[][2] = {
+    {"PATH", BND_HOME_DIR "/.local/bin:/usr/local/bin:/usr/bin:/bin"},
+    {"HOME", BND_HOME_DIR},
+    {"USER", "dev"},
+    {"LOGNAME", "dev"},
+    {"SHELL", "/bin/bash"},
+    {"LANG", "C.UTF-8"},
+};
+
+struct template_json {
+    const char *name, *title;
+    int64_t order, warm;
+    const struct dbx_json *extensions, *packages, *setup, *env, *supply, *entries;
+};
+
+#define FIELD(name_, type_, flags_, min_, max_)                                                    \
+    {                                                                                              \
+        .name = #name_, .type = DBX_JSON_##type_, .offset = offsetof(struct template_json, name_), \
+        .flags = flags_, .min = min_, .max = max_                                                  \
+    }
+static const struct dbx_json_field template_fields[] = {
+    FIELD(name, STRING, DBX_JSON_REQUIRED, 1, 32),
+    FIELD(title, STRING, DBX_JSON_REQUIRED, 1, 64),
+    FIELD(order, INT, DBX_JSON_REQUIRED, 0, 1000),
+    FIELD(warm, INT, DBX_JSON_REQUIRED, 0, 1000),
+    FIELD(extensions, ARRAY, 0, 0, BND_MAX_LIST),
+    FIELD(packages, ARRAY, DBX_JSON_REQUIRED, 0, BND_MAX_LIST),
+    FIELD(setup, ARRAY, 0, 0, BND_MAX_LIST),
+    FIELD(env, OBJECT, 0, 0, 0),
+    FIELD(supply, ARRAY, 0, 0, BND_MAX_SUPPLY),
+    FIELD(entries, ARRAY, DBX_JSON_REQUIRED, 1, BND_MAX_ENTRIES),
+};
+#undef FIELD
+
+static bool only(const char *s, const char *allowed)
+{
+    return *s && s[strspn(s, allowed)] == '\0';
+}
+
+#define LOWER "abcdefghijklmnopqrstuvwxyz"
+#define UPPER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define DIGITS "0123456789"
+
+/* The strings of an array (NULL: none) as a NULL-terminated list of borrowed words. */
+static int string_list(const struct dbx_json *array, const char *field, const char *allowed,
+                       char ***ret, struct dbx_err *err)
+{
+    size_t n = dbx_json_count(array);
+    if (n > BND_MAX_LIST)
+        return dbx_err_field(err, field, "%s: too many", field);
+    DBX_CLEANUP(dbx_freep) char **list = dbx_calloc(n + 1, sizeof(*list));
+    for (size_t i = 0; i < n; i++) {
+        size_t len;
+        const char *s = dbx_json_str(dbx_json_at(array, i), &len);
+        if (!s || len == 0 || strlen(s) != len)
+            return dbx_err_field(err, field, "%s[%zu] must be a string with something in it", field,
+                                 i);
+        if (allowed && !only(s, allowed))
+            return dbx_err_field(err, field, "%s[%zu]: '%.40s' is no valid one", field, i, s);
+        list[i] = (char *)(uintptr_t)s;
+    }
+    *ret = DBX_TAKE(list);
+    return 0;
+}
+
+static bool env_overruled(const struct dbx_json *env, const char *key)
+{
+    return dbx_json_get(env, key) != NULL;
+}
+
+static int build_env(struct bnd__template *tpl, const struct dbx_json *env, struct dbx_err *err)
+{
+    size_t n = dbx_json_count(env), at = 0;
+    if (n > BND_MAX_LIST)
+        return dbx_err_field(err, "env", "env: too many");
+    tpl->env = dbx_calloc(n + DBX_ARRAY_LEN(base_env) + 1, sizeof(*tpl->env));
+    for (size_t i = 0; i < DBX_ARRAY_LEN(base_env); i++)
+        if (!env_overruled(env, base_env[i][0]))
+            tpl->env[at++] = dbx_asprintf("%s=%s", base_env[i][0], base_env[i][1]);
+    for (size_t i = 0; i < n; i++) {
+        const struct dbx_json *node;
+        size_t len;
+        const char *key = dbx_json_key(env, i, &node), *value = dbx_json_str(node, &len);
+        if (!only(key, UPPER LOWER DIGITS "_") || isdigit((unsigned char)*key))
+            return dbx_err_field(err, "env", "env: '%.40s' is no name of a variable", key);
+        if (!value || strlen(value) != len)
+            return dbx_err_field(err, "env", "env.%s must be a string", key);
+        tpl->env[at++] = dbx_asprintf("%s=%s", key, value);
+    }
+    tpl->pub.env = (const char *const *)tpl->env;
+    return 0;
+}
+
+struct entry_json {
+    const char *file, *json_key;
+    const struct dbx_json *compile, *run;
+};
+static const struct dbx_json_field entry_fields[] = {
+    {"file", DBX_JSON_STRING, offsetof(struct entry_json, file), DBX_JSON_REQUIRED, 1, 255, false},
+    {"json_key", DBX_JSON_STRING, offsetof(struct entry_json, json_key), 0, 1, 64, false},
+    {"compile", DBX_JSON_ARRAY, offsetof(struct entry_json, compile), 0, 1, BND_MAX_LIST, false},
+    {"run", DBX_JSON_ARRAY, offsetof(struct entry_json, run), DBX_JSON_REQUIRED, 1, BND_MAX_LIST,
+     false},
+};
+
+static int parse_entry(struct bnd__template *tpl, const struct dbx_json *node, struct dbx_err *err)
+{
+    struct entry_json j = {0};
+    struct bnd_entry *e = &tpl->entries[tpl->n_entries];
+    if (dbx_json_type(node) != DBX_JSON_OBJECT)
+        return dbx_err_field(err, "entries", "entries[%zu] must be an object", tpl->n_entries);
+    int rc =
+        dbx_json_decode(node, entry_fields, DBX_ARRAY_LEN(entry_fields), &j, "entries[].", err);
+    if (rc < 0)
+        return rc;
+    tpl->n_entries++;
+    e->file = j.file;
+    e->json_key = j.json_key;
+    const char *path = dbx_starts_with(j.file, "*.") ? j.file + 1 : j.file;
+    rc = dbx_path_check(path, strlen(path), "entries[].file", err);
+    if (rc == 0)
+        rc = string_list(j.run, "entries[].run", NULL, &e->run, err);
+    if (rc == 0 && j.compile)
+        rc = string_list(j.compile, "entries[].compile", NULL, &e->compile, err);
+    return rc;
+}
+
+static int parse_entries(struct bnd__template *tpl, const struct dbx_json *array,
+                         struct dbx_err *err)
+{
+    for (size_t i = 0; i < dbx_json_count(array); i++) {
+        int rc = parse_entry(tpl, dbx_json_at(array, i), err);
+        if (rc < 0)
+            return rc;
+        if (i > 0 && !tpl->entries[i].compile != !tpl->entries[0].compile)
+            return dbx_err_field(err, "entries", "either all entries compile or none does");
+    }
+    tpl->pub.has_compile = tpl->entries[0].compile != NULL;
+    return 0;
+}
+
+static const struct dbx_json_field supply_fields[] = {
+    {"path", DBX_JSON_STRING, offsetof(struct bnd_supply, path), DBX_JSON_REQUIRED, 1, 255, false},
+    {"content", DBX_JSON_STRING, offsetof(struct bnd_supply, content), DBX_JSON_REQUIRED, 0, 0,
+     false},
+};
+
+static int parse_supply(struct bnd__template *tpl, const struct dbx_json *array,
+                        struct dbx_err *err)
+{
+    for (size_t i = 0; i < dbx_json_count(array); i++) {
+        const struct dbx_json *node = dbx_json_at(array, i);
+        struct bnd_supply *s = &tpl->supply[i];
+        if (dbx_json_type(node) != DBX_JSON_OBJECT)
+            return dbx_err_field(err, "supply", "supply[%zu] must be an object", i);
+        int rc =
+            dbx_json_decode(node, supply_fields, DBX_ARRAY_LEN(supply_fields), s, "supply[].", err);
+        if (rc == 0)
+            rc = dbx_path_check(s->path, strlen(s->path), "supply[].path", err);
+        if (rc < 0)
+            return rc;
+        tpl->n_supply++;
+    }
+    return 0;
+}
+
+static int fill(struct bnd__template *tpl, const struct template_json *j, struct dbx_err *err)
+{
+    if (!only(j->name, LOWER DIGITS "-"))
+        return dbx_err_field(err, "name", "name: lower-case letters, digits and '-' only");
+    tpl->pub.name = j->name;
+    tpl->pub.title = j->title;
+    tpl->pub.warm = (uint32_t)j->warm;
+    tpl->order = j->order;
+    int rc = string_list(j->extensions, "extensions", LOWER DIGITS, &tpl->extensions, err);
+    if (rc == 0)
+        rc = string_list(j->packages, "packages", LOWER DIGITS "+.-", &tpl->packages, err);
+    if (rc == 0)
+        rc = string_list(j->setup, "setup", NULL, &tpl->setup, err);
+    if (rc == 0)
+        rc = build_env(tpl, j->env, err);
+    if (rc == 0)
+        rc = parse_supply(tpl, j->supply, err);
+    if (rc == 0)
+        rc = parse_entries(tpl, j->entries, err);
+    tpl->pub.extensions = (const char *const *)tpl->extensions;
+    return rc;
+}
+
+int bnd__template_parse(const void *data, size_t len, struct bnd__template **ret,
+                        struct dbx_err *err)
+{
+    DBX_CLEANUP(bnd__template_freep) struct bnd__template *tpl = DBX_NEW(struct bnd__template);
+    struct template_json j = {0};
+    if (len > BND_MAX_TEMPLATE_FILE)
+        return dbx_err_set(err, -E2BIG, DBX_LIMIT, "a template of more than %u bytes",
+                           BND_MAX_TEMPLATE_FILE);
+    int rc = dbx_json_parse(data, len, NULL, &tpl->doc, err);
+    if (rc < 0)
+        return rc;
+    const struct dbx_json *root = dbx_json_root(tpl->doc);
+    if (dbx_json_type(root) != DBX_JSON_OBJECT)
+        return dbx_err_set(err, -EINVAL, DBX_INVALID, "a template must be an object");
+    rc = dbx_json_decode(root, template_fields, DBX_ARRAY_LEN(template_fields), &j, "", err);
+    if (rc == 0)
+        rc = fill(tpl, &j, err);
+    if (rc < 0)
+        return rc;
+    *ret = DBX_TAKE(tpl);
+    return 0;
+}
+
+int bnd_template_check(const void *data, size_t len, struct dbx_err *err)
+{
+    DBX_CLEANUP(bnd__template_freep) struct bnd__template *tpl = NULL;
+    return bnd__template_parse(data, len, &tpl, err);
+}
+
+struct bnd__template *bnd__template_free(struct bnd__template *tpl)
+{
+    if (!tpl)
+        return NULL;
+    for (size_t i = 0; tpl->env && tpl->env[i]; i++)
+        free(tpl->env[i]);
+    for (size_t i = 0; i < tpl->n_entries; i++) {
+        free(tpl->entries[i].compile);
+        free(tpl->entries[i].run);
+    }
+    free(tpl->env);
+    free(tpl->extensions);
+    free(tpl->packages);
+    free(tpl->setup);
+    free(tpl->image);
+    free(tpl->digest);
+    dbx_json_doc_free(tpl->doc);
+    free(tpl);
+    return NULL;
+}
+
+void bnd__template_freep(struct bnd__template **tpl)
+{
+    *tpl = bnd__template_free(*tpl);
+}
