@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who waits, who runs where, and who goes where next: plain data, no I/O, no clock of its own.
+ * Everything in here can be built anew from the database and from what the nodes say.
+ *
+ * Queue: one for each template (a template whose image is still being built holds up nobody else);
+ * in it the owners stand in a ring and take turns, each with a FIFO of its own. */
+#pragma once
+
+#include "common/base/list.h"
+#include "common/proto/id.h"
+
+#define SCHED_MAX_ATTEMPTS 3
+#define SCHED_MAX_TEMPLATES 256
+#define SCHED_NAME_MAX 64 /* of nodes and templates */
+
+/* The transitions are in core.c; docs/architecture.md draws them. */
+enum sched_state {
+    SCHED_QUEUED,   /* waits for a node */
+    SCHED_PLACING,  /* has a node and its slot; the commit is under way */
+    SCHED_STARTING, /* committed; `start` is on its way, or was answered */
+    SCHED_RUNNING,  /* the node said `started` */
+    SCHED_ENDING,   /* its terminal state is being committed */
+};
+const char *sched_state_name(enum sched_state st);
+
+struct sched_node;
+struct sched_owner_queue;
+
+struct sched_proc {
+    struct dbx_id id, sandbox, owner;
+    char template[SCHED_NAME_MAX + 1];
+    char *request, *trace; /* owned; JSON as it was given */
+    int64_t accepted_us;
+    uint8_t *blob; /* owned; files and stdin. NULL: in the database */
+    size_t blob_len, files_len;
+    bool retry_safe;
+
+    enum sched_state state;  /* by sched_proc_set_state only */
+    struct sched_node *node; /* borrowed; set from PLACING on */
+    uint32_t attempt;        /* how often it was handed to a node */
+    uint32_t refusals;
+    uint32_t asks;        /* how often this `start` was sent */
+    uint64_t start_ask;   /* id of the `start` whose answer counts, or 0 */
+    bool accepted;        /* the node answered `start` with ok */
+    bool cancel;          /* somebody wants it to end */
+    bool started_waiting; /* stands in the batch of started reports */
+
+    struct dbx_list _queue; /* of an owner, or `delayed` */
+    struct dbx_list _of_node;
+    struct sched_owner_queue *_oq; /* while it waits in one */
+    uint64_t _not_before;
+};
+
+struct sched_template {
+    char name[SCHED_NAME_MAX + 1];
+    uint32_t warm;
+};
+
+struct sched_capacity {
+    uint32_t sandboxes;
+    size_t ntemplates;
+    struct sched_template templates[SCHED_MAX_TEMPLATES];
+};
+
+struct sched_node {
+    char id[SCHED_NAME_MAX + 1];
+    char url[256];
+    bool online;           /* has said hello, and its link stands */
+    uint64_t conn;         /* id of that link, for the caller */
+    uint64_t deadline;     /* lease; 0: it has run out */
+    uint64_t hold_until;   /* refused something: nothing goes there for so long */
+    struct dbx_list procs; /* sched_proc._of_node: PLACING .. ENDING */
+    uint32_t nprocs;
+    struct sched_capacity cap;
+    struct dbx_list _node;
+};
+
+struct sched_core;
+
+struct sched_core *sched_core_new(size_t max_queue);
+struct sched_core *sched_core_free(struct sched_core *core); /* and everything in it */
+
+/* ---- processes ---- */
+
+struct sched_proc *sched_core_find(const struct sched_core *core, const struct dbx_id *id);
+bool sched_core_full(const struct sched_core *core); /* the queue is */
+size_t sched_core_queued(const struct sched_core *core);
+size_t sched_core_count(const struct sched_core *core);
+/* Takes sp (from dbx_calloc, its strings and blob too), whose id is not there yet: into the queue.
+ */
+void sched_core_add(struct sched_core *core, struct sched_proc *sp);
+/* The same for one that stands at a node already: STARTING or RUNNING. */
+void sched_core_adopt(struct sched_core *core, struct sched_proc *sp, struct sched_node *node,
+                      bool running);
+void sched_core_remove(struct sched_core *core, struct sched_proc *sp); /* frees it */
+void sched_proc_free(struct sched_proc *sp); /* one that was never added */
+void sched_proc_drop_blob(struct sched_core *core, struct sched_proc *sp);
+size_t sched_core_blob_bytes(const struct sched_core *core);
+
+/* The one setter. Leaving a node's states for QUEUED or for gone gives its slot back. Asserts that
+ * it is legal. */
+void sched_proc_set_state(struct sched_core *core, struct sched_proc *sp, enum sched_state to);
+/* Back into the queue, first of its owner. not_before > 0: only then. refused: the attempt does not
+ * count. */
+void sched_core_requeue(struct sched_core *core, struct sched_proc *sp, uint64_t not_before,
+                        bool refused);
+uint64_t sched_proc_backoff(const struct sched_proc *sp); /* ms, by its refusals */
+
+/* Chooses for one that waits: it is PLACING then, has its node and the next attempt. NULL when none
+ * can go anywhere. */
+struct sched_proc *sched_core_assign(struct sched_core *core, uint64_t now);
+
+enum sched_fate { SCHED_AGAIN, SCHED_END_LOST, SCHED_END_CANCELLED };
+enum sched_fate sched_proc_fate(const struct sched_proc *sp); /* when its node is lost */
+
+/* ---- nodes ---- */
+
+struct sched_node *sched_core_node(struct sched_core *core, const char *id, bool create);
+/* Any node whose lease ended before now; its deadline is 0 and it is offline from then on. NULL
+ * when there is none. */
+struct sched_node *sched_core_expire(struct sched_core *core, uint64_t now);
+/* Forgets nodes that are offline, lost, and have no process. */
+void sched_core_sweep(struct sched_core *core);
+struct dbx_list *sched_core_nodes(struct sched_core *core); /* sched_node._node */

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside core.c, queue.c and nodes.c. */
+#pragma once
+
+#include "common/base/map.h"
+#include "scheduler/core.h"
+
+struct sched_core {
+    struct dbx_map *procs;     /* by id: sched_proc, owned */
+    struct dbx_map *nodes;     /* by name: sched_node, owned */
+    struct dbx_list node_list; /* the same */
+    size_t max_queue, queued, blob_bytes;
+    struct dbx_map
+        *templates; /* by name: template_queue, owned; only those with somebody in them */
+    struct dbx_list template_ring;
+    struct dbx_list delayed; /* sched_proc._queue: back-off */
+};
+
+void sched_queue__push(struct sched_core *core, struct sched_proc *sp, bool front);
+void sched_queue__delay(struct sched_core *core, struct sched_proc *sp, uint64_t not_before);
+void sched_queue__remove(struct sched_core *core, struct sched_proc *sp);
+/* Moves those whose time has come from `delayed` to the queue. */
+void sched_queue__wake(struct sched_core *core, uint64_t now);
+void sched_queue__done(struct sched_core *core);
+/* The node for one more of this template, or NULL. */
+struct sched_node *sched_nodes__choose(struct sched_core *core, const char *template, uint64_t now);

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scheduler/core_int.h"
+
+#include "common/base/str.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct sched_node *sched_core_node(struct sched_core *core, const char *id, bool create)
+{
+    struct sched_node *node = DBX_MAP_GET_STR(core->nodes, id);
+
+    if (node || !create)
+        return node;
+    node = DBX_NEW(struct sched_node);
+    bool fits = dbx_strcpy(node->id, sizeof(node->id), id);
+    dbx_assert(fits);
+    dbx_list_init(&node->procs);
+    dbx_list_push(&core->node_list, &node->_node);
+    (void)dbx_map_put(core->nodes, id, strlen(id), node);
+    return node;
+}
+
+struct dbx_list *sched_core_nodes(struct sched_core *core)
+{
+    return &core->node_list;
+}
+
+static const struct sched_template *template_of(const struct sched_node *node, const char *name)
+{
+    for (size_t i = 0; i < node->cap.ntemplates; i++) {
+        if (strcmp(node->cap.templates[i].name, name) == 0)
+            return &node->cap.templates[i];
+    }
+    return NULL;
+}
+
+/* What the node said, less what was sent since and has not arrived: its next report will have it.
+ */
+static bool has_warm(const struct sched_node *node, const struct sched_template *t)
+{
+    uint32_t promised = 0;
+    struct dbx_list *it, *next;
+
+    if (t->warm == 0)
+        return false;
+    dbx_list_each(it, next, &node->procs)
+    {
+        const struct sched_proc *sp = dbx_list_entry(it, struct sched_proc, _of_node);
+        bool on_its_way =
+            sp->state == SCHED_PLACING || (sp->state == SCHED_STARTING && !sp->accepted);
+        if (on_its_way && strcmp(sp->template, t->name) == 0)
+            promised++;
+    }
+    return promised < t->warm;
+}
+
+struct sched_node *sched_nodes__choose(struct sched_core *core, const char *template, uint64_t now)
+{
+    struct sched_node *best = NULL;
+    bool best_warm = false;
+    uint32_t best_free = 0;
+    struct dbx_list *it, *next;
+
+    dbx_list_each(it, next, &core->node_list)
+    {
+        struct sched_node *node = dbx_list_entry(it, struct sched_node, _node);
+        if (!node->online || node->nprocs >= node->cap.sandboxes || node->hold_until > now)
+            continue;
+        const struct sched_template *t = template_of(node, template);
+        if (!t)
+            continue;
+        uint32_t free_slots = node->cap.sandboxes - node->nprocs;
+        bool warm = has_warm(node, t);
+        if (!best || warm > best_warm || (warm == best_warm && free_slots > best_free)) {
+            best = node;
+            best_warm = warm;
+            best_free = free_slots;
+        }
+    }
+    return best;
+}
+
+struct sched_node *sched_core_expire(struct sched_core *core, uint64_t now)
+{
+    struct dbx_list *it, *next;
+
+    dbx_list_each(it, next, &core->node_list)
+    {
+        struct sched_node *node = dbx_list_entry(it, struct sched_node, _node);
+        if (node->deadline == 0 || node->deadline > now)
+            continue;
+        node->deadline = 0;
+        node->online = false;
+        return node;
+    }
+    return NULL;
+}
+
+void sched_core_sweep(struct sched_core *core)
+{
+    struct dbx_list *it, *next;
+
+    dbx_list_each(it, next, &core->node_list)
+    {
+        struct sched_node *node = dbx_list_entry(it, struct sched_node, _node);
+        if (node->online || node->deadline > 0 || node->nprocs > 0)
+            continue;
+        dbx_list_remove(&node->_node);
+        (void)dbx_map_del(core->nodes, node->id, strlen(node->id));
+        free(node);
+    }
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Queues come into being with the first who waits in them, and go with the last. */
+#include "scheduler/core_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct template_queue {
+    char name[SCHED_NAME_MAX + 1];
+    struct dbx_list node;   /* in core->template_ring */
+    struct dbx_list owners; /* a ring: the first is next */
+    struct dbx_map *by_owner;
+};
+
+struct sched_owner_queue {
+    struct dbx_id owner;
+    struct template_queue *tq;
+    struct dbx_list node;
+    struct dbx_list procs;
+};
+
+static struct template_queue *template_queue(struct sched_core *core, const char *name)
+{
+    struct template_queue *tq = DBX_MAP_GET_STR(core->templates, name);
+
+    if (tq)
+        return tq;
+    tq = DBX_NEW(struct template_queue);
+    memcpy(tq->name, name, strlen(name) + 1);
+    dbx_list_init(&tq->owners);
+    tq->by_owner = dbx_map_new();
+    dbx_list_push(&core->template_ring, &tq->node);
+    (void)dbx_map_put(core->templates, tq->name, strlen(tq->name), tq);
+    return tq;
+}
+
+static struct sched_owner_queue *owner_queue(struct template_queue *tq, const struct dbx_id *owner)
+{
+    struct sched_owner_queue *oq = dbx_map_get(tq->by_owner, owner->b, sizeof(owner->b));
+
+    if (oq)
+        return oq;
+    oq = DBX_NEW(struct sched_owner_queue);
+    oq->owner = *owner;
+    oq->tq = tq;
+    dbx_list_init(&oq->procs);
+    dbx_list_push(&tq->owners, &oq->node);
+    (void)dbx_map_put(tq->by_owner, owner->b, sizeof(owner->b), oq);
+    return oq;
+}
+
+static void free_if_empty(struct sched_core *core, struct sched_owner_queue *oq)
+{
+    struct template_queue *tq = oq->tq;
+
+    if (!dbx_list_empty(&oq->procs))
+        return;
+    dbx_list_remove(&oq->node);
+    (void)dbx_map_del(tq->by_owner, oq->owner.b, sizeof(oq->owner.b));
+    free(oq);
+    if (!dbx_list_empty(&tq->owners))
+        return;
+    dbx_list_remove(&tq->node);
+    (void)dbx_map_del(core->templates, tq->name, strlen(tq->name));
+    dbx_map_free(tq->by_owner);
+    free(tq);
+}
+
+void sched_queue__push(struct sched_core *core, struct sched_proc *sp, bool front)
+{
+    struct sched_owner_queue *oq = owner_queue(template_queue(core, sp->template), &sp->owner);
+
+    sp->_oq = oq;
+    if (front)
+        dbx_list_push_front(&oq->procs, &sp->_queue);
+    else
+        dbx_list_push(&oq->procs, &sp->_queue);
+    core->queued++;
+}
+
+void sched_queue__delay(struct sched_core *core, struct sched_proc *sp, uint64_t not_before)
+{
+    sp->_oq = NULL;
+    sp->_not_before = not_before;
+    dbx_list_push(&core->delayed, &sp->_queue);
+    core->queued++;
+}
+
+void sched_queue__remove(struct sched_core *core, struct sched_proc *sp)
+{
+    struct sched_owner_queue *oq = sp->_oq;
+
+    dbx_list_remove(&sp->_queue);
+    core->queued--;
+    sp->_oq = NULL;
+    if (oq)
+        free_if_empty(core, oq);
+}
+
+void sched_queue__wake(struct sched_core *core, uint64_t now)
+{
+    struct dbx_list *it, *next;
+
+    dbx_list_each(it, next, &core->delayed)
+    {
+        struct sched_proc *sp = dbx_list_entry(it, struct sched_proc, _queue);
+        if (sp->_not_before > now)
+            continue;
+        sched_queue__remove(core, sp);
+        sched_queue__push(core, sp, /* front= */ true);
+    }
+}
+
+void sched_queue__done(struct sched_core *core)
+{
+    struct dbx_map_iter i = {0};
+
+    while (dbx_map_next(core->procs, &i)) {
+        struct sched_proc *sp = i.value;
+        if (sp->state == SCHED_QUEUED)
+            sched_queue__remove(core, sp);
+    }
+    dbx_assert(dbx_list_empty(&core->template_ring));
+}
+
+/* A template whose turn it was goes to the end of the ring, and so does the owner within it. */
+struct sched_proc *sched_core_assign(struct sched_core *core, uint64_t now)
+{
+    struct dbx_list *it, *next;
+
+    sched_queue__wake(core, now);
+    dbx_list_each(it, next, &core->template_ring)
+    {
+        struct template_queue *tq = dbx_list_entry(it, struct template_queue, node);
+        struct sched_node *node = sched_nodes__choose(core, tq->name, now);
+        if (!node)
+            continue;
+        struct sched_owner_queue *oq = dbx_list_first(&tq->owners, struct sched_owner_queue, node);
+        struct sched_proc *sp = dbx_list_first(&oq->procs, struct sched_proc, _queue);
+        dbx_list_remove(&tq->node);
+        dbx_list_push(&core->template_ring, &tq->node);
+        dbx_list_remove(&oq->node);
+        dbx_list_push(&tq->owners, &oq->node);
+        sched_proc_set_state(core, sp, SCHED_PLACING);
+        sp->node = node;
+        dbx_list_push(&node->procs, &sp->_of_node);
+        node->nprocs++;
+        sp->attempt++;
+        return sp;
+    }
+    return NULL;
+}

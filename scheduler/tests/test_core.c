@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base/str.h"
+#include "scheduler/core.h"
+#include "tests/unit/check.h"
+#include <stdlib.h>
+
+static struct sched_proc *proc_of(struct sched_core *core, uint8_t owner, const char *template)
+{
+    struct sched_proc *sp = DBX_NEW(struct sched_proc);
+
+    sp->id = dbx_id_new();
+    sp->owner.b[0] = owner;
+    (void)dbx_strcpy(sp->template, sizeof(sp->template), template);
+    sched_core_add(core, sp);
+    return sp;
+}
+
+static struct sched_node *node_of(struct sched_core *core, const char *name, uint32_t slots,
+                                  const char *template, uint32_t warm)
+{
+    struct sched_node *node = sched_core_node(core, name, /* create= */ true);
+
+    node->online = true;
+    node->deadline = 1000;
+    node->cap.sandboxes = slots;
+    node->cap.ntemplates = 1;
+    (void)dbx_strcpy(node->cap.templates[0].name, sizeof(node->cap.templates[0].name), template);
+    node->cap.templates[0].warm = warm;
+    return node;
+}
+
+static void test_choice(void)
+{
+    struct sched_core *core = sched_core_new(100);
+    struct sched_proc *sp = proc_of(core, 1, "python");
+
+    CHECK(sched_core_assign(core, 0) == NULL);
+    struct sched_node *go = node_of(core, "go", 50, "go", 5);
+    CHECK(sched_core_assign(core, 0) == NULL);
+    struct sched_node *large = node_of(core, "large", 10, "python", 0);
+    struct sched_node *warm = node_of(core, "warm", 2, "python", 1);
+    CHECK(sched_core_assign(core, 0) == sp);
+    CHECK(sp->node == warm && sp->state == SCHED_PLACING && sp->attempt == 1);
+    /* The only warm one is promised: now the most free. */
+    sp = proc_of(core, 1, "python");
+    CHECK(sched_core_assign(core, 0) == sp);
+    CHECK(sp->node == large);
+    large->online = false;
+    sp = proc_of(core, 1, "python");
+    CHECK(sched_core_assign(core, 0) == sp && sp->node == warm);
+    sp = proc_of(core, 1, "python");
+    CHECK(sched_core_assign(core, 0) == NULL);
+    CHECK_EQ(sched_core_queued(core), 1);
+    large->online = true;
+    large->hold_until = 50;
+    CHECK(sched_core_assign(core, 49) == NULL);
+    CHECK(sched_core_assign(core, 50) == sp);
+    CHECK_EQ(go->nprocs, 0);
+    CHECK_EQ(large->nprocs, 2);
+    sched_core_free(core);
+}
+
+static void test_fair(void)
+{
+    struct sched_core *core = sched_core_new(100);
+    struct sched_proc *a[3], *b[2];
+    struct sched_proc *stuck = proc_of(core, 1, "not-built");
+
+    for (int i = 0; i < 3; i++)
+        a[i] = proc_of(core, 1, "python");
+    for (int i = 0; i < 2; i++)
+        b[i] = proc_of(core, 2, "python");
+    CHECK_EQ(sched_core_queued(core), 6);
+    node_of(core, "n", 5, "python", 0);
+    struct sched_proc *want[] = {a[0], b[0], a[1], b[1], a[2], NULL};
+    for (size_t i = 0; i < DBX_ARRAY_LEN(want); i++)
+        CHECK(sched_core_assign(core, 0) == want[i]);
+    CHECK(stuck->state == SCHED_QUEUED);
+    CHECK_EQ(sched_core_queued(core), 1);
+    sched_core_free(core);
+}
+
+static void test_back_off(void)
+{
+    struct sched_core *core = sched_core_new(2);
+    struct sched_proc *sp = proc_of(core, 1, "python");
+
+    node_of(core, "n", 1, "python", 0);
+    CHECK(sched_core_assign(core, 0) == sp);
+    sched_proc_set_state(core, sp, SCHED_STARTING);
+    CHECK_EQ(sched_proc_backoff(sp), 100);
+    sched_core_requeue(core, sp, 100, /* refused= */ true);
+    CHECK(sp->node == NULL && sp->attempt == 0);
+    CHECK_EQ(sched_proc_backoff(sp), 200);
+    CHECK(sched_core_assign(core, 99) == NULL);
+    CHECK(!sched_core_full(core));
+    proc_of(core, 1, "python");
+    CHECK(sched_core_full(core));
+    CHECK(sched_core_assign(core, 100) == sp); /* before the younger one */
+    CHECK_EQ(sp->attempt, 1);
+    sp->refusals = 50;
+    CHECK_EQ(sched_proc_backoff(sp), 2000);
+    sched_core_free(core);
+}
+
+static void test_lost(void)
+{
+    struct sched_core *core = sched_core_new(10);
+    struct sched_proc *sp = proc_of(core, 1, "python");
+    struct sched_node *n = node_of(core, "n", 1, "python", 0);
+
+    CHECK(sched_core_assign(core, 0) == sp);
+    CHECK_EQ(sched_proc_fate(sp), SCHED_AGAIN); /* was never sent */
+    sched_proc_set_state(core, sp, SCHED_STARTING);
+    CHECK_EQ(sched_proc_fate(sp), SCHED_END_LOST);
+    sp->retry_safe = true;
+    sched_proc_set_state(core, sp, SCHED_RUNNING);
+    CHECK_EQ(sched_proc_fate(sp), SCHED_AGAIN);
+    sp->cancel = true;
+    CHECK_EQ(sched_proc_fate(sp), SCHED_END_CANCELLED);
+    sp->cancel = false;
+    CHECK(sched_core_expire(core, 999) == NULL);
+    CHECK(sched_core_expire(core, 1000) == n);
+    CHECK(sched_core_expire(core, 1000) == NULL);
+    sched_core_sweep(core);
+    CHECK(sched_core_node(core, "n", false) == n); /* a process is there yet */
+    sched_core_requeue(core, sp, 0, false);
+    CHECK_EQ(sp->attempt, 1);
+    sched_core_sweep(core);
+    CHECK(sched_core_node(core, "n", false) == NULL);
+    sp->attempt = SCHED_MAX_ATTEMPTS;
+    n = node_of(core, "m", 1, "python", 0);
+    CHECK(sched_core_assign(core, 0) == sp);
+    sched_proc_set_state(core, sp, SCHED_STARTING);
+    CHECK_EQ(sched_proc_fate(sp), SCHED_END_LOST);
+    sched_proc_set_state(core, sp, SCHED_ENDING);
+    sched_core_remove(core, sp);
+    CHECK_EQ(sched_core_count(core), 0);
+    CHECK_EQ(n->nprocs, 0);
+    sched_core_free(core);
+}
+
+static void test_adopt(void)
+{
+    struct sched_core *core = sched_core_new(10);
+    struct sched_node *n = node_of(core, "n", 1, "python", 0);
+    struct sched_proc *sp = DBX_NEW(struct sched_proc);
+
+    sp->id = dbx_id_new();
+    sp->blob = dbx_malloc(10);
+    sp->blob_len = 10;
+    sched_core_adopt(core, sp, n, /* running= */ true);
+    CHECK(sched_core_find(core, &sp->id) == sp);
+    CHECK(sp->state == SCHED_RUNNING && n->nprocs == 1);
+    CHECK_EQ(sched_core_blob_bytes(core), 10);
+    sched_proc_drop_blob(core, sp);
+    CHECK_EQ(sched_core_blob_bytes(core), 0);
+    sched_core_free(core);
+}
+
+int main(void)
+{
+    test_choice();
+    test_fair();
+    test_back_off();
+    test_lost();
+    test_adopt();
+    return check_result();
+}
