@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Replays a fuzz target's corpus as an ordinary test: every file in the folders named on the command line, and
- * every prefix length of it that is a power of two, so that truncation is always among what is tried. */
+/* Replays a fuzz target's corpus as an ordinary test: every file in the folders named on the
+ * command line, and every prefix length of it that is a power of two, so that truncation is always
+ * among what is tried. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,7 +20,8 @@ static int replay_file(const char *path)
     len = buf ? fread(buf, 1, cap, f) : 0;
     fclose(f);
     for (size_t n = 0; n < len; n = n ? n * 2 : 1) {
-        uint8_t *exact = malloc(n ? n : 1); /* its own block, so that ASan sees reads past the end */
+        uint8_t *exact =
+            malloc(n ? n : 1); /* its own block, so that ASan sees reads past the end */
         if (exact) {
             memcpy(exact, buf, n);
             LLVMFuzzerTestOneInput(exact, n);

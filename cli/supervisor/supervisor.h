@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keeps the daemons of one machine running: starts them, gives each its listening socket, starts
+ * again what dies, tells who lives in STATE/status.json, and ends all of them in order. */
+#pragma once
+
+#include "common/base/err.h"
+#include "common/base/log.h"
+
+struct dbx_loop;
+struct dbx_http_client;
+struct supervisor;
+
+#define SUP_MAX_ARGS 48
+#define SUP_MAX_SERVICES 24
+
+enum sup_kind {
+    SUP_DAEMON, /* started again whenever it ends */
+    SUP_JOB,    /* runs once; its failure is logged and tried again later */
+};
+
+struct sup_service {
+    char name[32];     /* as status tells it: several may share one */
+    char instance[32]; /* its log file */
+    enum sup_kind kind;
+    char *argv[SUP_MAX_ARGS]; /* owned, NULL-terminated */
+    size_t argc;
+    int listen_fd; /* passed as descriptor 3; -1 when it has none */
+    char url[128]; /* http://host:port, or "" */
+    int stop_signal;
+    uint32_t stop_ms; /* grace before SIGKILL */
+    int stage;        /* ended from the highest stage to the lowest */
+
+    /* run-time state */
+    struct supervisor *sup;
+    int pid; /* 0 when it does not run */
+    int64_t started_us;
+    uint64_t started_ms;
+    uint32_t restarts, failures; /* failures: in a row, each soon after its start */
+    bool ready, stopping;
+    struct dbx_timer *timer; /* next start, or the kill after the grace */
+    struct dbx_log_ctx log;
+};
+
+struct sup_opts {
+    const char *state_dir, *cache_dir, *bin_dir, *source_dir;
+    const char *bind, *runsc, *node_id;
+    const char *tls_cert, *tls_key;
+    uint64_t port, gateways;
+    bool images; /* build the images that are missing */
+};
+
+struct supervisor *sup_new(struct dbx_loop *loop, const char *state_dir);
+struct sup_service *sup_add(struct supervisor *s, const char *name, const char *instance,
+                            enum sup_kind kind, int stage);
+void sup_arg(struct sup_service *sv, const char *fmt, ...)
+    DBX_PRINTF(2, 3); /* appends one argument */
+/* Opens the listening socket of a service and notes its url. port 0: any. */
+int sup_listen(struct sup_service *sv, const char *host, uint16_t port, bool tls,
+               struct dbx_err *err) DBX_MUST_USE;
+void sup_start(struct supervisor *s);
+/* Ends all, stage by stage; the loop stops when the last one is gone. */
+void sup_stop(struct supervisor *s);
+struct supervisor *sup_free(struct supervisor *s);
+
+/* services.c: what one machine runs, and with which options. */
+int sup_define(struct supervisor *s, const struct sup_opts *o, struct dbx_err *err) DBX_MUST_USE;
+/* Makes STATE/keys/{cluster.key,admin.key} at first start. */
+int sup_make_keys(const char *state_dir, struct dbx_err *err) DBX_MUST_USE;
