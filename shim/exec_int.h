@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by exec.c (life), exec_phase.c (a process in the sandbox) and exec_end.c (the end). */
+#pragma once
+
+#include "bundles/bundles.h"
+#include "common/base/list.h"
+#include "shim/exec.h"
+#include "shim/init_client.h"
+#include "shim/keeper_client.h"
+#include "shim/limits_watch.h"
+#include "shim/pool.h"
+#include "shim/sandbox.h"
+#include "shim/ship.h"
+#include "shim/stdin.h"
+#include "shim/verdict.h"
+
+#define SHIM_EXEC_MAGIC 0x43455845u
+#define SHIM_EXECS_RECENT 1024
+
+struct dbx_map;
+struct dbx_metric;
+
+struct shim_execs {
+    struct shim_execs_opts opts;
+    struct dbx_map *by_process; /* 16 bytes of id -> struct shim_exec */
+    struct dbx_list all;
+    size_t live;
+    char *refuse; /* owned, or NULL */
+    struct shim_exec_recent {
+        struct dbx_id process;
+        int64_t attempt;
+    } recent[SHIM_EXECS_RECENT]; /* ended and acknowledged: a late start of these is no start */
+    size_t recent_at;
+    struct dbx_metric *start_seconds;
+};
+
+/* One phase: compile or run. */
+struct shim_exec_phase {
+    bool began, started, exited, killed, others_gone, streams_ended, ended;
+    bool shipped;  /* sha is set */
+    uint32_t flag; /* DBX_REC_COMPILE or 0 */
+    const struct dbx_limits *limits;
+    char *const *argv;
+    struct shim_kept *kept;       /* until its records are acknowledged: see on_released */
+    struct shim_ship_phase *ship; /* until the phase is over */
+    struct shim_limits_watch watch;
+    struct shim_ending ending;
+    struct dbx_outcome outcome;
+    uint64_t ordered_ms, exited_ms;
+    uint8_t sha[2][DBX_SHA256_LEN];
+};
+
+struct shim_exec {
+    uint32_t magic;
+    struct shim_execs *execs;
+    struct dbx_list link;
+    struct shim_request *rq; /* owned */
+    struct dbx_log_ctx log_process, log_trace;
+    enum shim_exec_state state;
+    uint64_t state_ms;
+    int64_t arrived_us, claimed_us, started_us;
+    uint64_t claimed_ms;
+    struct bnd_plan plan;
+    bool has_plan;
+    const struct bnd_template *tpl;
+    struct shim_claim *claim;
+    struct shim_sandbox *sb; /* until ended; then it goes its way alone */
+    bool warm;               /* the claim was answered at once */
+    struct dbx_buf block;    /* files on their way */
+    struct shim_stdin *in;
+    size_t early; /* bytes of input that came before the program was there */
+    struct shim_ship_proc *ship;
+    struct shim_exec_phase compile, run, *now; /* now: NULL before and after */
+    struct dbx_timer *deadline, *watch;
+    unsigned deadlines; /* passed in this state */
+    unsigned refs;      /* kept streams that are not released, and one for the list */
+    bool cancelled, node_lost, dropped, forgotten;
+    char trouble[240]; /* why INTERNAL, for the log */
+    struct shim_exec_result result;
+    struct dbx_buf end; /* the END record's JSON */
+    struct shim_exec_report report;
+};
+
+/* The one setter. */
+void shim_exec__set_state(struct shim_exec *ex, enum shim_exec_state st);
+void shim_exec__unref(struct shim_exec *ex);
+void shim_exec__leave_sandbox(struct shim_exec *ex); /* ends it; nothing is heard of it any more */
+void shim_exec__arm(struct shim_exec *ex, uint64_t ms); /* the state's deadline, anew */
+
+/* exec_phase.c */
+void shim_exec__phase_begin(struct shim_exec *ex, struct shim_exec_phase *ph);
+void shim_exec__on_started(struct shim_exec *ex, const struct shim_init_started *s);
+void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e);
+void shim_exec__sandbox_lost(struct shim_exec *ex, const struct dbx_err *err);
+void shim_exec__kill(struct shim_exec *ex); /* the phase's process, for a reason in its ending */
+void shim_exec__on_watch(void *user);
+void shim_exec__phase_deadline(struct shim_exec *ex);
+void shim_exec__phase_lost(struct shim_exec *ex); /* nothing more will come: account, and go on */
+void shim_exec__phase_release(struct shim_exec *ex, struct shim_exec_phase *ph); /* in any state */
+
+/* exec_end.c */
+/* The phases are over, or there were none: END record, report. trouble: NULL or why INTERNAL. */
+void shim_exec__finish(struct shim_exec *ex, const char *trouble);
+/* No plan is possible: the user's error, told in their own terms. */
+void shim_exec__finish_unplanned(struct shim_exec *ex, const char *why);
+void shim_exec__finish_now(struct shim_exec *ex); /* without the log's acknowledgement */

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A process in the sandbox, from its start to its last byte. Four things must have come home before
+ * a phase is over: the process's end (on_exited), the end of the others it left (KILL_ALL), the end
+ * of both streams, and the accounts. Whatever does not come is forced by the next harder means:
+ * KILL_ALL, then the whole sandbox, then we go on without it.
+ *
+ * What init reports is believed only for how the process ended; limits are judged by the cgroup,
+ * the clock and the shipper. */
+#include "shim/exec_int.h"
+
+#include "common/base/clock.h"
+#include "common/base/fd.h"
+#include "common/base/metrics.h"
+#include "common/io/loop.h"
+#include "shim/launch.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define KILL_MS 3000     /* from the kill to the report of the end */
+#define KILL_ALL_MS 3000 /* what init is given for it */
+
+/* ---- the keeper's rings as a source ---- */
+
+static const uint8_t *ring_peek(void *stream, size_t *ret_len)
+{
+    return shim_stream_peek(stream, ret_len);
+}
+static void ring_advance(void *stream, size_t n)
+{
+    shim_stream_advance(stream, n);
+}
+static void ring_release(void *stream, uint64_t upto)
+{
+    shim_stream_release(stream, upto);
+}
+static void ring_resume(void *stream)
+{
+    shim_stream_resume(stream);
+}
+static bool ring_at_eof(void *stream)
+{
+    return shim_stream_at_eof(stream);
+}
+static const struct shim_source_ops ring_ops = {.peek = ring_peek,
+                                                .advance = ring_advance,
+                                                .release = ring_release,
+                                                .resume = ring_resume,
+                                                .at_eof = ring_at_eof};
+
+static bool on_stream(struct shim_kept *kept, struct shim_stream *s, void *user)
+{
+    struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
+    struct shim_exec_phase *ph = shim_kept_phase(kept) == DBX_REC_COMPILE ? &ex->compile : &ex->run;
+    return ph->ship && ph->kept == kept ? shim_ship_feed(ph->ship, shim_stream_index(s)) : false;
+}
+
+/* ---- over ---- */
+
+static void account(struct shim_exec *ex, struct shim_exec_phase *ph)
+{
+    struct shim_sandbox_usage u = {0};
+    struct dbx_usage *usage = &ph->outcome.usage;
+    if (!ph->exited_ms)
+        ph->exited_ms = dbx_now_ms();
+    shim_watch_hold(&ph->watch, false, ph->exited_ms);
+    if (ex->sb) {
+        shim_sandbox_usage(ex->sb, &u);
+        usage->cpu_ms = u.cpu_ms;
+        usage->memory_peak_bytes = u.memory_peak_bytes;
+        ph->ending.oom |= u.oom;
+    }
+    if (ph->started) {
+        usage->wall_ms = (int64_t)shim_watch_wall_ms(&ph->watch, ph->exited_ms);
+        ph->ending.cpu_over |= usage->cpu_ms >= ph->limits->cpu_ms;
+    }
+}
+
+static void phase_over(struct shim_exec *ex, struct shim_exec_phase *ph)
+{
+    ph->ended = true;
+    dbx_timer_stop(ex->watch);
+    ex->in = shim_stdin_free(ex->in);
+    ph->ending.cancelled |= ex->cancelled;
+    ph->ending.node_lost |= ex->node_lost;
+    shim_verdict_fill(&ph->ending, &ph->outcome);
+    ph->outcome.stdout_bytes = (int64_t)shim_ship_bytes(ph->ship, 0);
+    ph->outcome.stderr_bytes = (int64_t)shim_ship_bytes(ph->ship, 1);
+    ph->outcome.usage.output_bytes = ph->outcome.stdout_bytes + ph->outcome.stderr_bytes;
+    ph->outcome.usage.queued_ms = (ex->claimed_us - ex->rq->accepted_us) / 1000;
+    if (ph->outcome.usage.queued_ms < 0 || ex->rq->accepted_us <= 0)
+        ph->outcome.usage.queued_ms = 0;
+    shim_exec__phase_release(ex, ph);
+    if (ph == &ex->run || ph->outcome.verdict != DBX_V_OK)
+        shim_exec__finish(ex, NULL);
+    else if (ex->sb)
+        shim_exec__phase_begin(ex, &ex->run);
+    else
+        shim_exec__finish(ex, "the compiler left the sandbox unusable");
+}
+
+static void check_over(struct shim_exec *ex, struct shim_exec_phase *ph)
+{
+    if (ph->exited && ph->others_gone && ph->streams_ended && !ph->ended)
+        phase_over(ex, ph);
+}
+
+void shim_exec__phase_lost(struct shim_exec *ex)
+{
+    struct shim_exec_phase *ph = ex->now;
+    if (!ph->exited)
+        account(ex, ph);
+    dbx_timer_stop(ex->watch);
+    shim_exec__leave_sandbox(ex);
+    /* What stands in the rings is still good. */
+    shim_ship_hurry(ph->ship);
+    for (int i = 0; i < 2 && ph->kept; i++) {
+        struct shim_stream *s = shim_kept_stream(ph->kept, i);
+        size_t n = 0;
+        while (!ph->streams_ended && shim_stream_peek(s, &n) && n > 0)
+            if (!shim_ship_feed(ph->ship, i))
+                break;
+    }
+    phase_over(ex, ph);
+}
+
+void shim_exec__phase_release(struct shim_exec *ex, struct shim_exec_phase *ph)
+{
+    if (!ph->ship)
+        return;
+    for (int i = 0; i < 2; i++)
+        shim_ship_sha256(ph->ship, i, ph->sha[i]);
+    ph->shipped = true;
+    if (ph == ex->now)
+        ex->in = shim_stdin_free(ex->in);
+    shim_ship_phase_stop(DBX_TAKE(ph->ship));
+    ph->kept = NULL; /* its owner is on_released now */
+}
+
+/* ---- what the shipper says ---- */
+
+static void on_over(void *user)
+{
+    struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
+    ex->now->ending.output_over = true;
+    shim_exec__kill(ex);
+}
+
+static void on_held(bool held, void *user)
+{
+    struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
+    struct shim_exec_phase *ph = ex->now;
+    if (!ph || !ph->started || ph->exited)
+        return;
+    shim_watch_hold(&ph->watch, held, dbx_now_ms());
+}
+
+static void on_streams_ended(void *user)
+{
+    struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
+    ex->now->streams_ended = true;
+    check_over(ex, ex->now);
+}
+
+static void on_released(void *source, void *user)
+{
+    struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
+    if (source)
+        shim_kept_remove(source);
+    shim_exec__unref(ex);
+}
+
+static const struct shim_ship_handlers ship_handlers = {
+    .on_over = on_over, .on_held = on_held, .on_eof = on_streams_ended, .on_released = on_released};
+
+/* ---- begin ---- */
+
+static void on_stdin_closed(void *user)
+{
+    struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
+    ex->in = shim_stdin_free(ex->in);
+    if (ex->now && ex->now->kept)
+        shim_kept_close_stdin(ex->now->kept);
+}
+
+static int start_process(struct shim_exec *ex, struct shim_exec_phase *ph, const int fds[3])
+{
+    struct init_rlimit rlimits[SHIM_LAUNCH_RLIMITS];
+    shim_launch_rlimits(ph->limits, rlimits);
+    char **env = shim_launch_env(ex->tpl, ex->rq->env);
+    struct shim_init_start req = {.process = ex->rq->process,
+                                  .phase = ph->flag,
+                                  .argv = ph->argv,
+                                  .env = env,
+                                  .cwd = BND_WORK_DIR,
+                                  .uid = BND_USER_UID,
+                                  .gid = BND_USER_GID,
+                                  .umask = 022,
+                                  .rlimits = rlimits,
+                                  .n_rlimits = SHIM_LAUNCH_RLIMITS,
+                                  .fds = {fds[0], fds[1], fds[2]}};
+    int r = shim_init_start(shim_sandbox_init(ex->sb), &req);
+    shim_launch_env_free(env);
+    return r;
+}
+
+static void open_shipping(struct shim_exec *ex, struct shim_exec_phase *ph)
+{
+    struct shim_ship_phase_opts opts = {.flags = (uint8_t)ph->flag,
+                                        .max_bytes = (uint64_t)ph->limits->output_bytes,
+                                        .ops = ph->kept ? &ring_ops : NULL,
+                                        .source = ph->kept,
+                                        .h = &ship_handlers,
+                                        .user = ex};
+    for (int i = 0; i < 2 && ph->kept; i++)
+        opts.stream[i] = shim_kept_stream(ph->kept, i);
+    ph->ship = shim_ship_phase_new(ex->ship, &opts);
+    ex->refs++; /* until on_released */
+}
+
+static int open_streams(struct shim_exec *ex, struct shim_exec_phase *ph, struct dbx_err *err)
+{
+    bool input = ph == &ex->run && (ex->rq->input.len > 0 || ex->rq->stdin_open);
+    int fds[3];
+    struct shim_kept_opts opts = {.sandbox = *shim_sandbox_id(ex->sb),
+                                  .process = ex->rq->process,
+                                  .phase = ph->flag,
+                                  .stdin_open = input};
+    int r = shim_kept_new(ex->execs->opts.keeper, &opts, &ph->kept, fds, err);
+    if (r < 0)
+        return r;
+    open_shipping(ex, ph);
+    r = start_process(ex, ph, fds);
+    for (int i = 0; i < 3; i++)
+        dbx_close(fds[i]);
+    if (r < 0)
+        return dbx_err_set(err, r, DBX_INTERNAL, "init takes no order to start");
+    shim_kept_watch(ph->kept, on_stream, ex);
+    if (input)
+        ex->in = shim_stdin_new(ex->execs->opts.loop, shim_kept_stdin(ph->kept), ex->rq->input.data,
+                                ex->rq->input.len, ex->rq->stdin_open, on_stdin_closed, ex);
+    dbx_buf_done(&ex->rq->input);
+    return 0;
+}
+
+void shim_exec__phase_begin(struct shim_exec *ex, struct shim_exec_phase *ph)
+{
+    struct dbx_err err = {0};
+    ph->began = true;
+    ph->ordered_ms = dbx_now_ms();
+    ph->outcome = (struct dbx_outcome){.exit_code = -1};
+    ex->now = ph;
+    if (ex->state == SHIM_EX_PREPARING)
+        shim_sandbox_set_running(ex->sb, true);
+    shim_exec__set_state(ex, ph == &ex->compile ? SHIM_EX_COMPILING : SHIM_EX_RUNNING);
+    shim_ship_status(ex->ship, (uint8_t)ph->flag);
+    int r = shim_sandbox_set_limits(ex->sb, (uint64_t)ph->limits->memory_mb,
+                                    (uint32_t)ph->limits->processes, &err);
+    if (r == 0)
+        r = open_streams(ex, ph, &err);
+    if (r < 0) {
+        dbx_log(DBX_LOG_WARN, &ex->log_trace, "it cannot be started: %s", err.msg);
+        shim_exec__finish(ex, err.msg);
+    }
+}
+
+/* ---- what init says ---- */
+
+static struct shim_exec_phase *phase_of(struct shim_exec *ex, const struct dbx_id *process,
+                                        uint32_t flag)
+{
+    struct shim_exec_phase *ph = ex->now;
+    if (!ph || ph->ended || ph->flag != flag || !dbx_id_equal(process, &ex->rq->process))
+        return NULL;
+    return ph;
+}
+
+/* It never ran: said as a shell says it, for a shell's users know these two codes. */
+static void not_started(struct shim_exec *ex, struct shim_exec_phase *ph,
+                        const struct shim_init_started *s)
+{
+    char words[256];
+    (void)shim_init_ack(shim_sandbox_init(ex->sb), &ex->rq->process, ph->flag);
+    if (s->stage != INIT_STAGE_EXEC) {
+        dbx_log(DBX_LOG_ERR, &ex->log_trace, "init could not start it: stage %d, %s", (int)s->stage,
+                strerror(s->error));
+        shim_exec__finish(ex, "init could not start it");
+        return;
+    }
+    snprintf(words, sizeof(words), "%.200s: %s\n", ph->argv[0], strerror(s->error));
+    shim_ship_words(ph->ship, 1, words);
+    account(ex, ph);
+    ph->exited = ph->ending.exited = ph->others_gone = true;
+    ph->ending.exit_code = s->error == ENOENT ? 127 : 126;
+    shim_exec__set_state(ex, SHIM_EX_DRAINING);
+    shim_ship_hurry(ph->ship);
+    check_over(ex, ph);
+}
+
+void shim_exec__on_started(struct shim_exec *ex, const struct shim_init_started *s)
+{
+    struct shim_exec_phase *ph = phase_of(ex, &s->process, s->phase);
+    uint64_t now = dbx_now_ms();
+    if (!ph || ph->started || ph->exited)
+        return;
+    if (s->error) {
+        not_started(ex, ph, s);
+        return;
+    }
+    ph->started = true;
+    uint64_t since = ex->run.began && ex->compile.began ? ph->ordered_ms : ex->claimed_ms;
+    ph->outcome.usage.start_ms = (int64_t)(now - since);
+    shim_watch_begin(&ph->watch, (uint64_t)ph->limits->cpu_ms, (uint64_t)ph->limits->wall_ms,
+                     ex->execs->opts.ncpu, now);
+    shim_watch_hold(&ph->watch, shim_ship_is_held(ph->ship), now);
+    if (ph->killed)
+        return; /* the deadline of the kill runs already */
+    shim_exec__arm(ex, 0);
+    shim_exec__on_watch(ex);
+    if (!ex->started_us) {
+        ex->started_us = dbx_wall_us();
+        dbx_metric_observe(ex->execs->start_seconds,
+                           (double)(ex->started_us - ex->arrived_us) / 1e6);
+        ex->execs->opts.on_started(ex, ex->execs->opts.user);
+    }
+}
+
+static void on_others_gone(uint64_t value, const struct dbx_err *err, void *user)
+{
+    struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
+    struct shim_exec_phase *ph = ex->now;
+    (void)value;
+    if (ph && ph->exited && !ph->ended && ex->sb && (!err || err->code != -ECANCELED)) {
+        if (err) {
+            dbx_log(DBX_LOG_WARN, &ex->log_trace, "its processes do not end: %s", err->msg);
+            shim_exec__leave_sandbox(ex);
+        }
+        ph->others_gone = true;
+        check_over(ex, ph);
+    }
+    shim_exec__unref(ex);
+}
+
+static void kill_others(struct shim_exec *ex, struct shim_exec_phase *ph)
+{
+    if (shim_init_kill_all(shim_sandbox_init(ex->sb), KILL_ALL_MS, on_others_gone, ex) == 0) {
+        ex->refs++;
+        return;
+    }
+    shim_exec__leave_sandbox(ex);
+    ph->others_gone = true;
+}
+
+void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e)
+{
+    struct shim_exec_phase *ph = phase_of(ex, &e->process, e->phase);
+    if (!ph || ph->exited || !ph->started)
+        return;
+    dbx_timer_stop(ex->watch);
+    account(ex, ph);
+    ph->exited = true;
+    ph->ending.exited = e->signal == 0;
+    ph->ending.exit_code = e->exit_code;
+    ph->ending.signal = e->signal;
+    ph->ending.disk_full = e->seen & INIT_SAW_DISK_FULL;
+    ph->ending.at_process_max = e->seen & INIT_SAW_PROCESS_MAX;
+    (void)shim_init_ack(shim_sandbox_init(ex->sb), &ex->rq->process, ph->flag);
+    shim_exec__set_state(ex, SHIM_EX_DRAINING);
+    if (e->seen & INIT_LEFT_OTHERS)
+        kill_others(ex, ph);
+    else
+        ph->others_gone = true;
+    shim_ship_hurry(ph->ship);
+    check_over(ex, ph);
+}
+
+/* Nothing will come from init any more, the streams end by themselves: the sentry held them. */
+static void without_sandbox(struct shim_exec *ex, struct shim_exec_phase *ph)
+{
+    if (!ph->exited)
+        account(ex, ph);
+    ph->exited = ph->others_gone = true;
+    dbx_timer_stop(ex->watch);
+    shim_exec__leave_sandbox(ex);
+    if (ex->state != SHIM_EX_DRAINING)
+        shim_exec__set_state(ex, SHIM_EX_DRAINING);
+    shim_ship_hurry(ph->ship);
+    check_over(ex, ph);
+}
+
+void shim_exec__sandbox_lost(struct shim_exec *ex, const struct dbx_err *err)
+{
+    struct shim_exec_phase *ph = ex->now;
+    if (!ex->sb || ex->state >= SHIM_EX_SHIPPING)
+        return;
+    if (!ph || ph->ended) {
+        shim_exec__finish(ex, err ? err->msg : "the sandbox died");
+        return;
+    }
+    if (!ph->exited)
+        ph->ending.sandbox_lost = true;
+    snprintf(ex->trouble, sizeof(ex->trouble), "the sandbox died: %.200s", err ? err->msg : "");
+    without_sandbox(ex, ph);
+}
+
+/* ---- limits ---- */
+
+void shim_exec__kill(struct shim_exec *ex)
+{
+    struct shim_exec_phase *ph = ex->now;
+    if (ph->killed || ph->exited || !ex->sb)
+        return;
+    ph->killed = true;
+    dbx_timer_stop(ex->watch);
+    shim_exec__arm(ex, KILL_MS);
+    if (shim_init_kill_all(shim_sandbox_init(ex->sb), KILL_ALL_MS, NULL, NULL) < 0)
+        without_sandbox(ex, ph);
+}
+
+void shim_exec__on_watch(void *user)
+{
+    struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
+    struct shim_exec_phase *ph = ex->now;
+    struct shim_sandbox_usage u = {0};
+    uint64_t next;
+    if (!ph || !ph->started || ph->exited || ph->killed || !ex->sb)
+        return;
+    shim_sandbox_usage(ex->sb, &u);
+    switch (shim_watch_check(&ph->watch, dbx_now_ms(), (uint64_t)u.cpu_ms, u.oom, &next)) {
+    case SHIM_OVER_NOT:
+        dbx_timer_start(ex->watch, next, 0);
+        return;
+    case SHIM_OVER_OOM:
+        ph->ending.oom = true;
+        break;
+    case SHIM_OVER_CPU:
+        ph->ending.cpu_over = true;
+        break;
+    case SHIM_OVER_WALL:
+        ph->ending.wall_over = true;
+        break;
+    }
+    shim_exec__kill(ex);
+}
+
+void shim_exec__phase_deadline(struct shim_exec *ex)
+{
+    struct shim_exec_phase *ph = ex->now;
+    if (!ph->exited) { /* it neither started nor, killed, ended */
+        dbx_log(DBX_LOG_WARN, &ex->log_trace, "%s: its sandbox is ended",
+                ph->killed ? "it does not end" : "it does not start");
+        ph->ending.sandbox_lost = true;
+        without_sandbox(ex, ph);
+        return;
+    }
+    if (shim_ship_is_held(ph->ship)) { /* the log is slow: these bytes are not given up */
+        shim_exec__arm(ex, shim_exec_deadline_ms(SHIM_EX_DRAINING));
+        return;
+    }
+    if (ex->deadlines++ == 0 && ex->sb) {
+        dbx_log(DBX_LOG_WARN, &ex->log_trace, "its streams do not end: its sandbox is ended");
+        shim_exec__arm(ex, shim_exec_deadline_ms(SHIM_EX_DRAINING));
+        without_sandbox(ex, ph);
+        return;
+    }
+    dbx_log(DBX_LOG_ERR, &ex->log_trace, "its streams do not end");
+    shim_exec__phase_lost(ex);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How a request becomes files, arguments, environment and limits of a process. Pure. */
+#pragma once
+
+#include "bundles/bundles.h"
+#include "shim/init/protocol.h"
+#include "shim/request.h"
+
+/* The plan of the request. Where an entry file is missing, the plan as if it were there: the
+ * program itself then says what it misses. ret on success only. */
+int shim_launch_plan(const struct bnd_template *tpl, const struct shim_request *rq,
+                     struct bnd_plan *ret, struct dbx_err *err) DBX_MUST_USE;
+/* The block of files for init: the request's and the plan's. out is initialised here. */
+int shim_launch_files(const struct shim_request *rq, const struct bnd_plan *plan,
+                      struct dbx_buf *out, struct dbx_err *err) DBX_MUST_USE;
+/* The template's environment, what every program may count on, then the request's: the last of a
+ * name counts. NULL-terminated; free with shim_launch_env_free. */
+char **shim_launch_env(const struct bnd_template *tpl, char *const *more);
+char **shim_launch_env_free(char **env);
+
+#define SHIM_LAUNCH_RLIMITS 6
+void shim_launch_rlimits(const struct dbx_limits *l,
+                         struct init_rlimit out[static SHIM_LAUNCH_RLIMITS]);

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reports (started, ended) live on the execution itself, as two pairs of flags: sent and
+ * acknowledged. Losing the link clears `sent`; being welcomed again sends what is not acknowledged.
+ * So there is no queue of messages, only state, and its bound is that of the executions. Answers
+ * find their execution by id and attempt, for it may have gone meanwhile.
+ *
+ * The epoch: every leader says its number in the answer to hello and in each start. A lower one
+ * than was ever seen here is a leader that does not know yet that it was replaced: its orders are
+ * refused. */
+#include "shim/node.h"
+
+#include "common/base/clock.h"
+#include "common/io/loop.h"
+#include "common/proto/link.h"
+#include "shim/pool.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NODE_MAGIC 0x4b4e4c4eu
+#define ANSWER_MS 10000
+#define AGAIN_MS 500
+#define CHANGE_MS 50 /* changes within so long are one message */
+#define HEARTBEAT_MS 1000
+
+struct shim_node_link {
+    uint32_t magic;
+    struct shim_node_link_opts opts;
+    struct shim_execs *execs;
+    struct dbx_link *link;
+    struct dbx_timer *heartbeat, *change, *again;
+    int64_t epoch;
+    uint64_t heartbeat_ms;
+    bool welcome, change_due;
+};
+
+/* ---- what we have ---- */
+
+static void write_capacity(struct dbx_jw *w, const struct shim_node_link *nl)
+{
+    struct shim_pool_counts c;
+    shim_pool_counts(nl->opts.pool, &c);
+    dbx_jw_key(w, "capacity");
+    dbx_jw_object(w);
+    dbx_jw_ki64(w, "sandboxes", c.max_sandboxes);
+    dbx_jw_ki64(w, "memory_mb", (int64_t)c.memory_mb);
+    dbx_jw_ki64(w, "cpus", nl->opts.cpus);
+    dbx_jw_object_end(w);
+    dbx_jw_key(w, "templates");
+    dbx_jw_object(w);
+    for (size_t i = 0; i < c.n_templates; i++) {
+        if (!c.templates[i].image)
+            continue;
+        dbx_jw_key(w, c.templates[i].name);
+        dbx_jw_object(w);
+        dbx_jw_ki64(w, "warm", c.templates[i].warm);
+        dbx_jw_object_end(w);
+    }
+    dbx_jw_object_end(w);
+}
+
+static const char *word_of(enum shim_exec_state st)
+{
+    if (st == SHIM_EX_SHIPPING || st == SHIM_EX_ENDED)
+        return "ended";
+    return st < SHIM_EX_COMPILING ? "starting" : "running";
+}
+
+static void write_process(struct shim_exec *ex, void *user)
+{
+    struct dbx_jw *w = user;
+    dbx_jw_object(w);
+    dbx_jw_kstr(w, "process_id", shim_exec_request(ex)->process_text);
+    dbx_jw_ki64(w, "attempt", shim_exec_request(ex)->attempt);
+    dbx_jw_kstr(w, "state", word_of(shim_exec_state(ex)));
+    dbx_jw_object_end(w);
+}
+
+static void fill_hello(struct dbx_jw *w, void *arg)
+{
+    const struct shim_node_link *nl = arg;
+    dbx_jw_kstr(w, "node_id", nl->opts.node_id);
+    dbx_jw_kstr(w, "url", nl->opts.url);
+    dbx_jw_kstr(w, "version", DBX_VERSION);
+    write_capacity(w, nl);
+    dbx_jw_key(w, "processes");
+    dbx_jw_array(w);
+    shim_execs_each(nl->execs, write_process, w);
+    dbx_jw_array_end(w);
+}
+
+static void fill_state(struct dbx_jw *w, void *arg)
+{
+    const struct shim_node_link *nl = arg;
+    write_capacity(w, nl);
+    dbx_jw_ki64(w, "running", (int64_t)shim_execs_count(nl->execs));
+}
+
+static void send_state(void *user)
+{
+    struct shim_node_link *nl = DBX_CAST(struct shim_node_link, NODE_MAGIC, user);
+    nl->change_due = false;
+    if (nl->welcome)
+        (void)dbx_link_send(nl->link, "state", fill_state, nl, NULL, 0); /* the next one will do */
+}
+
+void shim_node_link_changed(struct shim_node_link *nl)
+{
+    if (nl->change_due || !nl->welcome)
+        return;
+    nl->change_due = true;
+    dbx_timer_start(nl->change, CHANGE_MS, 0);
+}
+
+/* ---- reports ---- */
+
+struct asked {
+    struct shim_node_link *nl;
+    struct dbx_id process;
+    int64_t attempt;
+    bool end;
+};
+
+static void fill_target(struct dbx_jw *w, const struct shim_exec *ex)
+{
+    dbx_jw_kstr(w, "process_id", shim_exec_request(ex)->process_text);
+    dbx_jw_ki64(w, "attempt", shim_exec_request(ex)->attempt);
+}
+
+static void fill_started(struct dbx_jw *w, void *arg)
+{
+    fill_target(w, arg);
+    dbx_jw_ki64(w, "at_us", shim_exec_started_us(arg));
+}
+
+static void fill_ended(struct dbx_jw *w, void *arg)
+{
+    const struct shim_exec *ex = arg;
+    const struct shim_exec_result *res = shim_exec_result(ex);
+    struct dbx_json_doc *doc = NULL;
+    size_t len;
+    const char *json = shim_exec_end_json(ex, &len);
+    fill_target(w, ex);
+    dbx_jw_kstr(w, "status", dbx_verdict_status(res->verdict));
+    dbx_jw_kstr(w, "verdict", dbx_verdict_name(res->verdict));
+    dbx_jw_key(w, "outcome");
+    if (len > 0 && dbx_json_parse(json, len, NULL, &doc, NULL) == 0)
+        dbx_jw_node(w, dbx_json_root(doc));
+    else
+        dbx_jw_null(w);
+    dbx_json_doc_free(doc);
+    dbx_jw_kbool(w, "end_record", res->end_record);
+}
+
+static void on_report_answer(const struct dbx_link_msg *m, const struct dbx_err *err, void *user)
+{
+    struct asked *asked = user;
+    struct shim_node_link *nl = asked->nl;
+    (void)m;
+    struct shim_exec *ex =
+        err && err->code == -ECANCELED ? NULL : shim_execs_find(nl->execs, &asked->process);
+    if (ex && shim_exec_request(ex)->attempt == asked->attempt) {
+        struct shim_exec_report *rep = shim_exec_report(ex);
+        *(asked->end ? &rep->ended_sent : &rep->started_sent) = false;
+        if (!err || err->kind == DBX_NOT_FOUND || err->kind == DBX_CONFLICT) {
+            /* Committed, or nothing that the scheduler will ever want to hear. */
+            *(asked->end ? &rep->ended_acked : &rep->started_acked) = true;
+            if (asked->end)
+                shim_exec_reported(ex);
+        } else {
+            dbx_log(DBX_LOG_WARN, shim_exec_log(ex), "the scheduler did not take %s: %s",
+                    asked->end ? "ended" : "started", err->msg);
+            dbx_timer_start(nl->again, AGAIN_MS, 0);
+        }
+    }
+    free(asked);
+}
+
+static void ask(struct shim_node_link *nl, struct shim_exec *ex, bool end)
+{
+    struct asked *asked = DBX_NEW(struct asked);
+    *asked =
+        (struct asked){nl, shim_exec_request(ex)->process, shim_exec_request(ex)->attempt, end};
+    dbx_link_request(nl->link, end ? "ended" : "started", end ? fill_ended : fill_started, ex, NULL,
+                     0, ANSWER_MS, on_report_answer, asked);
+}
+
+static void report(struct shim_exec *ex, void *user)
+{
+    struct shim_node_link *nl = user;
+    struct shim_exec_report *rep = shim_exec_report(ex);
+    if (!nl->welcome)
+        return;
+    if (shim_exec_started_us(ex) && !rep->started_acked && !rep->started_sent &&
+        shim_exec_state(ex) != SHIM_EX_ENDED) {
+        rep->started_sent = true;
+        ask(nl, ex, false);
+    }
+    if (shim_exec_state(ex) == SHIM_EX_ENDED && !rep->ended_acked && !rep->ended_sent) {
+        rep->ended_sent = true;
+        ask(nl, ex, true);
+    }
+}
+
+void shim_node_link_started(struct shim_node_link *nl, struct shim_exec *ex)
+{
+    report(ex, nl);
+}
+
+void shim_node_link_ended(struct shim_node_link *nl, struct shim_exec *ex)
+{
+    report(ex, nl);
+}
+
+static void on_again(void *user)
+{
+    struct shim_node_link *nl = DBX_CAST(struct shim_node_link, NODE_MAGIC, user);
+    shim_execs_each(nl->execs, report, nl);
+}
+
+/* ---- orders ---- */
+
+static int take_start(struct shim_node_link *nl, const struct dbx_link_msg *m, struct dbx_err *err)
+{
+    struct shim_request *rq;
+    int r = shim_request_decode(m->header, m->blob, m->blob_len, &rq, err);
+    if (r < 0)
+        return r;
+    if (rq->epoch < nl->epoch) {
+        shim_request_free(rq);
+        return dbx_err_set(err, -ESTALE, DBX_DENIED, "a leader of epoch %lld gives the orders",
+                           (long long)nl->epoch);
+    }
+    nl->epoch = rq->epoch;
+    return shim_execs_start(nl->execs, rq, err);
+}
+
+static int take_target(struct shim_node_link *nl, const struct dbx_link_msg *m, struct dbx_err *err)
+{
+    struct dbx_id process;
+    int64_t attempt;
+    int r = shim_request_target(m->header, &process, &attempt, err);
+    if (r < 0)
+        return r;
+    struct shim_exec *ex = shim_execs_find(nl->execs, &process);
+    if (!ex || shim_exec_request(ex)->attempt != attempt)
+        return dbx_err_set(err, -ESRCH, DBX_NOT_FOUND, "it is not here");
+    if (strcmp(m->op, "cancel") == 0)
+        shim_exec_cancel(ex);
+    else
+        shim_exec_drop(ex);
+    return 0;
+}
+
+static void on_msg(struct dbx_link *l, const struct dbx_link_msg *m, void *user)
+{
+    struct shim_node_link *nl = DBX_CAST(struct shim_node_link, NODE_MAGIC, user);
+    struct dbx_err err = {0};
+    int r;
+    if (!nl->welcome)
+        r = dbx_err_set(&err, -EPROTO, DBX_UNAVAIL, "hello is not answered yet");
+    else if (strcmp(m->op, "start") == 0)
+        r = take_start(nl, m, &err);
+    else if (strcmp(m->op, "cancel") == 0 || strcmp(m->op, "drop") == 0)
+        r = take_target(nl, m, &err);
+    else
+        r = dbx_err_set(&err, -ENOSYS, DBX_INVALID, "no such op");
+    if (r < 0)
+        dbx_log(DBX_LOG_WARN, nl->opts.log, "refused %.32s: %s", m->op, err.msg);
+    if (m->rid > 0)
+        (void)(r < 0 ? dbx_link_reply_error(l, m->rid, &err)
+                     : dbx_link_reply(l, m->rid, NULL, NULL));
+}
+
+/* ---- the link ---- */
+
+static void hello(struct shim_node_link *nl);
+
+static void on_hello_again(void *user)
+{
+    struct shim_node_link *nl = DBX_CAST(struct shim_node_link, NODE_MAGIC, user);
+    if (nl->welcome)
+        on_again(nl);
+    else if (dbx_link_is_up(nl->link))
+        hello(nl);
+}
+
+static void on_welcome(const struct dbx_link_msg *m, const struct dbx_err *err, void *user)
+{
+    struct shim_node_link *nl = DBX_CAST(struct shim_node_link, NODE_MAGIC, user);
+    int64_t epoch = m ? dbx_json_get_i64(m->header, "epoch", -1) : -1;
+    if (err || epoch < nl->epoch) {
+        if (err && err->code == -ECANCELED)
+            return;
+        dbx_log(DBX_LOG_WARN, nl->opts.log, "the scheduler does not welcome this node: %s",
+                err ? err->msg : "its epoch is past");
+        dbx_timer_start(nl->again, AGAIN_MS, 0);
+        return;
+    }
+    nl->epoch = epoch;
+    nl->welcome = true;
+    int64_t ms = dbx_json_get_i64(m->header, "heartbeat_ms", HEARTBEAT_MS);
+    nl->heartbeat_ms = ms >= 10 && ms <= 60000 ? (uint64_t)ms : HEARTBEAT_MS;
+    dbx_timer_start(nl->heartbeat, nl->heartbeat_ms, nl->heartbeat_ms);
+    dbx_log(DBX_LOG_INFO, nl->opts.log, "the scheduler of epoch %lld welcomes this node",
+            (long long)epoch);
+    shim_execs_each(nl->execs, report, nl);
+}
+
+static void hello(struct shim_node_link *nl)
+{
+    dbx_link_request(nl->link, "hello", fill_hello, nl, NULL, 0, ANSWER_MS, on_welcome, nl);
+}
+
+static void on_up(struct dbx_link *l, void *user)
+{
+    (void)l;
+    hello(DBX_CAST(struct shim_node_link, NODE_MAGIC, user));
+}
+
+static void unsend(struct shim_exec *ex, void *user)
+{
+    (void)user;
+    shim_exec_report(ex)->started_sent = shim_exec_report(ex)->ended_sent = false;
+}
+
+static void on_down(struct dbx_link *l, const char *reason, void *user)
+{
+    struct shim_node_link *nl = DBX_CAST(struct shim_node_link, NODE_MAGIC, user);
+    (void)l;
+    if (nl->welcome)
+        dbx_log(DBX_LOG_WARN, nl->opts.log, "the scheduler is away: %s", reason);
+    nl->welcome = false;
+    dbx_timer_stop(nl->heartbeat);
+    shim_execs_each(nl->execs, unsend, NULL);
+}
+
+struct shim_node_link *shim_node_link_new(const struct shim_node_link_opts *opts,
+                                          struct shim_execs *execs)
+{
+    static const struct dbx_link_handlers handlers = {
+        .on_up = on_up, .on_msg = on_msg, .on_down = on_down};
+    struct shim_node_link *nl = DBX_NEW(struct shim_node_link);
+    char label[65];
+    nl->magic = NODE_MAGIC;
+    nl->opts = *opts;
+    nl->execs = execs;
+    nl->heartbeat = dbx_timer_new(opts->loop, send_state, nl);
+    nl->change = dbx_timer_new(opts->loop, send_state, nl);
+    nl->again = dbx_timer_new(opts->loop, on_hello_again, nl);
+    snprintf(label, sizeof(label), "node:%s", opts->node_id);
+    struct dbx_link_client_opts lo = {.loop = opts->loop,
+                                      .url = opts->scheduler,
+                                      .keys = opts->keys,
+                                      .label = label,
+                                      .ca_file = opts->ca_file};
+    nl->link = dbx_link_connect(&lo, &handlers, nl);
+    return nl;
+}
+
+struct shim_node_link *shim_node_link_free(struct shim_node_link *nl)
+{
+    if (!nl)
+        return NULL;
+    nl->welcome = false;
+    dbx_link_free(nl->link);
+    dbx_timer_free(nl->heartbeat);
+    dbx_timer_free(nl->change);
+    dbx_timer_free(nl->again);
+    nl->magic = 0;
+    free(nl);
+    return NULL;
+}
+
+bool shim_node_link_is_up(const struct shim_node_link *nl)
+{
+    return nl->welcome;
+}

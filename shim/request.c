@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/request.h"
+
+#include "common/ext/json.h"
+#include "common/proto/files.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What the API takes is bounded there (operators may raise it); this is what a node believes. */
+static const struct dbx_limits believable = {
+    .cpu_ms = 7 * 86400000ll,
+    .wall_ms = 7 * 86400000ll,
+    .memory_mb = 16ll << 20,
+    .output_bytes = 1ll << 40,
+    .processes = 1 << 15,
+    .open_files = 1 << 20,
+    .disk_mb = 16ll << 20,
+};
+
+struct raw {
+    const char *template;
+    const struct dbx_json *command, *env, *limits, *compile_limits;
+    bool stdin_open;
+    const char *retry;
+};
+
+static char **words_free(char **words)
+{
+    for (size_t i = 0; words && words[i]; i++)
+        free(words[i]);
+    free(words);
+    return NULL;
+}
+
+static int decode_id(const struct dbx_json *header, const char *key, struct dbx_id *ret,
+                     struct dbx_err *err)
+{
+    const char *text = dbx_json_get_str(header, key);
+    if (!text || dbx_id_parse(text, ret) < 0 || dbx_id_is_zero(ret))
+        return dbx_err_field(err, key, "not an id");
+    return 0;
+}
+
+int shim_request_target(const struct dbx_json *header, struct dbx_id *ret_process,
+                        int64_t *ret_attempt, struct dbx_err *err)
+{
+    struct dbx_id process;
+    int r = decode_id(header, "process_id", &process, err);
+    if (r < 0)
+        return r;
+    int64_t attempt = dbx_json_get_i64(header, "attempt", -1);
+    if (attempt < 0)
+        return dbx_err_field(err, "attempt", "not a number");
+    *ret_process = process;
+    *ret_attempt = attempt;
+    return 0;
+}
+
+static bool text_ok(const struct dbx_json *node, const char **ret, size_t *ret_len)
+{
+    *ret = dbx_json_str(node, ret_len);
+    return *ret && !memchr(*ret, 0, *ret_len);
+}
+
+static int decode_command(const struct dbx_json *command, struct shim_request *rq,
+                          struct dbx_err *err)
+{
+    const char *s;
+    size_t len, total = 0, n = dbx_json_count(command);
+    if (dbx_json_type(command) == DBX_JSON_NULL)
+        return 0;
+    if (dbx_json_type(command) == DBX_JSON_STRING) {
+        if (!text_ok(command, &s, &len) || len == 0 || len > SHIM_MAX_WORDS)
+            return dbx_err_field(err, "request.command", "empty, too long, or with a NUL");
+        rq->command_shell = dbx_strndup(s, len);
+        return 0;
+    }
+    if (dbx_json_type(command) != DBX_JSON_ARRAY || n == 0 || n > SHIM_MAX_ARGS)
+        return dbx_err_field(err, "request.command", "neither a line nor a list of arguments");
+    rq->command_argv = dbx_calloc(n + 1, sizeof(char *));
+    for (size_t i = 0; i < n; i++) {
+        if (!text_ok(dbx_json_at(command, i), &s, &len) || (i == 0 && len == 0))
+            return dbx_err_field(err, "request.command", "argument %zu is no text", i);
+        total += len + 1;
+        if (total > SHIM_MAX_WORDS)
+            return dbx_err_field(err, "request.command", "more than %u bytes", SHIM_MAX_WORDS);
+        rq->command_argv[i] = dbx_strndup(s, len);
+    }
+    return 0;
+}
+
+static bool env_name_ok(const char *s)
+{
+    if (!*s || (*s >= '0' && *s <= '9'))
+        return false;
+    for (; *s; s++)
+        if (!((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') ||
+              *s == '_'))
+            return false;
+    return true;
+}
+
+static int decode_env(const struct dbx_json *env, struct shim_request *rq, struct dbx_err *err)
+{
+    size_t n = dbx_json_count(env), total = 0;
+    if (n > SHIM_MAX_ENV)
+        return dbx_err_field(err, "request.env", "more than %d names", SHIM_MAX_ENV);
+    rq->env = dbx_calloc(n + 1, sizeof(char *));
+    for (size_t i = 0; i < n; i++) {
+        const struct dbx_json *node;
+        const char *s, *name = dbx_json_key(env, i, &node);
+        size_t len;
+        if (!env_name_ok(name))
+            return dbx_err_field(err, "request.env", "name %zu is not [A-Za-z_][A-Za-z0-9_]*", i);
+        if (!text_ok(node, &s, &len))
+            return dbx_err_field(err, "request.env", "the value of %s is no text", name);
+        total += strlen(name) + len + 2;
+        if (total > SHIM_MAX_WORDS)
+            return dbx_err_field(err, "request.env", "more than %u bytes", SHIM_MAX_WORDS);
+        rq->env[i] = dbx_asprintf("%s=%s", name, s);
+    }
+    return 0;
+}
+
+static int decode_inner(const struct dbx_json *object, struct shim_request *rq, struct dbx_err *err)
+{
+    static const struct dbx_json_field fields[] = {
+        {.name = "template",
+         .type = DBX_JSON_STRING,
+         .offset = offsetof(struct raw, template),
+         .flags = DBX_JSON_REQUIRED,
+         .min = 1,
+         .max = SHIM_MAX_TEMPLATE},
+        {.name = "command", .type = DBX_JSON_NULL, .offset = offsetof(struct raw, command)},
+        {.name = "env",
+         .type = DBX_JSON_OBJECT,
+         .offset = offsetof(struct raw, env),
+         .flags = DBX_JSON_NULLABLE},
+        {.name = "stdin_open", .type = DBX_JSON_BOOL, .offset = offsetof(struct raw, stdin_open)},
+        {.name = "limits",
+         .type = DBX_JSON_OBJECT,
+         .offset = offsetof(struct raw, limits),
+         .flags = DBX_JSON_NULLABLE},
+        {.name = "compile_limits",
+         .type = DBX_JSON_OBJECT,
+         .offset = offsetof(struct raw, compile_limits),
+         .flags = DBX_JSON_NULLABLE},
+        {.name = "retry", .type = DBX_JSON_STRING, .offset = offsetof(struct raw, retry)},
+    };
+    struct raw raw = {0};
+    int r = dbx_json_decode(object, fields, DBX_ARRAY_LEN(fields), &raw, "request.", err);
+    if (r < 0)
+        return r;
+    memcpy(rq->template, raw.template, strlen(raw.template) + 1);
+    rq->stdin_open = raw.stdin_open;
+    r = dbx_limits_decode(raw.limits, &dbx_limits_default, &believable, "request.limits.",
+                          &rq->limits, err);
+    if (r == 0)
+        r = dbx_limits_decode(raw.compile_limits, &dbx_limits_compile_default, &believable,
+                              "request.compile_limits.", &rq->compile_limits, err);
+    if (r == 0)
+        r = decode_command(raw.command, rq, err);
+    if (r == 0)
+        r = decode_env(raw.env, rq, err);
+    return r;
+}
+
+static int decode_blob(const struct dbx_json *header, const uint8_t *blob, size_t blob_len,
+                       struct shim_request *rq, struct dbx_err *err)
+{
+    int64_t files_len = dbx_json_get_i64(header, "files_len", -1);
+    if (files_len < 0 || (uint64_t)files_len > blob_len)
+        return dbx_err_field(err, "files_len", "not within the message");
+    dbx_buf_init(&rq->files, DBX_MAX_LINK_MSG);
+    dbx_buf_init(&rq->input, DBX_MAX_LINK_MSG);
+    int r = files_len > 0 ? dbx_files_check(blob, (size_t)files_len, err) : 0;
+    if (r < 0)
+        return r;
+    if (files_len > 0)
+        r = dbx_buf_append(&rq->files, blob, (size_t)files_len);
+    if (r == 0 && blob_len > (size_t)files_len)
+        r = dbx_buf_append(&rq->input, blob + files_len, blob_len - (size_t)files_len);
+    return r < 0 ? dbx_err_set(err, r, DBX_LIMIT, "no memory for the files") : 0;
+}
+
+int shim_request_decode(const struct dbx_json *header, const uint8_t *blob, size_t blob_len,
+                        struct shim_request **ret, struct dbx_err *err)
+{
+    DBX_CLEANUP(shim_request_freep) struct shim_request *rq = DBX_NEW(struct shim_request);
+    int r = shim_request_target(header, &rq->process, &rq->attempt, err);
+    if (r == 0)
+        r = decode_id(header, "sandbox_id", &rq->sandbox, err);
+    if (r < 0)
+        return r;
+    dbx_id_format(&rq->process, rq->process_text);
+    dbx_id_format(&rq->sandbox, rq->sandbox_text);
+    rq->epoch = dbx_json_get_i64(header, "epoch", -1);
+    if (rq->epoch < 0)
+        return dbx_err_field(err, "epoch", "not a number");
+    rq->accepted_us = dbx_json_get_i64(header, "accepted_us", 0);
+    const char *trace = dbx_json_get_str(header, "trace");
+    if (trace)
+        (void)strncat(rq->trace, trace, sizeof(rq->trace) - 1);
+    r = decode_inner(dbx_json_get(header, "request"), rq, err);
+    if (r == 0)
+        r = decode_blob(header, blob, blob_len, rq, err);
+    if (r == 0)
+        *ret = DBX_TAKE(rq);
+    return r;
+}
+
+struct shim_request *shim_request_free(struct shim_request *rq)
+{
+    if (!rq)
+        return NULL;
+    free(rq->command_shell);
+    words_free(rq->command_argv);
+    words_free(rq->env);
+    dbx_buf_done(&rq->files);
+    dbx_buf_done(&rq->input);
+    free(rq);
+    return NULL;
+}
+
+void shim_request_freep(struct shim_request **rq)
+{
+    *rq = shim_request_free(*rq);
+}

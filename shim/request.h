@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the scheduler orders by `start` (docs/protocols.md, "The request of a process"), decoded
+ * strictly into an object of its own: the message it came in does not live on. */
+#pragma once
+
+#include "common/base/buf.h"
+#include "common/proto/id.h"
+#include "common/proto/limits.h"
+
+struct dbx_json;
+
+#define SHIM_MAX_TEMPLATE 64
+#define SHIM_MAX_ARGS 1024
+#define SHIM_MAX_ENV 512
+#define SHIM_MAX_WORDS (128u << 10) /* bytes of all arguments, and of the whole environment */
+
+struct shim_request {
+    struct dbx_id process, sandbox;
+    char process_text[DBX_ID_TEXT], sandbox_text[DBX_ID_TEXT];
+    int64_t attempt, epoch, accepted_us;
+    char trace[64];
+    char template[SHIM_MAX_TEMPLATE + 1];
+    char *command_shell; /* owned; at most one of these two */
+    char **command_argv; /* owned, NULL-terminated */
+    char **env;          /* owned, "K=V", NULL-terminated; names are checked */
+    bool stdin_open;
+    struct dbx_limits limits, compile_limits;
+    struct dbx_buf files; /* a block of proto/files.h that has been checked, or nothing */
+    struct dbx_buf input; /* what stdin begins with */
+};
+
+/* process_id and attempt, as every op to a node names them. */
+int shim_request_target(const struct dbx_json *header, struct dbx_id *ret_process,
+                        int64_t *ret_attempt, struct dbx_err *err) DBX_MUST_USE;
+int shim_request_decode(const struct dbx_json *header, const uint8_t *blob, size_t blob_len,
+                        struct shim_request **ret, struct dbx_err *err) DBX_MUST_USE;
+struct shim_request *shim_request_free(struct shim_request *rq);
+void shim_request_freep(struct shim_request **rq);
