@@ -49,6 +49,10 @@ struct shim_init_handlers {
     void (*on_down)(const struct dbx_err *err, void *user);
 };
 
+/* A control socket: ret[0] is the shim's end, ret[1] becomes init's fd 0. gVisor reads the buffer
+ * size when it imports the socket, so it is raised here. Both close-on-exec. */
+int shim_init_socketpair(int ret[static 2], struct dbx_err *err) DBX_MUST_USE;
+
 /* control is taken. Never calls back before it returned. Handlers may call anything, shim_init_free
  * too. */
 struct shim_init *shim_init_new(struct dbx_loop *loop, int control,
@@ -82,8 +86,8 @@ struct shim_init_start {
     int fds[3]; /* the program's stdin, stdout, stderr: fresh pipes (shim_kept_new makes them), -1:
                    /dev/null */
 };
-/* Answered by on_started (there is no deadline in here). Idempotent for one (process, phase) until
- * it is acknowledged. */
+/* Answered by on_started; if that takes 10 s, init is stuck and on_down comes (TIMEOUT). Idempotent
+ * for one (process, phase) until it is acknowledged. */
 int shim_init_start(struct shim_init *si, const struct shim_init_start *req);
 /* -ESRCH in err->code when it does not run. */
 int shim_init_signal(struct shim_init *si, const struct dbx_id *process, uint32_t phase, int signo,
