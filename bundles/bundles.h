@@ -168,3 +168,7 @@ struct bnd_runsc_opts {
 char **bnd_runsc_args(const struct bnd_runsc_opts *opts, const char *const *command);
 char **bnd_argv_free(char **argv); /* NULL-tolerant; returns NULL */
 void bnd_argv_freep(char ***argv);
+/* runsc keeps a mount in its state folder (ROOT/null-netns, the empty network namespace of all
+ * gofers), which makes `rm -r` of that folder fail. Takes it away, if it is there; the next runsc
+ * makes it anew. */
+void bnd_runsc_root_release(const char *root);

@@ -20,6 +20,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
 
 #define MAX_SPEC (64u << 10)
 
@@ -345,4 +347,12 @@ char **bnd_argv_free(char **argv)
 void bnd_argv_freep(char ***argv)
 {
     *argv = bnd_argv_free(*argv);
+}
+
+void bnd_runsc_root_release(const char *root)
+{
+    DBX_CLEANUP(dbx_freep) char *path = dbx_asprintf("%s/null-netns", root);
+    while (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+        ;
+    (void)unlink(path);
 }
