@@ -10,8 +10,10 @@ int dbx_olog_open(const struct dbx_olog_opts *opts, struct dbx_olog **ret, struc
 {
     if (dbx_starts_with(opts->url, "file:") && opts->url[5] != '\0')
         return dbx_olog__open_file(opts, opts->url + 5, ret, err);
-    return dbx_err_field(err, "output_log",
-                         "unknown output log '%s': file:DIR is what this build speaks", opts->url);
+    if (dbx_starts_with(opts->url, "kafka:"))
+        return dbx_olog__open_kafka(opts, opts->url + 6, ret, err);
+    return dbx_err_field(err, "output_log", "unknown output log '%s': file:DIR or kafka:HOST:PORT",
+                         opts->url);
 }
 
 static struct dbx_olog *checked(struct dbx_olog *log)

@@ -31,3 +31,5 @@ struct dbx_olog_reader {
 
 int dbx_olog__open_file(const struct dbx_olog_opts *opts, const char *dir, struct dbx_olog **ret,
                         struct dbx_err *err);
+int dbx_olog__open_kafka(const struct dbx_olog_opts *opts, const char *url, struct dbx_olog **ret,
+                         struct dbx_err *err);

@@ -1,0 +1,665 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The output log on Apache Kafka: one topic of 64 partitions; an offset is Kafka's own.
+ *
+ * One consumer (the live one) follows the tails of all partitions that somebody here watches. It
+ * has one position a partition, so a viewer who wants older output cannot use it: a small pool of
+ * replay consumers serves those, one reader each at a time, and hands them over when they have
+ * caught up with the live position (or with the end, where nobody follows the partition yet).
+ *
+ * A reader is PLACING (about to be looked at), REPLAY (served by a replay consumer, or waiting for
+ * one), LIVE, HELD (its handler said "not now"), LOST (its offset is out of range: the bounds are
+ * asked for), or DEAD.
+ *
+ * librdkafka has one fetch a broker under way at a time; a partition assigned while that one waits
+ * for data would wait with it. So after an assignment one byte is produced to each partition of a
+ * kick topic, which the live consumer follows as well: the waiting fetch returns at once. Repeated
+ * until something of the new partition was heard.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/list.h"
+#include "common/base/str.h"
+#include "common/ext/kafka.h"
+#include "common/io/loop.h"
+#include "common/proto/output_log_int.h"
+
+#define REPLAY_CLIENTS 3
+#define REPLAY_WAIT_MS 10
+#define LIVE_WAIT_MS 500
+#define REPLAY_TURN_BYTES (8u << 20) /* then another reader's turn, where one waits */
+#define NEAR_ENTRIES 2000            /* a reader this close to the end may take the tail along */
+#define KICK_PARTITIONS 3
+#define KICK_AGAIN_MS 3
+#define KICK_TRIES 50
+#define BOUNDS_EVERY_MS 1000
+#define LOST_MS 50
+#define OPEN_WAIT_MS 15000
+
+enum { TOPIC_OUTPUT, TOPIC_KICK };
+enum olk_state { OLK_PLACING, OLK_REPLAY, OLK_LIVE, OLK_HELD, OLK_LOST, OLK_DEAD };
+
+struct olk;
+struct replay;
+
+struct olk_tail {
+    struct dbx_list live;
+    bool assigned, at_end, heard;
+    unsigned kicks;
+    int64_t pos; /* the next offset the live consumer will give */
+};
+
+struct olk_reader {
+    struct dbx_olog_reader head;
+    struct dbx_list node; /* in incoming, waiting, lost, a tail's live, or alone */
+    struct olk *log;
+    enum olk_state state;
+    struct replay *replay; /* who serves it, in REPLAY */
+    uint32_t partition;
+    struct dbx_id key;
+    int64_t pos;
+    bool told_live;
+    struct dbx_olog_reader_handlers h;
+    void *user;
+};
+
+struct replay {
+    struct olk *log;
+    struct dbx_kafka_consumer *consumer;
+    struct olk_reader *reader; /* NULL: free */
+    size_t bytes;              /* given in this turn */
+};
+
+struct olk {
+    struct dbx_olog head;
+    struct dbx_loop *loop;
+    struct dbx_kafka_opts opts;
+    char *brokers, *properties, *topic, *kick_topic;
+    struct dbx_kafka_producer *producer;
+    struct dbx_kafka_consumer *live;
+    struct replay replays[REPLAY_CLIENTS];
+    struct dbx_kafka_offsets *offsets;
+    struct olk_tail tails[DBX_LOG_PARTITIONS];
+    struct dbx_list incoming, waiting, lost, graveyard;
+    unsigned depth;
+    bool pump_queued;
+    struct dbx_timer *kick_timer, *lost_timer;
+    void (*room_fn)(void *user);
+    void *room_user;
+};
+
+static void place(struct olk_reader *r);
+static void pump(void *user);
+
+/* --- bookkeeping of readers --- */
+
+static void schedule(struct olk *log)
+{
+    if (!log->pump_queued)
+        dbx_loop_defer(log->loop, pump, log);
+    log->pump_queued = true;
+}
+
+static void free_now(struct olk_reader *r)
+{
+    dbx_list_remove(&r->node);
+    r->head.magic = 0;
+    free(r);
+}
+
+static void enter(struct olk *log)
+{
+    log->depth++;
+}
+
+static void leave(struct olk *log)
+{
+    if (--log->depth > 0)
+        return;
+    while (!dbx_list_empty(&log->graveyard))
+        free_now(dbx_list_first(&log->graveyard, struct olk_reader, node));
+}
+
+/* Nobody watches a partition any more: it is not fetched either. */
+static void settle_tail(struct olk *log, uint32_t partition)
+{
+    struct olk_tail *t = &log->tails[partition];
+    if (t->assigned && dbx_list_empty(&t->live)) {
+        dbx_kafka_drop(log->live, TOPIC_OUTPUT, (int)partition);
+        t->assigned = false;
+    }
+}
+
+static void set_state(struct olk_reader *r, enum olk_state state)
+{
+    struct olk *log = r->log;
+    enum olk_state old = r->state;
+    dbx_list_remove(&r->node);
+    if (r->replay) {
+        dbx_kafka_drop(r->replay->consumer, TOPIC_OUTPUT, (int)r->partition);
+        r->replay->reader = NULL;
+        r->replay = NULL;
+        schedule(log); /* the next one's turn */
+    }
+    r->state = state;
+    if (old == OLK_LIVE && state != OLK_LIVE)
+        schedule(log); /* perhaps it was the last one: see pump */
+    switch (state) {
+    case OLK_PLACING:
+        dbx_list_push(&log->incoming, &r->node);
+        schedule(log);
+        break;
+    case OLK_REPLAY:
+        dbx_list_push(&log->waiting, &r->node);
+        schedule(log);
+        break;
+    case OLK_LIVE:
+        dbx_list_push(&log->tails[r->partition].live, &r->node);
+        break;
+    case OLK_LOST:
+        dbx_list_push(&log->lost, &r->node);
+        dbx_kafka_offsets_refresh(log->offsets);
+        dbx_timer_start(log->lost_timer, LOST_MS, 0);
+        break;
+    case OLK_DEAD:
+        dbx_list_push(&log->graveyard, &r->node);
+        break;
+    case OLK_HELD:
+        break;
+    }
+}
+
+static void tell_live(struct olk_reader *r)
+{
+    if (r->told_live || !r->h.on_live)
+        return;
+    r->told_live = true;
+    r->h.on_live(r->pos, r->user);
+}
+
+/* Gives a reader an entry at or behind its position. */
+static void deliver(struct olk_reader *r, const struct dbx_kafka_message *m)
+{
+    if (m->offset < r->pos)
+        return;
+    if (m->key_len == sizeof(r->key.b) && memcmp(m->key, r->key.b, sizeof(r->key.b)) == 0) {
+        struct dbx_olog_entry e = {
+            .offset = m->offset, .next = m->offset + 1, .value = m->value, .len = m->len};
+        bool taken = r->h.on_entry(&e, r->user);
+        if (r->state == OLK_DEAD)
+            return;
+        if (!taken) {
+            r->pos = m->offset;
+            set_state(r, OLK_HELD);
+            return;
+        }
+    }
+    r->pos = m->offset + 1;
+}
+
+/* --- the live consumer --- */
+
+static void kick(struct olk *log)
+{
+    for (int i = 0; i < KICK_PARTITIONS; i++)
+        (void)dbx_kafka_produce(log->producer, TOPIC_KICK, i, "", 0, "k", 1, NULL, 0, NULL, NULL);
+    dbx_timer_start(log->kick_timer, KICK_AGAIN_MS, 0);
+}
+
+static void on_kick_timer(void *user)
+{
+    struct olk *log = user;
+    for (uint32_t i = 0; i < DBX_LOG_PARTITIONS; i++) {
+        struct olk_tail *t = &log->tails[i];
+        if (t->assigned && !t->heard && t->kicks++ < KICK_TRIES) {
+            kick(log);
+            return;
+        }
+    }
+}
+
+static void on_live_message(const struct dbx_kafka_message *m, void *user)
+{
+    struct olk *log = user;
+    if (m->topic != TOPIC_OUTPUT)
+        return;
+    struct olk_tail *t = &log->tails[m->partition];
+    struct dbx_list all;
+    enter(log);
+    t->pos = m->offset + 1;
+    t->at_end = false;
+    t->heard = true;
+    dbx_list_init(&all);
+    while (!dbx_list_empty(&t->live)) { /* moved aside: callbacks may join and leave */
+        struct dbx_list *n = t->live.next;
+        dbx_list_remove(n);
+        dbx_list_push(&all, n);
+    }
+    while (!dbx_list_empty(&all)) {
+        struct olk_reader *r = dbx_list_first(&all, struct olk_reader, node);
+        dbx_list_remove(&r->node);
+        dbx_list_push(&t->live, &r->node);
+        deliver(r, m);
+    }
+    leave(log);
+}
+
+static void on_live_eof(size_t topic, int partition, int64_t offset, void *user)
+{
+    struct olk *log = user;
+    struct dbx_list *it, *tmp;
+    if (topic != TOPIC_OUTPUT)
+        return;
+    struct olk_tail *t = &log->tails[partition];
+    enter(log);
+    t->at_end = t->heard = true;
+    t->pos = offset;
+    dbx_list_each(it, tmp, &t->live)
+    {
+        struct olk_reader *r = dbx_list_entry(it, struct olk_reader, node);
+        if (r->pos > offset) /* it wants what is not there yet and, by what it says, was */
+            set_state(r, OLK_LOST);
+        else
+            tell_live(r);
+    }
+    leave(log);
+}
+
+static void on_live_out_of_range(size_t topic, int partition, void *user)
+{
+    struct olk *log = user;
+    if (topic != TOPIC_OUTPUT) {
+        if (dbx_kafka_assign(log->live, TOPIC_KICK, partition, DBX_KAFKA_END, NULL) < 0)
+            return; /* new partitions are heard late then, not never */
+        return;
+    }
+    struct olk_tail *t = &log->tails[partition];
+    t->assigned = false;
+    while (!dbx_list_empty(&t->live))
+        set_state(dbx_list_first(&t->live, struct olk_reader, node), OLK_LOST);
+}
+
+/* The live consumer begins to follow a partition, at this reader's position. */
+static void follow_tail(struct olk_reader *r)
+{
+    struct olk_tail *t = &r->log->tails[r->partition];
+    struct dbx_err err = {0};
+    if (dbx_kafka_assign(r->log->live, TOPIC_OUTPUT, (int)r->partition, r->pos, &err) < 0) {
+        set_state(r, OLK_HELD);
+        r->h.on_error(&err, r->user);
+        return;
+    }
+    t->assigned = true;
+    t->at_end = t->heard = false;
+    t->kicks = 0;
+    t->pos = r->pos;
+    set_state(r, OLK_LIVE);
+    kick(r->log);
+}
+
+/* --- the replay consumers --- */
+
+static void caught_up(struct olk_reader *r)
+{
+    struct olk_tail *t = &r->log->tails[r->partition];
+    if (!t->assigned || r->pos < t->pos) {
+        set_state(r, OLK_PLACING);
+        return;
+    }
+    set_state(r, OLK_LIVE); /* at once: the tail may move on before the next turn */
+    if (t->at_end)
+        tell_live(r);
+}
+
+static void on_replay_message(const struct dbx_kafka_message *m, void *user)
+{
+    struct replay *rp = user;
+    struct olk_reader *r = rp->reader;
+    struct olk *log = rp->log;
+    if (!r)
+        return;
+    struct olk_tail *t = &log->tails[r->partition];
+    enter(log);
+    deliver(r, m);
+    if (r->state == OLK_REPLAY) {
+        rp->bytes += m->len;
+        if (t->assigned && r->pos >= t->pos)
+            caught_up(r);
+        else if (rp->bytes > REPLAY_TURN_BYTES && !dbx_list_empty(&log->waiting))
+            set_state(r, OLK_REPLAY); /* to the end of the line */
+    }
+    leave(log);
+}
+
+static void on_replay_eof(size_t topic, int partition, int64_t offset, void *user)
+{
+    struct replay *rp = user;
+    struct olk_reader *r = rp->reader;
+    (void)topic, (void)partition;
+    if (!r)
+        return;
+    enter(rp->log);
+    if (r->pos > offset)
+        set_state(r, OLK_LOST);
+    else
+        caught_up(r);
+    leave(rp->log);
+}
+
+static void on_replay_out_of_range(size_t topic, int partition, void *user)
+{
+    struct replay *rp = user;
+    (void)topic, (void)partition;
+    if (rp->reader)
+        set_state(rp->reader, OLK_LOST);
+}
+
+static void serve_waiting(struct olk *log)
+{
+    for (size_t i = 0; i < REPLAY_CLIENTS; i++) {
+        struct replay *rp = &log->replays[i];
+        struct dbx_err err = {0};
+        if (rp->reader || dbx_list_empty(&log->waiting))
+            continue;
+        struct olk_reader *r = dbx_list_first(&log->waiting, struct olk_reader, node);
+        dbx_list_remove(&r->node);
+        if (dbx_kafka_assign(rp->consumer, TOPIC_OUTPUT, (int)r->partition, r->pos, &err) < 0) {
+            set_state(r, OLK_HELD);
+            r->h.on_error(&err, r->user);
+            continue;
+        }
+        r->replay = rp;
+        rp->reader = r;
+        rp->bytes = 0;
+    }
+}
+
+/* --- placing --- */
+
+static void place(struct olk_reader *r)
+{
+    struct olk *log = r->log;
+    struct olk_tail *t = &log->tails[r->partition];
+    int64_t oldest, next;
+    bool known = dbx_kafka_offsets_get(log->offsets, (int)r->partition, &oldest, &next) == 0;
+    if (t->assigned && r->pos >= t->pos) {
+        set_state(r, OLK_LIVE);
+        if (t->at_end)
+            tell_live(r);
+    } else if (!t->assigned && known && r->pos + NEAR_ENTRIES >= next) {
+        follow_tail(r);
+    } else {
+        set_state(r, OLK_REPLAY);
+    }
+}
+
+static void pump(void *user)
+{
+    struct olk *log = user;
+    struct dbx_list turn;
+    log->pump_queued = false;
+    enter(log);
+    dbx_list_init(&turn);
+    while (!dbx_list_empty(&log->incoming)) {
+        struct dbx_list *n = log->incoming.next;
+        dbx_list_remove(n);
+        dbx_list_push(&turn, n);
+    }
+    while (!dbx_list_empty(&turn)) {
+        struct olk_reader *r = dbx_list_first(&turn, struct olk_reader, node);
+        dbx_list_remove(&r->node);
+        place(r);
+    }
+    serve_waiting(log);
+    for (uint32_t i = 0; i < DBX_LOG_PARTITIONS; i++)
+        settle_tail(log, i);
+    leave(log);
+}
+
+/* The bounds have been asked for since: tell what is gone, and go on where something is. */
+static void on_lost_timer(void *user)
+{
+    struct olk *log = user;
+    struct dbx_list turn;
+    enter(log);
+    dbx_list_init(&turn);
+    while (!dbx_list_empty(&log->lost)) {
+        struct dbx_list *n = log->lost.next;
+        dbx_list_remove(n);
+        dbx_list_push(&turn, n);
+    }
+    while (!dbx_list_empty(&turn)) {
+        struct olk_reader *r = dbx_list_first(&turn, struct olk_reader, node);
+        int64_t oldest, next, wanted = r->pos;
+        if (dbx_kafka_offsets_get(log->offsets, (int)r->partition, &oldest, &next) < 0) {
+            set_state(r, OLK_LOST);
+            continue;
+        }
+        set_state(r, OLK_PLACING);
+        r->pos = wanted < oldest ? oldest : wanted > next ? next : wanted;
+        if (r->pos != wanted)
+            r->h.on_truncated(wanted, r->pos, r->user);
+    }
+    leave(log);
+}
+
+/* --- the interface --- */
+
+static int olk_append(struct dbx_olog *head, const struct dbx_id *key, const void *a, size_t alen,
+                      const void *b, size_t blen, dbx_olog_acked *fn, void *user)
+{
+    struct olk *log = (struct olk *)head;
+    return dbx_kafka_produce(log->producer, TOPIC_OUTPUT, (int)dbx_olog_partition(key), key->b,
+                             sizeof(key->b), a, alen, b, blen, fn, user);
+}
+
+static void olk_on_room(struct dbx_olog *head, void (*fn)(void *user), void *user)
+{
+    struct olk *log = (struct olk *)head;
+    log->room_fn = fn;
+    log->room_user = user;
+}
+
+static void on_producer_room(void *user)
+{
+    struct olk *log = user;
+    if (log->room_fn)
+        log->room_fn(log->room_user);
+}
+
+static int olk_bounds(struct dbx_olog *head, uint32_t partition, int64_t *ret_oldest,
+                      int64_t *ret_next, struct dbx_err *err)
+{
+    struct olk *log = (struct olk *)head;
+    struct olk_tail *t = &log->tails[partition];
+    if (!log->offsets ||
+        dbx_kafka_offsets_get(log->offsets, (int)partition, ret_oldest, ret_next) < 0)
+        return dbx_err_set(err, -ENOTCONN, DBX_UNAVAIL,
+                           "Kafka has not told the output log's bounds yet");
+    if (t->assigned && t->heard && t->pos > *ret_next)
+        *ret_next = t->pos;
+    return 0;
+}
+
+static int start_reading(struct olk *log, struct dbx_err *err)
+{
+    const char *const topics[2] = {log->topic, log->kick_topic};
+    static const struct dbx_kafka_handlers live = {on_live_message, on_live_eof,
+                                                   on_live_out_of_range};
+    static const struct dbx_kafka_handlers replay = {on_replay_message, on_replay_eof,
+                                                     on_replay_out_of_range};
+    log->live = dbx_kafka_consumer_new(&log->opts, topics, 2, LIVE_WAIT_MS, &live, log, err);
+    if (!log->live)
+        return -EIO;
+    for (int i = 0; i < KICK_PARTITIONS; i++) {
+        int r = dbx_kafka_assign(log->live, TOPIC_KICK, i, DBX_KAFKA_END, err);
+        if (r < 0)
+            return r;
+    }
+    for (size_t i = 0; i < REPLAY_CLIENTS; i++) {
+        log->replays[i].log = log;
+        log->replays[i].consumer = dbx_kafka_consumer_new(&log->opts, topics, 1, REPLAY_WAIT_MS,
+                                                          &replay, &log->replays[i], err);
+        if (!log->replays[i].consumer)
+            return -EIO;
+    }
+    return 0;
+}
+
+static struct dbx_olog_reader *olk_follow(struct dbx_olog *head, const struct dbx_id *key,
+                                          int64_t from, const struct dbx_olog_reader_handlers *h,
+                                          void *user)
+{
+    struct olk *log = (struct olk *)head;
+    struct olk_reader *r = DBX_NEW(struct olk_reader);
+    struct dbx_err err = {0};
+    if (!log->live &&
+        start_reading(log, &err) <
+            0) /* a writer that reads, in tests; a reader made them when it was opened */
+        dbx_assert(!"Kafka consumers");
+    r->head = (struct dbx_olog_reader){DBX_OLOG_READER_MAGIC, head};
+    r->log = log;
+    r->partition = dbx_olog_partition(key);
+    r->key = *key;
+    r->pos = from < 0 ? 0 : from;
+    r->h = *h;
+    r->user = user;
+    dbx_list_init(&r->node);
+    set_state(r, OLK_PLACING);
+    return &r->head;
+}
+
+static void olk_resume(struct dbx_olog_reader *head)
+{
+    struct olk_reader *r = (struct olk_reader *)head;
+    if (r->state == OLK_HELD) {
+        r->told_live = false;
+        set_state(r, OLK_PLACING);
+    }
+}
+
+static struct dbx_olog_reader *olk_reader_free(struct dbx_olog_reader *head)
+{
+    struct olk_reader *r = (struct olk_reader *)head;
+    struct olk *log = r->log;
+    enter(log);
+    set_state(r, OLK_DEAD);
+    leave(log);
+    return NULL;
+}
+
+static struct dbx_olog *olk_close(struct dbx_olog *head)
+{
+    struct olk *log = (struct olk *)head;
+    struct dbx_list *lists[] = {&log->incoming, &log->waiting, &log->lost, &log->graveyard};
+    log->live = dbx_kafka_consumer_free(log->live);
+    for (size_t i = 0; i < REPLAY_CLIENTS; i++) {
+        if (log->replays[i].reader)
+            free_now(log->replays[i].reader);
+        dbx_kafka_consumer_free(log->replays[i].consumer);
+    }
+    for (size_t i = 0; i < DBX_ARRAY_LEN(lists); i++)
+        while (!dbx_list_empty(lists[i]))
+            free_now(dbx_list_first(lists[i], struct olk_reader, node));
+    for (uint32_t i = 0; i < DBX_LOG_PARTITIONS; i++)
+        while (!dbx_list_empty(&log->tails[i].live))
+            free_now(dbx_list_first(&log->tails[i].live, struct olk_reader, node));
+    log->room_fn = NULL;
+    dbx_kafka_producer_free(log->producer);
+    dbx_kafka_offsets_free(log->offsets);
+    dbx_timer_free(log->kick_timer);
+    dbx_timer_free(log->lost_timer);
+    dbx_loop_undefer(log->loop, pump, log);
+    free(log->brokers);
+    free(log->properties);
+    free(log->topic);
+    free(log->kick_topic);
+    log->head.magic = 0;
+    free(log);
+    return NULL;
+}
+
+static const struct dbx_olog_ops kafka_ops = {
+    .close = olk_close,
+    .append = olk_append,
+    .on_room = olk_on_room,
+    .bounds = olk_bounds,
+    .follow = olk_follow,
+    .resume = olk_resume,
+    .reader_free = olk_reader_free,
+};
+
+/* "host:port,host:port?topic=T&properties=FILE&replication=N" */
+static int parse_url(struct olk *log, const char *url, int *replication, struct dbx_err *err)
+{
+    const char *q = strchr(url, '?');
+    log->brokers = q ? dbx_strndup(url, (size_t)(q - url)) : dbx_strdup(url);
+    *replication = 0;
+    while (q) {
+        const char *p = q + 1, *end = strchr(p, '&');
+        size_t len = end ? (size_t)(end - p) : strlen(p);
+        uint64_t n;
+        if (dbx_starts_with(p, "topic=")) {
+            free(log->topic);
+            log->topic = dbx_strndup(p + 6, len - 6);
+        } else if (dbx_starts_with(p, "properties=")) {
+            free(log->properties);
+            log->properties = dbx_strndup(p + 11, len - 11);
+        } else if (dbx_starts_with(p, "replication=") &&
+                   dbx_parse_u64(p + 12, len - 12, 1, 100, &n) == 0) {
+            *replication = (int)n;
+        } else {
+            return dbx_err_field(err, "output_log",
+                                 "'%.*s' is not one of topic=, properties=, replication=", (int)len,
+                                 p);
+        }
+        q = end;
+    }
+    if (!log->topic)
+        log->topic = dbx_strdup("devbox.output");
+    return log->brokers[0] ? 0
+                           : dbx_err_field(err, "output_log", "kafka: needs brokers, host:port");
+}
+
+int dbx_olog__open_kafka(const struct dbx_olog_opts *opts, const char *url, struct dbx_olog **ret,
+                         struct dbx_err *err)
+{
+    struct olk *log = DBX_NEW(struct olk);
+    int replication;
+    log->head = (struct dbx_olog){DBX_OLOG_MAGIC, &kafka_ops};
+    log->loop = opts->loop;
+    dbx_list_init(&log->incoming);
+    dbx_list_init(&log->waiting);
+    dbx_list_init(&log->lost);
+    dbx_list_init(&log->graveyard);
+    for (uint32_t i = 0; i < DBX_LOG_PARTITIONS; i++)
+        dbx_list_init(&log->tails[i].live);
+    log->kick_timer = dbx_timer_new(log->loop, on_kick_timer, log);
+    log->lost_timer = dbx_timer_new(log->loop, on_lost_timer, log);
+    int r = parse_url(log, url, &replication, err);
+    log->opts = (struct dbx_kafka_opts){log->loop, log->brokers, log->properties};
+    log->kick_topic = dbx_asprintf("%s.kick", log->topic ? log->topic : "");
+    const char *topics[2] = {log->topic, log->kick_topic};
+    if (r == 0)
+        r = dbx_kafka_ensure_topic(&log->opts, log->topic, DBX_LOG_PARTITIONS, replication,
+                                   opts->retain_ms, OPEN_WAIT_MS, err);
+    if (r == 0)
+        r = dbx_kafka_ensure_topic(&log->opts, log->kick_topic, KICK_PARTITIONS, replication, 60000,
+                                   OPEN_WAIT_MS, err);
+    if (r == 0 && !(log->producer =
+                        dbx_kafka_producer_new(&log->opts, topics, 2, on_producer_room, log, err)))
+        r = -EIO;
+    if (r == 0 && !(log->offsets = dbx_kafka_offsets_new(&log->opts, log->topic, DBX_LOG_PARTITIONS,
+                                                         BOUNDS_EVERY_MS, err)))
+        r = -EIO;
+    if (r == 0 && !opts->writer)
+        r = start_reading(log, err);
+    if (r < 0) {
+        olk_close(&log->head);
+        return r;
+    }
+    *ret = &log->head;
+    return 0;
+}
