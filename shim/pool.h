@@ -11,9 +11,13 @@ struct bnd_store;
 struct shim_pool;
 struct shim_claim;
 
-/* Makes sandboxes; tests give their own. */
-typedef struct shim_sandbox *shim_pool_make(void *ctx, const struct shim_sandbox_opts *opts,
-                                            const struct shim_sandbox_handlers *h, void *user);
+/* Where sandboxes come from; tests give their own. As the functions of sandbox.h. */
+struct shim_pool_source {
+    struct shim_sandbox *(*create)(void *ctx, const struct shim_sandbox_opts *opts,
+                                   const struct shim_sandbox_handlers *h, void *user);
+    void (*assign)(struct shim_sandbox *sb);
+    void (*end)(struct shim_sandbox *sb);
+};
 
 struct shim_pool_opts {
     const struct shim_node *node;
@@ -24,10 +28,10 @@ struct shim_pool_opts {
     uint32_t max_starts;    /* in parallel; default: the number of CPUs */
     uint32_t max_waiting;   /* claims in the queue; default 256 */
     int32_t warm;           /* per template; -1: what the template says */
-    uint64_t disk_mb, warm_memory_mb; /* sizes of warm ones; default 256, 256 */
-    uint32_t processes;               /* default 64 */
-    shim_pool_make *make;             /* NULL: shim_sandbox_create on node */
-    void *make_ctx;
+    uint64_t disk_mb, warm_memory_mb;      /* sizes of warm ones; default 256, 256 */
+    uint32_t processes;                    /* default 64 */
+    const struct shim_pool_source *source; /* NULL: shim_sandbox_create on node and so on */
+    void *source_ctx;
 };
 struct shim_pool *shim_pool_new(const struct shim_pool_opts *opts);
 /* Begins to fill, and serves claims (until then they wait). */

@@ -21,7 +21,7 @@ enum shim_probe_state {
 struct shim_probe_result {
     enum shim_probe_state state;
     char runsc_version[64], platform[16];
-    bool init_ready, fds_passed, ls_works, root_erofs, overlay_bounded;
+    bool init_ready, fds_passed, ls_works, root_erofs, overlay_bounded; /* what was seen to work */
     char words[240]; /* for readyz: what is wrong, or what is waited for; "" when OK */
 };
 

@@ -49,7 +49,10 @@ struct shim_node {
     struct shim_keeper
         *keeper; /* NULL: none (tests); then nobody holds the control sockets but the shim */
     const struct dbx_log_ctx *log;
-    const char *state_dir;         /* absolute; sandboxes/ID and runsc/ stand in it */
+    const char *runsc_root; /* runsc's own folder, 0700; it pins a name space there by a mount, so a
+                               short-lived place
+                               (/run/...) is best; NULL: state_dir/runsc */
+    const char *state_dir;  /* absolute; sandboxes/ID and runsc/ stand in it */
     const char *runsc, *shim_exec; /* paths of the programs */
     const char *init_dir;          /* holds the program `init` */
     const char *layers_dir;        /* or NULL */
@@ -129,3 +132,6 @@ void shim_sandbox_usage(struct shim_sandbox *sb, struct shim_sandbox_usage *ret)
  * called when nothing is left (err NULL) or after the deadline with what could not be removed. */
 void shim_sandbox_sweep(const struct shim_node *node,
                         void (*fn)(const struct dbx_err *err, void *user), void *user);
+/* Lets go of what runsc keeps for all its sandboxes (the mount in runsc_root): when the last one
+ * has gone and no more come. */
+void shim_sandbox_release(const struct shim_node *node);

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Limits and measures of a phase. The cgroup holds the program and the runtime together; what the
+ * runtime uses when the phase begins is not the program's, so it is added to the limit and taken
+ * off the peak. Cache of files on disk (the image, the writable layer) is charged to the cgroup
+ * too, but gives way under pressure: it counts neither here nor there. The kernel keeps only the
+ * peak of the sum; so the peak reported is the larger of (the kernel's peak less the cache now) and
+ * what was seen at each reading. */
+#include "shim/sandbox_int.h"
+
+#include <errno.h>
+
+/* The runtime grows with what the program does (page tables, its own tables): room for that, so
+ * that a program that stays within its limit is not killed. */
+#define HEADROOM(bytes) ((8ull << 20) + (bytes) / 64)
+
+static uint64_t without(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+static uint64_t own_bytes(const struct shim_cgroup_stat *st)
+{
+    return without(st->memory_bytes, st->file_bytes);
+}
+
+int shim_sandbox_set_limits(struct shim_sandbox *sb, uint64_t memory_mb, uint32_t processes,
+                            struct dbx_err *err)
+{
+    struct shim_cgroup_stat st;
+    if (!sb->cg || sb->state >= SHIM_SB_TERMINATING)
+        return dbx_err_set(err, -ECHILD, DBX_UNAVAIL, "the sandbox has ended");
+    int r = shim_cgroup_read(sb->cg, &st);
+    if (r < 0)
+        return dbx_err_set(err, r, DBX_INTERNAL, "read the cgroup of sandbox %s", sb->id_text);
+    uint64_t bytes = memory_mb << 20;
+    const struct shim_cgroup_limits limits = {
+        .memory_bytes = own_bytes(&st) + bytes + HEADROOM(bytes),
+        .cpu_millis = sb->opts.cpu_millis,
+        .processes = processes,
+    };
+    r = shim_cgroup_set(sb->cg, &limits, err);
+    if (r < 0)
+        return r;
+    (void)shim_cgroup_reset_peak(sb->cg); /* where it cannot be, mark.memory_peak_bytes tells */
+    r = shim_cgroup_read(sb->cg, &sb->mark);
+    if (r < 0)
+        return dbx_err_set(err, r, DBX_INTERNAL, "read the cgroup of sandbox %s", sb->id_text);
+    sb->limit_bytes = bytes;
+    sb->last = (struct shim_sandbox_usage){0};
+    return 0;
+}
+
+void shim_sandbox_usage(struct shim_sandbox *sb, struct shim_sandbox_usage *ret)
+{
+    struct shim_cgroup_stat st;
+    if (sb->cg && shim_cgroup_read(sb->cg, &st) == 0) {
+        uint64_t base = own_bytes(&sb->mark), now = without(own_bytes(&st), base);
+        uint64_t peak = now;
+        /* An old peak says nothing about this phase. */
+        if (st.memory_peak_bytes > sb->mark.memory_peak_bytes)
+            peak = without(st.memory_peak_bytes, st.file_bytes + base);
+        if (peak < now)
+            peak = now;
+        if (sb->limit_bytes && peak > sb->limit_bytes)
+            peak = sb->limit_bytes;
+        sb->last.cpu_ms = (int64_t)(without(st.cpu_us, sb->mark.cpu_us) / 1000);
+        sb->last.memory_bytes = (int64_t)now;
+        if ((int64_t)peak > sb->last.memory_peak_bytes)
+            sb->last.memory_peak_bytes = (int64_t)peak;
+        sb->last.oom = sb->last.oom || st.oom_kills > sb->mark.oom_kills;
+    }
+    *ret = sb->last;
+}

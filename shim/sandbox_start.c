@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making a sandbox: folders, cgroup, control socket, `runsc run --detach` (one start of the CLI
+ * instead of the two of create and start), and then two events in either order: the CLI ends (the
+ * sentry's pid is in a file, and the sentry is our child by then), and init says that it is ready.
+ */
+#include "shim/sandbox_int.h"
+
+#include "bundles/bundles.h"
+#include "common/base/fd.h"
+#include "common/base/fs.h"
+#include "common/base/str.h"
+#include "common/ext/json.h"
+#include "common/io/loop.h"
+#include "shim/init_client.h"
+#include "shim/keeper_client.h"
+#include "shim/reap.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CONTROL_BUFFER (1 << 20) /* either way: the largest message is 64 KiB */
+#define MAX_RUNSC_LOG (256u << 10)
+
+static char *path_in(const struct shim_sandbox *sb, const char *name)
+{
+    return dbx_asprintf("%s/%s", sb->dir, name);
+}
+
+/* ---- ready ---- */
+
+static void on_sentry_exit(void *user, int events, int error)
+{
+    struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
+    struct dbx_err err = {0};
+    struct shim_sandbox_usage use;
+    (void)events;
+    (void)error;
+    sb->exited = dbx_watch_free(sb->exited);
+    shim_sandbox_usage(sb, &use);
+    if (use.oom)
+        dbx_err_set(&err, -ENOMEM, DBX_LIMIT, "the sandbox ran out of memory");
+    else
+        dbx_err_set(&err, -ECHILD, DBX_UNAVAIL, "the sandbox has ended");
+    shim_sb__lose(sb, &err);
+}
+
+static void on_keeper_answer(const struct dbx_err *err, void *user)
+{
+    struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
+    if (err)
+        shim_sb__lose(sb, err);
+    shim_sb__unref(sb);
+}
+
+static int tell_keeper(struct shim_sandbox *sb, struct dbx_err *err)
+{
+    if (!sb->node->keeper)
+        return 0;
+    int r = shim_keeper_add_sandbox(sb->node->keeper, &sb->id, shim_init_fd(sb->init), -1,
+                                    on_keeper_answer, sb);
+    if (r < 0)
+        return dbx_err_set(err, r, DBX_UNAVAIL, "hand the sandbox to the keeper: %s", strerror(-r));
+    shim_sb__ref(sb); /* until the answer */
+    sb->in_keeper = true;
+    return 0;
+}
+
+static void check_ready(struct shim_sandbox *sb)
+{
+    struct dbx_err err = {0};
+    if (sb->state != SHIM_SB_PROVISIONING || !sb->init_ready || !sb->sentry)
+        return;
+    if (tell_keeper(sb, &err) < 0)
+        shim_sb__lose(sb, &err);
+    else
+        shim_sb__ready(sb);
+}
+
+/* ---- init speaks ---- */
+
+static void on_init_ready(const struct init_ready *ready, void *user)
+{
+    struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
+    (void)ready; /* the client has checked it */
+    sb->init_ready = true;
+    check_ready(sb);
+}
+
+static void on_init_started(const struct shim_init_started *s, void *user)
+{
+    struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
+    if (sb->owner && sb->owner->on_started && sb->state < SHIM_SB_TERMINATING)
+        sb->owner->on_started(sb, s, sb->owner_user);
+}
+
+static void on_init_exited(const struct shim_init_exited *e, void *user)
+{
+    struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
+    if (sb->owner && sb->owner->on_exited && sb->state < SHIM_SB_TERMINATING)
+        sb->owner->on_exited(sb, e, sb->owner_user);
+}
+
+/* While provisioning, the CLI knows better why. */
+static void on_init_down(const struct dbx_err *why, void *user)
+{
+    struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
+    struct dbx_err err = {0};
+    struct shim_sandbox_usage use;
+    if (!why && sb->state == SHIM_SB_PROVISIONING && sb->cli)
+        return;
+    shim_sandbox_usage(sb, &use);
+    if (use.oom)
+        dbx_err_set(&err, -ENOMEM, DBX_LIMIT, "the sandbox ran out of memory");
+    else if (why)
+        err = *why;
+    else
+        dbx_err_set(&err, -ECHILD, DBX_UNAVAIL, "the sandbox has ended");
+    shim_sb__lose(sb, &err);
+}
+
+static const struct shim_init_handlers init_handlers = {
+    .on_ready = on_init_ready,
+    .on_started = on_init_started,
+    .on_exited = on_init_exited,
+    .on_down = on_init_down,
+};
+
+/* ---- runsc ---- */
+
+/* The last line of its log, which is JSON: {"msg":...,"level":...,"time":...}. */
+static int explain(struct shim_sandbox *sb, int status, struct dbx_err *err)
+{
+    char words[64];
+    DBX_CLEANUP(dbx_freep) char *path = path_in(sb, "log");
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
+    DBX_CLEANUP(dbx_json_doc_freep) struct dbx_json_doc *doc = NULL;
+    shim_status_words(status, words, sizeof(words));
+    if (dbx_fs_read(path, MAX_RUNSC_LOG, &buf, NULL) == 0 && buf.len) {
+        const char *text = dbx_buf_cstr(&buf);
+        size_t end = buf.len;
+        while (end && text[end - 1] == '\n')
+            end--;
+        size_t begin = end;
+        while (begin && text[begin - 1] != '\n')
+            begin--;
+        const char *msg = NULL;
+        if (dbx_json_parse(text + begin, end - begin, NULL, &doc, NULL) == 0)
+            msg = dbx_json_get_str(dbx_json_root(doc), "msg");
+        if (msg)
+            return dbx_err_set(err, -EIO, DBX_INTERNAL, "runsc %s: %.180s", words, msg);
+    }
+    return dbx_err_set(err, -EIO, DBX_INTERNAL, "runsc %s", words);
+}
+
+static int read_pid(struct shim_sandbox *sb, pid_t *ret, struct dbx_err *err)
+{
+    DBX_CLEANUP(dbx_freep) char *path = path_in(sb, "pid");
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
+    uint64_t pid;
+    int r = dbx_fs_read(path, 32, &buf, err);
+    if (r < 0)
+        return r;
+    r = dbx_parse_u64(dbx_buf_cstr(&buf), buf.len, 2, INT32_MAX, &pid);
+    if (r < 0)
+        return dbx_err_set(err, r, DBX_INTERNAL, "runsc wrote no pid into %s", path);
+    *ret = (pid_t)pid;
+    return 0;
+}
+
+static int watch_sentry(struct shim_sandbox *sb, struct dbx_err *err)
+{
+    pid_t pid;
+    int r = read_pid(sb, &pid, err);
+    if (r < 0)
+        return r;
+    sb->pidfd = pidfd_open(pid, 0);
+    if (sb->pidfd < 0)
+        return dbx_err_sys(err, "watch the sandbox's process %d", (int)pid);
+    sb->sentry = pid;
+    sb->exited = dbx_watch_new(sb->node->loop, sb->pidfd, DBX_READ, on_sentry_exit, sb);
+    return 0;
+}
+
+static void on_cli_exit(pid_t pid, int status, void *user)
+{
+    struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
+    struct dbx_err err = {0};
+    (void)pid;
+    sb->cli = 0;
+    if (sb->state == SHIM_SB_PROVISIONING) {
+        int r = status ? explain(sb, status, &err) : watch_sentry(sb, &err);
+        if (r < 0)
+            shim_sb__lose(sb, &err);
+        else
+            check_ready(sb);
+    }
+    shim_sb__unref(sb);
+}
+
+static int make_bundle(struct shim_sandbox *sb, const char *overlay, struct dbx_err *err)
+{
+    const struct shim_sandbox_opts *o = &sb->opts;
+    const struct bnd_spec_opts spec = {
+        .id = sb->id_text,
+        .image = o->tpl->image,
+        .overlay_dir = overlay,
+        .disk_bytes = o->disk_mb << 20,
+        .shm_bytes =
+            (o->memory_mb << 20) / 2, /* as Linux does it; the memory limit bounds it anyway */
+        .init_dir = sb->node->init_dir,
+        .layers_dir = sb->node->layers_dir,
+        .cgroup_path = shim_cgroup_path(sb->cg),
+        .caps = BND_CAPS_INIT,
+    };
+    int r = bnd_bundle_create(sb->dir, &spec, err);
+    return r < 0 ? r : dbx_fs_mkdirs(overlay, 0700, err);
+}
+
+static int make_control(int ret[static 2], struct dbx_err *err)
+{
+    static const int size = CONTROL_BUFFER;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret) < 0)
+        return dbx_err_sys(err, "make a control socket");
+    for (int i = 0; i < 2; i++)
+        for (int opt = 0; opt < 2; opt++)
+            if (setsockopt(ret[i], SOL_SOCKET, opt ? SO_SNDBUFFORCE : SO_RCVBUFFORCE, &size,
+                           sizeof(size)) < 0)
+                (void)setsockopt(ret[i], SOL_SOCKET, opt ? SO_SNDBUF : SO_RCVBUF, &size,
+                                 sizeof(size));
+    return 0;
+}
+
+static int run_cli(struct shim_sandbox *sb, const char *overlay, int control, struct dbx_err *err)
+{
+    DBX_CLEANUP(dbx_freep) char *root = shim_sb__runsc_root(sb->node);
+    DBX_CLEANUP(dbx_freep) char *log = path_in(sb, "log");
+    DBX_CLEANUP(dbx_freep) char *pid = path_in(sb, "pid");
+    const struct bnd_runsc_opts opts = {
+        .runsc = sb->node->runsc,
+        .root = root,
+        .log = log,
+        .overlay_dir = overlay,
+        .directfs = sb->node->layers_dir != NULL,
+    };
+    const char *const words[] = {"run",        "--detach", "--bundle",  sb->dir,
+                                 "--pid-file", pid,        sb->id_text, NULL};
+    DBX_CLEANUP(bnd_argv_freep) char **argv = bnd_runsc_args(&opts, words);
+    const struct shim_spawn sp = {
+        .shim_exec = sb->node->shim_exec,
+        .cgroup_dirs = shim_cgroup_dirs(sb->cg),
+        .fds = {control, -1, -1},
+        .argv = argv,
+    };
+    int r = shim_spawn(sb->node->reaper, &sp, on_cli_exit, sb, &sb->cli, err);
+    if (r == 0)
+        shim_sb__ref(sb); /* until it is reaped */
+    return r;
+}
+
+int shim_sb__start(struct shim_sandbox *sb, struct dbx_err *err)
+{
+    DBX_CLEANUP(dbx_freep) char *overlay = path_in(sb, "overlay");
+    DBX_CLEANUP(dbx_closep) int theirs = -1;
+    const struct shim_cgroup_limits limits = {
+        .memory_bytes = sb->opts.memory_mb << 20,
+        .cpu_millis = sb->opts.cpu_millis,
+        .processes = sb->opts.processes,
+    };
+    int control[2];
+    int r = shim_cgroup_create(sb->node->cgroups, sb->id_text, &limits, &sb->cg, err);
+    if (r == 0)
+        r = make_bundle(sb, overlay, err);
+    if (r == 0)
+        r = make_control(control, err);
+    if (r < 0)
+        return r;
+    theirs = control[1];
+    dbx_set_nonblock(control[0], true);
+    sb->init = shim_init_new(sb->node->loop, control[0], &init_handlers, sb);
+    return run_cli(sb, overlay, theirs, err);
+}

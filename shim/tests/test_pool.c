@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The pool with sandboxes that are only said to be there. */
+#include "shim/pool.h"
+
+#include "bundles/bundles.h"
+#include "common/base/fs.h"
+#include "common/io/loop.h"
+#include "tests/unit/check.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define MAX_FAKES 256
+
+struct fake {
+    struct shim_sandbox_opts opts;
+    const struct shim_sandbox_handlers *h;
+    void *user;
+    bool ready, assigned, ended, gone;
+};
+
+struct t {
+    struct dbx_loop *loop;
+    struct shim_node node;
+    struct bnd_store *store;
+    struct shim_pool *pool;
+    struct fake fakes[MAX_FAKES];
+    size_t n;
+    bool stuck; /* sandboxes do not become ready by themselves */
+    int given, refused, last_code;
+    enum dbx_kind last_kind;
+    struct fake *last;
+    bool drained;
+};
+static struct t t;
+
+static struct shim_sandbox *fake_create(void *ctx, const struct shim_sandbox_opts *opts,
+                                        const struct shim_sandbox_handlers *h, void *user)
+{
+    CHECK(ctx == &t && t.n < MAX_FAKES);
+    struct fake *f = &t.fakes[t.n++];
+    *f = (struct fake){.opts = *opts, .h = h, .user = user};
+    return (struct shim_sandbox *)(void *)f;
+}
+
+static void fake_assign(struct shim_sandbox *sb)
+{
+    struct fake *f = (struct fake *)(void *)sb;
+    CHECK(f->ready && !f->assigned && !f->ended);
+    f->assigned = true;
+}
+
+static void fake_end(struct shim_sandbox *sb)
+{
+    ((struct fake *)(void *)sb)->ended = true;
+}
+
+static const struct shim_pool_source source = {fake_create, fake_assign, fake_end};
+
+static void make_ready(struct fake *f)
+{
+    f->ready = true;
+    f->h->on_ready((struct shim_sandbox *)(void *)f, f->user);
+}
+
+static void make_gone(struct fake *f)
+{
+    f->gone = true;
+    f->h->on_gone((struct shim_sandbox *)(void *)f, f->user);
+}
+
+static void stop(void *user)
+{
+    (void)user;
+    dbx_loop_stop(t.loop, 0);
+}
+
+/* Lets the loop come to rest, and the fakes do what real ones would. */
+static void settle(void)
+{
+    struct dbx_timer *tm = dbx_timer_new(t.loop, stop, NULL);
+    for (int i = 0; i < 30; i++) {
+        dbx_timer_start(tm, 0, 0);
+        dbx_loop_run(t.loop);
+        for (size_t k = 0; k < t.n; k++) {
+            struct fake *f = &t.fakes[k];
+            if (f->ended && !f->gone)
+                make_gone(f);
+            else if (!f->ready && !f->gone && !t.stuck)
+                make_ready(f);
+        }
+    }
+    dbx_timer_free(tm);
+}
+
+static void run_for(uint64_t ms)
+{
+    struct dbx_timer *tm = dbx_timer_new(t.loop, stop, NULL);
+    dbx_timer_start(tm, ms, 0);
+    dbx_loop_run(t.loop);
+    dbx_timer_free(tm);
+}
+
+static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void *user)
+{
+    (void)user;
+    CHECK(!sb != !err);
+    t.given += sb != NULL;
+    t.refused += err != NULL;
+    t.last = (struct fake *)(void *)sb;
+    t.last_code = err ? err->code : 0;
+    t.last_kind = err ? err->kind : DBX_OK;
+}
+
+static void begin(struct shim_pool_opts o)
+{
+    t.n = 0;
+    t.given = t.refused = 0;
+    t.stuck = t.drained = false;
+    o.node = &t.node;
+    o.store = t.store;
+    o.source = &source;
+    o.source_ctx = &t;
+    t.pool = shim_pool_new(&o);
+}
+
+static void on_drained(void *user)
+{
+    (void)user;
+    t.drained = true;
+}
+
+static void finish(void)
+{
+    for (size_t i = 0; i < t.n; i++)
+        t.fakes[i].ended = t.fakes[i].ended || t.fakes[i].assigned;
+    shim_pool_drain(t.pool, on_drained, NULL);
+    settle();
+    CHECK(t.drained);
+    shim_pool_free(t.pool);
+}
+
+static struct shim_claim *claim(struct shim_claim_opts o)
+{
+    if (!o.template)
+        o.template = "python";
+    struct shim_claim *cl = shim_pool_claim(t.pool, &o, on_claimed, NULL);
+    return cl;
+}
+
+static const struct shim_pool_template_counts *counts(const char *name)
+{
+    static struct shim_pool_counts c;
+    shim_pool_counts(t.pool, &c);
+    for (size_t i = 0; i < c.n_templates; i++)
+        if (strcmp(c.templates[i].name, name) == 0)
+            return &c.templates[i];
+    return NULL;
+}
+
+static void test_fills_and_gives(void)
+{
+    begin((struct shim_pool_opts){.warm = 2, .max_starts = 1});
+    settle();
+    CHECK_EQ(t.n, 0); /* not started */
+    shim_pool_start(t.pool);
+    settle();
+    CHECK_EQ(counts("python")->warm, 2);
+    CHECK_EQ(counts("node")->warm, 0); /* no image */
+    CHECK_EQ(t.fakes[0].opts.disk_mb, 256);
+    t.stuck = true;
+    claim((struct shim_claim_opts){0});
+    CHECK_EQ(t.given, 0); /* never before it returned */
+    settle();
+    CHECK_EQ(t.given, 1);
+    CHECK(t.last->assigned && !t.last->ended);
+    CHECK_EQ(counts("python")->claimed, 1);
+    CHECK_EQ(counts("python")->starting, 1); /* the next is on its way */
+    finish();
+}
+
+static void test_made_to_measure(void)
+{
+    begin((struct shim_pool_opts){.warm = 1, .max_starts = 2});
+    shim_pool_start(t.pool);
+    settle();
+    claim((struct shim_claim_opts){.disk_mb = 64, .memory_mb = 512, .processes = 7});
+    settle();
+    CHECK_EQ(t.given, 1);
+    CHECK_EQ(t.last->opts.disk_mb, 64);
+    CHECK(t.last->opts.memory_mb >= 512);
+    CHECK_EQ(t.last->opts.processes, 7);
+    CHECK_EQ(counts("python")->warm, 1); /* untouched */
+    /* One that is cancelled while its start is under way is not kept: it is of other sizes. */
+    t.stuck = true;
+    struct shim_claim *cl = claim((struct shim_claim_opts){.disk_mb = 65});
+    settle();
+    shim_claim_cancel(cl);
+    settle();
+    CHECK_EQ(t.last_code, -ECANCELED);
+    CHECK(t.fakes[t.n - 1].ended);
+    finish();
+}
+
+static void test_takes_over_a_start(void)
+{
+    begin((struct shim_pool_opts){.warm = 1, .max_starts = 1});
+    t.stuck = true;
+    shim_pool_start(t.pool);
+    settle();
+    CHECK_EQ(t.n, 1);
+    claim((struct shim_claim_opts){0});
+    settle();
+    CHECK_EQ(t.n, 1); /* no second one for it, and the pool's own may not start beside it */
+    claim((struct shim_claim_opts){0});
+    settle();
+    CHECK_EQ(t.n, 2); /* a claim may */
+    make_ready(&t.fakes[0]);
+    make_ready(&t.fakes[1]);
+    settle();
+    CHECK_EQ(t.given, 2);
+    finish();
+}
+
+static void test_refusals(void)
+{
+    begin((struct shim_pool_opts){
+        .warm = 0, .max_starts = 1, .max_sandboxes = 1, .memory_mb = 1000, .max_waiting = 2});
+    shim_pool_start(t.pool);
+    claim((struct shim_claim_opts){.template = "cobol"});
+    settle();
+    CHECK_EQ(t.last_kind, DBX_NOT_FOUND);
+    claim((struct shim_claim_opts){.template = "node"});
+    settle();
+    CHECK_EQ(t.last_kind, DBX_UNAVAIL);
+    claim((struct shim_claim_opts){.memory_mb = 2000});
+    settle();
+    CHECK_EQ(t.last_kind, DBX_LIMIT);
+    shim_pool_hold(t.pool, "it limps");
+    claim((struct shim_claim_opts){0});
+    settle();
+    CHECK_EQ(t.last_kind, DBX_UNAVAIL);
+    shim_pool_hold(t.pool, NULL);
+    claim((struct shim_claim_opts){0});
+    settle();
+    CHECK_EQ(t.given, 1);
+    struct fake *first = t.last;
+    claim((struct shim_claim_opts){.wait_ms = 30});
+    claim((struct shim_claim_opts){0});
+    claim((struct shim_claim_opts){0}); /* the queue is full */
+    settle();
+    CHECK_EQ(t.last_kind, DBX_LIMIT);
+    run_for(60);
+    settle();
+    CHECK_EQ(t.last_kind, DBX_TIMEOUT);
+    CHECK_EQ(t.given, 1);
+    first->ended = true; /* by its owner: the next has its turn */
+    settle();
+    CHECK_EQ(t.given, 2);
+    CHECK_EQ(t.refused, 6);
+    finish();
+}
+
+static void test_budget_and_eviction(void)
+{
+    begin(
+        (struct shim_pool_opts){.warm = 4, .max_starts = 4, .max_sandboxes = 4, .memory_mb = 900});
+    shim_pool_start(t.pool);
+    settle();
+    CHECK_EQ(counts("python")->warm, 4);
+    /* Another size: a warm one goes for it. */
+    claim((struct shim_claim_opts){.disk_mb = 1, .memory_mb = 100});
+    settle();
+    CHECK_EQ(t.given, 1);
+    CHECK_EQ(counts("python")->warm, 3);
+    /* Promised memory: 132 + 2 * 332 fit into 900, the warm ones' overhead does not beside them. */
+    claim((struct shim_claim_opts){.memory_mb = 300});
+    settle();
+    CHECK_EQ(t.given, 2);
+    claim((struct shim_claim_opts){.memory_mb = 800, .wait_ms = 20});
+    settle();
+    CHECK_EQ(t.given, 2);
+    run_for(40);
+    settle();
+    CHECK_EQ(t.last_kind, DBX_TIMEOUT);
+    finish();
+}
+
+static void test_failed_starts(void)
+{
+    struct dbx_err why = {0};
+    dbx_err_set(&why, -EIO, DBX_INTERNAL, "no luck");
+    begin((struct shim_pool_opts){.warm = 1, .max_starts = 1});
+    t.stuck = true;
+    shim_pool_start(t.pool);
+    settle();
+    t.fakes[0].ended = true;
+    t.fakes[0].h->on_lost((struct shim_sandbox *)(void *)&t.fakes[0], &why, t.fakes[0].user);
+    settle();
+    CHECK_EQ(t.n, 1); /* not again at once */
+    t.stuck = false;
+    run_for(600);
+    settle();
+    CHECK_EQ(t.n, 2);
+    CHECK_EQ(counts("python")->warm, 1);
+    t.stuck = true;
+    claim((struct shim_claim_opts){.disk_mb = 3});
+    settle();
+    struct fake *f = &t.fakes[t.n - 1];
+    f->ended = true;
+    f->h->on_lost((struct shim_sandbox *)(void *)f, &why, f->user);
+    settle();
+    CHECK_EQ(t.refused, 1);
+    CHECK_EQ(t.last_kind, DBX_INTERNAL);
+    finish();
+}
+
+static void test_many(void)
+{
+    begin((struct shim_pool_opts){.warm = 3, .max_starts = 2, .max_sandboxes = 20});
+    shim_pool_start(t.pool);
+    settle();
+    for (int round = 0; round < 8; round++) {
+        for (int i = 0; i < 20; i++)
+            claim((struct shim_claim_opts){0});
+        for (int i = 0; i < 20 && t.given < 20 * (round + 1); i++) {
+            settle();
+            for (size_t k = 0; k < t.n; k++)
+                t.fakes[k].ended = t.fakes[k].ended || t.fakes[k].assigned;
+        }
+        CHECK_EQ(t.given, 20 * (round + 1));
+    }
+    finish();
+}
+
+static void test_states(void)
+{
+    static const char *const may[] = {
+        "provisioning warm", "provisioning terminating", "warm assigned",
+        "warm terminating",  "assigned running",         "assigned terminating",
+        "running idle",      "running terminating",      "idle running",
+        "idle terminating",  "terminating terminated",
+    };
+    size_t n = 0;
+    for (int from = 0; from < SHIM_SB_STATES; from++)
+        for (int to = 0; to < SHIM_SB_STATES; to++) {
+            char text[64];
+            bool listed = false;
+            snprintf(text, sizeof(text), "%s %s", shim_sb_state_name(from), shim_sb_state_name(to));
+            for (size_t i = 0; i < DBX_ARRAY_LEN(may); i++)
+                listed = listed || strcmp(may[i], text) == 0;
+            CHECK_EQ(shim_sb_may(from, to), listed);
+            n += shim_sb_may(from, to);
+        }
+    CHECK_EQ(n, DBX_ARRAY_LEN(may));
+    CHECK(!shim_sb_may(SHIM_SB_STATES, SHIM_SB_WARM));
+}
+
+/* A cache in which only python has an image. */
+static void open_store(const char *cache)
+{
+    static const char digest[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    struct dbx_err err = {0};
+    DBX_CLEANUP(dbx_freep) char *dir = dbx_asprintf("%s/images", cache);
+    DBX_CLEANUP(dbx_freep) char *image = dbx_asprintf("%s/%s.erofs", dir, digest);
+    DBX_CLEANUP(dbx_freep) char *manifest = dbx_asprintf("%s/python.json", dir);
+    DBX_CLEANUP(dbx_freep)
+    char *text = dbx_asprintf(
+        "{\"template\":\"python\",\"digest\":\"%s\",\"bytes\":4,\"key\":\"k\"}", digest);
+    CHECK_EQ(dbx_fs_mkdirs(dir, 0755, &err), 0);
+    CHECK_EQ(dbx_fs_write_atomic(image, "abcd", 4, 0644, &err), 0);
+    CHECK_EQ(dbx_fs_write_atomic(manifest, text, strlen(text), 0644, &err), 0);
+    if (bnd_store_open(cache, "../bundles/templates", &t.store, &err) < 0)
+        fprintf(stderr, "%s\n", err.msg);
+    CHECK(bnd_template_find(t.store, "python")->image != NULL);
+}
+
+int main(void)
+{
+    char cache[] = "/tmp/dbx-pool-XXXXXX";
+    if (!mkdtemp(cache))
+        return 1;
+    t.loop = dbx_loop_new();
+    t.node.loop = t.loop;
+    open_store(cache);
+    test_states();
+    test_fills_and_gives();
+    test_made_to_measure();
+    test_takes_over_a_start();
+    test_refusals();
+    test_budget_and_eviction();
+    test_failed_starts();
+    test_many();
+    bnd_store_free(t.store);
+    dbx_loop_free(t.loop);
+    CHECK_EQ(dbx_fs_remove_tree(cache, NULL), 0);
+    return check_result();
+}
