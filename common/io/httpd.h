@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HTTP/1.1 and WebSocket server on libwebsockets, which nobody else includes. One listener a server.
+/* HTTP/1.1 and WebSocket server. One listener a server. HTTP is parsed here (http1_int.h; httpd.c says why), the
+ * WebSockets are libwebsockets', which nobody outside this folder includes.
  *
  * A request is handed over when its headers and its whole (bounded) body are here. It lives until it was answered
  * in full or on_abort was called. Answers may come later, from any callback. */
@@ -23,8 +24,9 @@ struct dbx_httpd_handlers {
     int64_t (*on_headers)(struct dbx_http_req *req, void *user);
     void (*on_request)(struct dbx_http_req *req, void *user);
     /* A WebSocket is asked for. Return 0 and fill *ret_handlers, *ret_ws_user, and *ret_subprotocol (static string or
-     * NULL) to accept; else answer with dbx_http_reply (401, 403, 404 ...) and return nonzero. The decision is
-     * made synchronously. on_ws_open is then called with the socket. NULL: no WebSockets (404). */
+     * NULL; it is announced only if the client offered it: dbx_http_pick_subprotocol) to accept; else answer with dbx_http_reply (401, 403, 404 ...) and return nonzero. The decision is
+     * made synchronously, and req is gone when it was accepted. on_ws_open is then called with the socket, always, and
+     * the socket's on_close after it, whatever happens. NULL: no WebSockets (404). */
     int (*on_upgrade)(struct dbx_http_req *req, const struct dbx_ws_handlers **ret_handlers, void **ret_ws_user,
                       const char **ret_subprotocol, void *user);
     void (*on_ws_open)(struct dbx_ws *ws, void *ws_user, void *user);
@@ -49,14 +51,19 @@ uint16_t dbx_httpd_port(const struct dbx_httpd *hd); /* 0 for a Unix socket */
 /* Stops accepting; keep-alive connections close after their current answer; WebSockets get 1001. */
 void dbx_httpd_drain(struct dbx_httpd *hd);
 size_t dbx_httpd_connections(const struct dbx_httpd *hd);
+/* Aborts what runs and closes all WebSockets (their on_close is called now). Not from a callback of this server. */
 struct dbx_httpd *dbx_httpd_free(struct dbx_httpd *hd);
 
 /* --- the request --- */
 const char *dbx_http_method(const struct dbx_http_req *req); /* "GET" */
 const char *dbx_http_path(const struct dbx_http_req *req);   /* as sent, without the query, not decoded */
-/* Decoded value of a query parameter, or NULL. n-th of that name (from 0). Valid as long as the request. */
+/* Decoded value of a query parameter, or NULL. n-th of that name (from 0). Valid as long as the request. Decoding is
+ * strict: a value with a malformed escape, a NUL or bad UTF-8 in it is as if it were absent (NULL). */
 const char *dbx_http_query(struct dbx_http_req *req, const char *name, size_t nth);
-const char *dbx_http_header(struct dbx_http_req *req, const char *lower_case_name); /* or NULL */
+const char *dbx_http_raw_query(const struct dbx_http_req *req); /* as sent, without the '?'; NULL when there is none */
+const char *dbx_http_header(struct dbx_http_req *req, const char *lower_case_name); /* or NULL; several are joined by ", " */
+/* For on_upgrade: the first of served (NULL-terminated, static strings) that the client offers, or NULL. */
+const char *dbx_http_pick_subprotocol(struct dbx_http_req *req, const char *const *served);
 const uint8_t *dbx_http_body(const struct dbx_http_req *req, size_t *ret_len);
 const char *dbx_http_peer(const struct dbx_http_req *req); /* address in text */
 void dbx_http_set_user(struct dbx_http_req *req, void *user);
