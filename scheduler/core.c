@@ -134,6 +134,16 @@ void sched_proc_drop_blob(struct sched_core *core, struct sched_proc *sp)
     sp->blob_len = sp->files_len = 0;
 }
 
+void sched_proc_set_blob(struct sched_core *core, struct sched_proc *sp, uint8_t *blob, size_t len,
+                         size_t files_len)
+{
+    dbx_assert(!sp->blob);
+    sp->blob = blob;
+    sp->blob_len = len;
+    sp->files_len = files_len;
+    core->blob_bytes += len;
+}
+
 void sched_core_remove(struct sched_core *core, struct sched_proc *sp)
 {
     if (sp->state == SCHED_QUEUED)

@@ -10,7 +10,7 @@
 #include "common/proto/id.h"
 
 #define SCHED_MAX_ATTEMPTS 3
-#define SCHED_MAX_TEMPLATES 256
+#define SCHED_MAX_TEMPLATES 64
 #define SCHED_NAME_MAX 64 /* of nodes and templates */
 
 /* The transitions are in core.c; docs/architecture.md draws them. */
@@ -39,11 +39,10 @@ struct sched_proc {
     struct sched_node *node; /* borrowed; set from PLACING on */
     uint32_t attempt;        /* how often it was handed to a node */
     uint32_t refusals;
-    uint32_t asks;        /* how often this `start` was sent */
-    uint64_t start_ask;   /* id of the `start` whose answer counts, or 0 */
-    bool accepted;        /* the node answered `start` with ok */
-    bool cancel;          /* somebody wants it to end */
-    bool started_waiting; /* stands in the batch of started reports */
+    uint32_t asks;      /* how often this `start` was sent */
+    uint64_t start_ask; /* id of the `start` whose answer counts, or 0 */
+    bool accepted;      /* the node answered `start` with ok */
+    bool cancel;        /* somebody wants it to end */
 
     struct dbx_list _queue; /* of an owner, or `delayed` */
     struct dbx_list _of_node;
@@ -95,6 +94,9 @@ void sched_core_adopt(struct sched_core *core, struct sched_proc *sp, struct sch
 void sched_core_remove(struct sched_core *core, struct sched_proc *sp); /* frees it */
 void sched_proc_free(struct sched_proc *sp); /* one that was never added */
 void sched_proc_drop_blob(struct sched_core *core, struct sched_proc *sp);
+/* For one without its blob. */
+void sched_proc_set_blob(struct sched_core *core, struct sched_proc *sp, uint8_t *blob, size_t len,
+                         size_t files_len);
 size_t sched_core_blob_bytes(const struct sched_core *core);
 
 /* The one setter. Leaving a node's states for QUEUED or for gone gives its slot back. Asserts that

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base/str.h"
+#include "common/ext/json.h"
+#include "common/ext/pg.h"
+#include "common/proto/link.h"
+#include "scheduler/flow.h"
+#include "scheduler/messages.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_BLOBS                                                                                  \
+    (256u << 20) /* of what waits; the rest is read from the database again when it is its turn */
+
+/* A question about a process that the core does not know. */
+struct lookup {
+    struct sched *s;
+    uint64_t reign;
+    struct sched_target target;
+    struct dbx_id id;
+    bool cancel;
+};
+
+struct answer {
+    const char *state, *status, *node_id, *url;
+};
+
+static void fill_answer(struct dbx_jw *w, void *arg)
+{
+    const struct answer *a = arg;
+
+    if (a->state)
+        dbx_jw_kstr(w, "state", a->state);
+    if (a->status) {
+        dbx_jw_kstr(w, "status", a->status);
+        dbx_jw_kstr(w, "node_id", a->node_id);
+        dbx_jw_kstr(w, "url", a->url);
+    }
+}
+
+static void reply_state(struct sched_conn *cn, int64_t rid, const char *state)
+{
+    struct answer a = {.state = state};
+    (void)dbx_link_reply(cn->link, rid, fill_answer, &a);
+}
+
+/* ---- place ---- */
+
+static void on_place(struct sched_conn *cn, const struct dbx_link_msg *m)
+{
+    struct sched *s = cn->s;
+    struct dbx_err err = {0};
+    struct sched_proc *sp = NULL, *known;
+    bool keep = sched_core_blob_bytes(s->core) + m->blob_len <= MAX_BLOBS;
+
+    if (sched_place_decode(m->header, m->blob, m->blob_len, keep, &sp, &err) < 0) {
+        (void)dbx_link_reply_error(cn->link, m->rid, &err);
+        return;
+    }
+    known = sched_core_find(s->core, &sp->id);
+    if (known ||
+        sched_core_full(s->core)) { /* the second is found by the scan when there is room */
+        sched_proc_free(sp);
+        reply_state(cn, m->rid, known && known->state != SCHED_QUEUED ? "placed" : "queued");
+        return;
+    }
+    bool alone = sched_core_queued(s->core) == 0;
+    sched_core_add(s->core, sp);
+    if (alone)
+        sched_pump(s);
+    else
+        sched_pump_soon(s);
+    reply_state(cn, m->rid, sp->state == SCHED_QUEUED ? "queued" : "placed");
+}
+
+/* ---- cancel, where ---- */
+
+static void on_lookup(const struct dbx_pg_result *res, const struct dbx_err *err, void *user)
+{
+    struct lookup *lu = user;
+    struct sched *s = lu->s;
+    struct sched_conn *cn = sched_conn_find(s, lu->target.conn);
+    bool ours = s->leading && s->reign == lu->reign;
+    struct dbx_err none = {0};
+
+    if (!err && dbx_pg_rows(res) == 0) {
+        (void)dbx_err_set(&none, -ENOENT, DBX_NOT_FOUND, "no such process");
+        err = &none;
+    }
+    if (err || !ours) {
+        if (!err)
+            (void)dbx_err_set(&none, -EAGAIN, DBX_UNAVAIL, "not the leader");
+        if (cn)
+            (void)dbx_link_reply_error(cn->link, lu->target.rid, err ? err : &none);
+        free(lu);
+        return;
+    }
+    struct answer a = {.status = dbx_pg_text(res, 0, "status", NULL),
+                       .node_id = dbx_pg_text(res, 0, "node_id", NULL),
+                       .url = dbx_pg_text(res, 0, "url", NULL)};
+    struct sched_proc *sp = sched_core_find(s->core, &lu->id);
+    const char *placed = dbx_pg_text(res, 0, "placed", NULL);
+    if (lu->cancel && !sp && dbx_streq(a.status, "pending") && placed && placed[0] == 'f') {
+        sp =
+            DBX_NEW(struct sched_proc); /* announced by nobody yet; its place will find it ending */
+        sp->id = lu->id;
+        sched_core_add(s->core, sp);
+    }
+    if (lu->cancel && sp)
+        sched_cancel(s, sp);
+    if (cn)
+        (void)dbx_link_reply(cn->link, lu->target.rid, fill_answer, &a);
+    free(lu);
+}
+
+static void look_up(struct sched_conn *cn, int64_t rid, const struct dbx_id *id, bool cancel)
+{
+    struct lookup *lu = DBX_NEW(struct lookup);
+    char text[DBX_ID_TEXT];
+    struct dbx_pg_param param = DBX_PG_TEXT(text);
+
+    lu->s = cn->s;
+    lu->reign = cn->s->reign;
+    lu->target = (struct sched_target){.conn = cn->id, .rid = rid};
+    lu->id = *id;
+    lu->cancel = cancel;
+    dbx_id_format(id, text);
+    dbx_pg_query(cn->s->pg, "where", &param, 1, on_lookup, lu);
+}
+
+static void reply_where(struct sched_conn *cn, int64_t rid, const struct sched_proc *sp)
+{
+    struct answer a = {.status = sp->state == SCHED_RUNNING ? "running" : "pending"};
+
+    if (sp->node) {
+        a.node_id = sp->node->id;
+        a.url = sp->node->url;
+    }
+    (void)dbx_link_reply(cn->link, rid, fill_answer, &a);
+}
+
+void sched_gateway_msg(struct sched_conn *cn, const struct dbx_link_msg *m)
+{
+    struct sched *s = cn->s;
+    struct dbx_err err = {0};
+    struct dbx_id id;
+
+    if (strcmp(m->op, "place") == 0) {
+        on_place(cn, m);
+        return;
+    }
+    bool cancel = strcmp(m->op, "cancel") == 0;
+    if (!cancel && strcmp(m->op, "where") != 0)
+        (void)dbx_err_set(&err, -ENOSYS, DBX_INVALID, "unknown op");
+    else
+        err.code = sched_id_field(m->header, "process_id", &id, &err);
+    if (err.code < 0) {
+        (void)dbx_link_reply_error(cn->link, m->rid, &err);
+        return;
+    }
+    struct sched_proc *sp = sched_core_find(s->core, &id);
+    if (!sp || sp->state == SCHED_ENDING) {
+        look_up(cn, m->rid, &id, cancel);
+    } else if (cancel) {
+        sched_cancel(s, sp);
+        (void)dbx_link_reply(cn->link, m->rid, NULL, NULL);
+    } else {
+        reply_where(cn, m->rid, sp);
+    }
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the scheduler's files share. One struct sched a process; what a reign consists of (core,
+ * batches) is made when it takes the lead and thrown away when it loses it. */
+#pragma once
+
+#include "common/base/log.h"
+#include "common/proto/limits.h"
+#include "scheduler/core.h"
+
+struct dbx_httpd;
+struct dbx_jw;
+struct dbx_keyring;
+struct dbx_link;
+struct dbx_link_msg;
+struct dbx_loop;
+struct dbx_map;
+struct dbx_metric;
+struct dbx_pg;
+struct dbx_pg_result;
+struct dbx_timer;
+struct sched_hello;
+struct sched_leader;
+struct sched_report;
+struct sched_store;
+
+struct sched_config {
+    char *listen, *database, *keys, *log_level, *log_format;
+    uint64_t lease_ms, heartbeat_ms, scan_ms, max_queue, migrate_wait_ms;
+};
+
+struct sched_metrics {
+    struct dbx_metric *leading, *queue, *open, *nodes, *placed, *refused, *lost, *retried, *commits,
+        *committed, *wait;
+    struct dbx_metric *ended[DBX_V_INTERNAL + 1];
+};
+
+struct sched {
+    struct dbx_loop *loop;
+    const struct sched_config *cfg;
+    struct dbx_keyring *keys;
+    struct dbx_pg *pg;
+    struct dbx_httpd *httpd;
+    struct sched_leader *leader;
+    struct sched_metrics metrics;
+
+    /* Links; they outlive a reign by a moment. */
+    struct dbx_list conns;
+    struct dbx_map *conn_by_id;
+    uint64_t last_conn;
+
+    /* The reign. Callbacks that outlive it carry its number. */
+    uint64_t reign;
+    int64_t epoch;
+    bool leading; /* everything is read; links are welcome, writes allowed */
+    bool loading; /* the lead is ours, the database is being read */
+    struct sched_core *core;
+    struct sched_store *store;
+    struct dbx_timer *tick, *scan;
+    uint64_t last_touch;
+    uint64_t last_ask;
+    bool pump_due, scanning;
+};
+
+/* One link to a gateway or a node. */
+struct sched_conn {
+    uint32_t magic;
+    uint64_t id;
+    struct sched *s;
+    struct dbx_link *link;
+    bool gateway;
+    char label[65];
+    struct sched_node
+        *node; /* borrowed from the core; NULL before hello, and when it was taken from it */
+    struct dbx_list _conn;
+};
+
+/* Where an answer goes: by id, for the link may be gone by then. */
+struct sched_target {
+    uint64_t conn;
+    int64_t rid;
+};
+
+/* ---- reign.c: the lead, from taking to losing it ---- */
+void sched_reign_begin(struct sched *s, int64_t epoch);
+void sched_reign_end(struct sched *s, const char *why);
+/* No write from now on; the rest of the end comes when the current callback has returned. */
+void sched_depose(struct sched *s, const char *why);
+
+/* ---- links.c ---- */
+struct sched_conn *sched_conn_find(const struct sched *s, uint64_t id);
+struct sched_conn *sched_conn_new(struct sched *s, bool gateway, const char *label);
+void sched_conns_drop(struct sched *s, const char *reason);
+void sched_reply_ok(struct sched *s, const struct sched_target *t);
+typedef void sched_fill(struct dbx_jw *w, void *arg);
+void sched_tell_gateways(struct sched *s, const char *op, sched_fill *fill, void *arg);
+
+/* ---- gateways.c, node_link.c: one message ---- */
+void sched_gateway_msg(struct sched_conn *cn, const struct dbx_link_msg *m);
+void sched_node_msg(struct sched_conn *cn, const struct dbx_link_msg *m);
+void sched_node_expire(struct sched *s, uint64_t now);
+void sched_node_save(struct sched *s, const struct sched_node *node,
+                     const char *version); /* "": as it is */
