@@ -229,19 +229,22 @@ static void on_nodes(const struct dbx_pg_result *res, const struct dbx_err *err,
 
 /* ---- time ---- */
 
-static void touch_nodes(struct sched *s, uint64_t now)
+static void look_at_nodes(struct sched *s, uint64_t now)
 {
     struct dbx_list *it, *next;
+    bool touch = now - s->last_touch >= TOUCH_MS;
+    size_t online = 0;
 
-    if (now - s->last_touch < TOUCH_MS)
-        return;
-    s->last_touch = now;
     dbx_list_each(it, next, sched_core_nodes(s->core))
     {
         const struct sched_node *node = dbx_list_entry(it, struct sched_node, _node);
-        if (node->online)
+        online += node->online;
+        if (node->online && touch)
             sched_node_save(s, node, "");
     }
+    if (touch)
+        s->last_touch = now;
+    dbx_metric_set(s->metrics.nodes, (double)online);
 }
 
 static void on_tick(void *user)
