@@ -38,7 +38,7 @@ struct pending {
 
 static void try_connect(void *user);
 static void on_socket(void *user, int events, int error);
-static void on_turn(void *user);
+static void on_deferred_turn(void *user);
 
 struct shim_keeper *shim_keeper_new(struct dbx_loop *loop, const char *path,
                                     const struct shim_keeper_handlers *h, void *user)
@@ -55,7 +55,6 @@ struct shim_keeper *shim_keeper_new(struct dbx_loop *loop, const char *path,
     dbx_list_init(&sk->pending);
     dbx_list_init(&sk->ready);
     sk->retry = dbx_timer_new(loop, try_connect, sk);
-    sk->turn = dbx_timer_new(loop, on_turn, sk);
     dbx_timer_start(sk->retry, 0, 0);
     return sk;
 }
@@ -146,7 +145,7 @@ struct shim_keeper *shim_keeper_free(struct shim_keeper *sk)
     shut(sk);
     cancel_pending(sk, NULL, false);
     sk->retry = dbx_timer_free(sk->retry);
-    sk->turn = dbx_timer_free(sk->turn);
+    dbx_loop_undefer(sk->loop, on_deferred_turn, sk);
     free(sk->path);
     leave(sk);
     return NULL;
@@ -253,7 +252,9 @@ void shim_keeper__wake(struct shim_keeper *sk, uint32_t slot)
 
 void shim_keeper__schedule(struct shim_keeper *sk)
 {
-    dbx_timer_start(sk->turn, 0, 0);
+    if (!sk->turning)
+        dbx_loop_defer(sk->loop, on_deferred_turn, sk);
+    sk->turning = true;
 }
 
 static void on_ready_slot(uint32_t slot, void *user)
@@ -264,9 +265,8 @@ static void on_ready_slot(uint32_t slot, void *user)
 }
 
 /* One turn: what the doorbell says, a few calls, then sleep if nothing is left. */
-static void on_turn(void *user)
+static void take_turn(struct shim_keeper *sk)
 {
-    struct shim_keeper *sk = DBX_CAST(struct shim_keeper, KEEPER_CLIENT_MAGIC, user);
     struct shim_stream *s;
     sk->busy++;
     if (sk->bells)
@@ -282,11 +282,16 @@ static void on_turn(void *user)
         if (!rest && sk->bells)
             rest = !keeper_arm(&sk->bells->ready);
         if (rest)
-            dbx_timer_start(sk->turn, 0, 0);
-        else
-            dbx_timer_stop(sk->turn);
+            shim_keeper__schedule(sk);
     }
     leave(sk);
+}
+
+static void on_deferred_turn(void *user)
+{
+    struct shim_keeper *sk = user;
+    sk->turning = false;
+    take_turn(sk);
 }
 
 static void on_bell(void *user, int events, int error)
@@ -296,7 +301,7 @@ static void on_bell(void *user, int events, int error)
     (void)events;
     (void)error;
     (void)!read(sk->wake_me, &count, sizeof(count));
-    on_turn(sk);
+    take_turn(sk);
 }
 
 /* --- what the keeper says --- */

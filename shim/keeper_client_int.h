@@ -47,8 +47,8 @@ struct shim_keeper {
     enum link_state state;
     int fd, wake_me, wake_keeper; /* owned */
     struct dbx_watch *watch, *bell_watch;
-    struct dbx_timer *retry,
-        *turn; /* turn: goes on with ready streams in the next turn of the loop */
+    struct dbx_timer *retry;
+    bool turning; /* ready streams go on in the next turn of the loop */
     uint64_t backoff_ms;
     struct keeper_doorbells *bells;
     uint32_t serial;
