@@ -237,11 +237,9 @@ static void claim_give(struct shim_claim *cl, struct slot *sl)
 {
     shim_claimed *fn = cl->fn;
     void *user = cl->user;
-    sl->claim = NULL;
     set_cost(sl, cl->opts.memory_mb);
     observe_wait(cl);
-    cl->slot = NULL;
-    claim_free(cl);
+    claim_free(cl); /* lets go of its start, be it this one or another */
     slot_state(sl, SLOT_CLAIMED);
     sl->pool->opts.source->assign(sl->sb);
     fn(sl->sb, NULL, user);

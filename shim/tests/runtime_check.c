@@ -394,7 +394,7 @@ static bool wait_warm(struct shim_pool *pool, uint32_t n, uint64_t ms)
     return warm(pool) >= n;
 }
 
-/* The pool holds python only: the store's other images would be filled too. */
+/* With the images of one template only, or less is warm than is waited for. */
 static void check_pool(void)
 {
     static const char *const yes[] = {"/bin/true", NULL};

@@ -223,6 +223,31 @@ static void test_takes_over_a_start(void)
     finish();
 }
 
+/* A start that was waited for is nobody's when its claim got another sandbox: it must not be
+ * forgotten. */
+static void test_overtaken_start(void)
+{
+    begin((struct shim_pool_opts){.warm = 1, .max_starts = 1});
+    t.stuck = true;
+    shim_pool_start(t.pool);
+    settle();
+    claim((struct shim_claim_opts){0}); /* takes over the pool's start */
+    settle();
+    struct shim_claim *second = claim((struct shim_claim_opts){0}); /* and this one has its own */
+    settle();
+    CHECK_EQ(t.n, 2);
+    shim_claim_cancel(second);
+    make_ready(&t.fakes[1]); /* sooner than the first, and free */
+    settle();
+    CHECK_EQ(t.given, 1);
+    CHECK(t.last == &t.fakes[1]);
+    make_ready(&t.fakes[0]);
+    settle();
+    CHECK_EQ(counts("python")->warm, 1);
+    finish();
+    CHECK(t.fakes[0].gone);
+}
+
 static void test_refusals(void)
 {
     begin((struct shim_pool_opts){
@@ -388,6 +413,7 @@ int main(void)
     test_fills_and_gives();
     test_made_to_measure();
     test_takes_over_a_start();
+    test_overtaken_start();
     test_refusals();
     test_budget_and_eviction();
     test_failed_starts();
