@@ -252,6 +252,8 @@ void shim_keeper__wake(struct shim_keeper *sk, uint32_t slot)
 
 void shim_keeper__schedule(struct shim_keeper *sk)
 {
+    if (sk->state != LINK_UP) /* nobody hears of bytes before on_up */
+        return;
     if (!sk->turning)
         dbx_loop_defer(sk->loop, on_deferred_turn, sk);
     sk->turning = true;
@@ -268,6 +270,8 @@ static void on_ready_slot(uint32_t slot, void *user)
 static void take_turn(struct shim_keeper *sk)
 {
     struct shim_stream *s;
+    if (sk->state != LINK_UP)
+        return;
     sk->busy++;
     if (sk->bells)
         (void)keeper_collect(&sk->bells->ready, on_ready_slot, sk);

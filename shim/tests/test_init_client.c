@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The real init as an ordinary child of this test (it then kills and counts only what it started
+ * itself), and the shim's client: files, starts, exits, signals, lists, a second shim on the same
+ * socket, an init that lies, the end. */
+#include "common/base/fd.h"
+#include "common/base/fs.h"
+#include "common/io/loop.h"
+#include "common/proto/files.h"
+#include "shim/init_client.h"
+#include "tests/unit/check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define DEADLINE_MS 20000
+
+static char dir[] = "/tmp/devbox-init-XXXXXX";
+static uid_t user_id;
+
+struct test {
+    struct dbx_loop *loop;
+    struct dbx_timer *deadline;
+    struct shim_init *si;
+    int control; /* a copy, as the keeper has one */
+    pid_t pid;
+    int readies, starts, exits, downs;
+    struct shim_init_started started;
+    struct shim_init_exited exited;
+    int done, code;
+    uint64_t value;
+    struct dbx_err err;
+};
+
+static void on_ready(const struct init_ready *r, void *user)
+{
+    struct test *t = user;
+    CHECK_EQ(r->version, INIT_VERSION);
+    t->readies++;
+    dbx_loop_stop(t->loop, 0);
+}
+static void on_started(const struct shim_init_started *s, void *user)
+{
+    struct test *t = user;
+    t->started = *s;
+    t->starts++;
+    if (s->error)
+        dbx_loop_stop(t->loop, 0);
+}
+static void on_exited(const struct shim_init_exited *e, void *user)
+{
+    struct test *t = user;
+    t->exited = *e;
+    t->exits++;
+    dbx_loop_stop(t->loop, 0);
+}
+static void on_down(const struct dbx_err *err, void *user)
+{
+    struct test *t = user;
+    t->downs++;
+    t->err = err ? *err : (struct dbx_err){0};
+    dbx_loop_stop(t->loop, 0);
+}
+static const struct shim_init_handlers handlers = {on_ready, on_started, on_exited, on_down};
+
+static void on_done(uint64_t value, const struct dbx_err *err, void *user)
+{
+    struct test *t = user;
+    t->done++;
+    t->value = value;
+    t->code = err ? err->code : 0;
+    if (err)
+        t->err = *err;
+    dbx_loop_stop(t->loop, 0);
+}
+
+static void on_deadline(void *user)
+{
+    dbx_loop_stop(user, 1);
+}
+
+static pid_t spawn_init(int control)
+{
+    char self[256], path[300];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    CHECK(n > 0);
+    self[n > 0 ? n : 0] = 0;
+    *strrchr(self, '/') = 0;
+    snprintf(path, sizeof(path), "%s/devbox-sandbox-init", self);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)dup2(control, 0);
+        (void)execl(path, "init", (char *)NULL);
+        _exit(126);
+    }
+    return pid;
+}
+
+static void open_test(struct test *t)
+{
+    int sv[2];
+    struct dbx_err err;
+    *t = (struct test){0};
+    t->loop = dbx_loop_new();
+    t->deadline = dbx_timer_new(t->loop, on_deadline, t->loop);
+    dbx_timer_start(t->deadline, DEADLINE_MS, 0);
+    CHECK_EQ(shim_init_socketpair(sv, &err), 0);
+    t->pid = spawn_init(sv[1]);
+    dbx_close(sv[1]);
+    t->control = fcntl(sv[0], F_DUPFD_CLOEXEC, 3);
+    t->si = shim_init_new(t->loop, sv[0], &handlers, t);
+    CHECK_EQ(dbx_loop_run(t->loop), 0);
+    CHECK_EQ(t->readies, 1);
+}
+
+static int wait_status(pid_t pid)
+{
+    int st = -1;
+    CHECK_EQ(waitpid(pid, &st, 0), pid);
+    return st;
+}
+
+static void close_test(struct test *t)
+{
+    t->si = shim_init_free(t->si);
+    dbx_close(t->control);
+    CHECK_EQ(wait_status(t->pid), 0); /* the last end is closed: init goes */
+    t->deadline = dbx_timer_free(t->deadline);
+    dbx_loop_free(t->loop);
+}
+
+static int start(struct test *t, uint8_t id, char *const *argv, int out)
+{
+    static char *const env[] = {"PATH=/usr/bin:/bin", "X=y", NULL};
+    static const struct init_rlimit limits[] = {{RLIMIT_NOFILE, 0, 64, 64}};
+    struct shim_init_start req = {.process = {{id}},
+                                  .argv = argv,
+                                  .env = env,
+                                  .cwd = "/",
+                                  .uid = user_id,
+                                  .gid = user_id == getuid() ? getgid() : user_id,
+                                  .umask = 022,
+                                  .rlimits = limits,
+                                  .n_rlimits = 1,
+                                  .fds = {-1, out, -1}};
+    return shim_init_start(t->si, &req);
+}
+
+static void test_start_and_exit(void)
+{
+    struct test t;
+    int p[2];
+    char text[128] = "";
+    char *const argv[] = {"sh", "-c", "echo $X $(ulimit -n) $(id -u); exit 7", NULL};
+    open_test(&t);
+    CHECK_EQ(pipe2(p, O_CLOEXEC), 0);
+    CHECK_EQ(start(&t, 1, argv, p[1]), 0);
+    dbx_close(p[1]);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.starts == 1 && t.started.error == 0 && !t.started.again);
+    CHECK(t.exits == 1 && t.exited.exit_code == 7 && t.exited.signal == 0);
+    CHECK(read(p[0], text, sizeof(text) - 1) > 0);
+    char want[64];
+    snprintf(want, sizeof(want), "y 64 %u\n", user_id);
+    CHECK_STR(text, want);
+    dbx_close(p[0]);
+    /* asked again before it was acknowledged: nothing is started, the same is said */
+    CHECK_EQ(start(&t, 1, argv, -1), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.starts == 2 && t.started.again && t.exits == 2 && t.exited.again);
+    CHECK_EQ(shim_init_ack(t.si, &t.exited.process, 0), 0);
+    CHECK_EQ(shim_init_list(t.si, on_done, &t), 0);
+    while (!t.done && dbx_loop_run(t.loop) == 0)
+        ;
+    CHECK(t.code == 0 && t.exits == 2 && t.readies == 2);
+    close_test(&t);
+}
+
+static void test_failures(void)
+{
+    struct test t;
+    char *const missing[] = {"no-such-program", NULL}, *const folder[] = {"/", NULL};
+    open_test(&t);
+    CHECK_EQ(start(&t, 1, missing, -1), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.started.error == ENOENT && t.started.stage == INIT_STAGE_EXEC && t.started.pid == 0);
+    CHECK_EQ(start(&t, 2, folder, -1), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.started.error == EACCES && t.started.stage == INIT_STAGE_EXEC);
+    user_id = 0;
+    char *const root[] = {"true", NULL};
+    CHECK_EQ(start(&t, 3, root, -1), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.started.error == EBADMSG && t.started.stage == INIT_STAGE_REQUEST);
+    user_id = getuid() ? getuid() : 1000;
+    struct dbx_id nobody = {{99}};
+    CHECK_EQ(shim_init_signal(t.si, &nobody, 0, SIGTERM, INIT_TO_GROUP, on_done, &t), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK_EQ(t.code, -ESRCH);
+    close_test(&t);
+}
+
+static void test_signal_and_kill(void)
+{
+    struct test t;
+    char *const argv[] = {"sleep", "1000", NULL};
+    open_test(&t);
+    CHECK_EQ(start(&t, 1, argv, -1), 0);
+    struct dbx_id id = {{1}};
+    CHECK_EQ(shim_init_signal(t.si, &id, 0, SIGTERM, INIT_TO_GROUP, NULL, NULL), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.exited.exit_code == -1 && t.exited.signal == SIGTERM);
+    CHECK_EQ(start(&t, 2, argv, -1), 0);
+    CHECK_EQ(start(&t, 3, argv, -1), 0);
+    CHECK_EQ(shim_init_kill_all(t.si, 5000, on_done, &t), 0);
+    while (!t.done && dbx_loop_run(t.loop) == 0)
+        ;
+    CHECK(t.code == 0 && t.exits == 3 && t.exited.signal == SIGKILL);
+    close_test(&t);
+}
+
+/* A big environment and a big block of files travel in memfds. */
+static void test_big(void)
+{
+    struct test t;
+    struct dbx_buf block;
+    static uint8_t data[300000];
+    char root[64], path[128];
+    open_test(&t);
+    snprintf(root, sizeof(root), "%s/work", dir);
+    dbx_buf_init(&block, 8u << 20);
+    CHECK_EQ(dbx_files_begin(&block), 0);
+    memset(data, 'z', sizeof(data));
+    struct dbx_file f = {.path = "a/b/big", .path_len = 7, .data = data, .size = sizeof(data)};
+    CHECK_EQ(dbx_files_add(&block, &f), 0);
+    f = (struct dbx_file){.path = "a/small", .path_len = 7, .mode = 0755, .data = data, .size = 5};
+    CHECK_EQ(dbx_files_add(&block, &f), 0);
+    f = (struct dbx_file){.path = "link/x", .path_len = 6, .data = data, .size = 1};
+    gid_t gid = user_id == getuid() ? getgid() : user_id;
+    CHECK_EQ(shim_init_files(t.si, root, user_id, gid, block.data, block.len, 0, on_done, &t), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.code == 0 && t.value == 2);
+    struct stat st;
+    snprintf(path, sizeof(path), "%s/a/small", root);
+    CHECK(stat(path, &st) == 0 && st.st_size == 5 && st.st_uid == user_id &&
+          (st.st_mode & 0777) == 0755);
+    snprintf(path, sizeof(path), "%s/a/b/big", root);
+    CHECK(stat(path, &st) == 0 && st.st_size == sizeof(data) && (st.st_mode & 0777) == 0644);
+    snprintf(path, sizeof(path), "%s/link", root); /* a link where a folder is wanted */
+    CHECK_EQ(symlink("/tmp", path), 0);
+    CHECK_EQ(dbx_files_add(&block, &f), 0);
+    CHECK_EQ(shim_init_files(t.si, root, user_id, gid, block.data, block.len, 0, on_done, &t), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.code == -ENOTDIR || t.code == -ELOOP);
+    CHECK(strstr(t.err.msg, "link/x") != NULL);
+    dbx_buf_done(&block);
+    static char arg[100000];
+    memset(arg, 'a', sizeof(arg) - 1);
+    char *const argv[] = {"sh", "-c", "test ${#1} = 99999", "sh", arg, NULL};
+    CHECK_EQ(start(&t, 1, argv, -1), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK_EQ(t.exited.exit_code, 0);
+    close_test(&t);
+}
+
+/* The shim dies while a program runs; the next one, on the copy of the socket, is told all. */
+static void test_next_shim(void)
+{
+    struct test t;
+    char *const argv[] = {"sh", "-c", "exit 5", NULL};
+    open_test(&t);
+    CHECK_EQ(start(&t, 1, argv, -1), 0);
+    t.si = shim_init_free(t.si);
+    t.si = shim_init_new(t.loop, fcntl(t.control, F_DUPFD_CLOEXEC, 3), &handlers, &t);
+    CHECK_EQ(dbx_loop_run(t.loop), 0); /* meant for the first one, read by the second */
+    CHECK(t.exits == 1 && t.exited.exit_code == 5);
+    CHECK_EQ(shim_init_list(t.si, on_done, &t), 0);
+    while (!t.done && dbx_loop_run(t.loop) == 0)
+        ;
+    CHECK(t.exits == 2 && t.exited.again && t.exited.exit_code == 5);
+    CHECK_EQ(shim_init_quit(t.si), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.downs == 1 && t.err.code == 0);
+    CHECK_EQ(shim_init_ack(t.si, &t.exited.process, 0), -EPIPE);
+    close_test(&t);
+}
+
+static void test_lies(void)
+{
+    struct test t = {0};
+    int sv[2];
+    struct dbx_err err;
+    t.loop = dbx_loop_new();
+    CHECK_EQ(shim_init_socketpair(sv, &err), 0);
+    t.si = shim_init_new(t.loop, sv[0], &handlers, &t);
+    CHECK_EQ(shim_init_kill_all(t.si, 60000, on_done, &t), 0);
+    CHECK_EQ(send(sv[1], "nonsense", 8, 0), 8);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.done == 1 && t.code == -ECANCELED);
+    CHECK(t.downs == 1);
+    t.si = shim_init_free(t.si);
+    dbx_close(sv[1]);
+    dbx_loop_free(t.loop);
+}
+
+int main(void)
+{
+    struct dbx_err err;
+    user_id = getuid() ? getuid() : 1000;
+    CHECK(mkdtemp(dir) != NULL);
+    CHECK_EQ(chmod(dir, 0777), 0);
+    test_start_and_exit();
+    test_failures();
+    test_signal_and_kill();
+    test_big();
+    test_next_shim();
+    test_lies();
+    CHECK_EQ(dbx_fs_remove_tree(dir, &err), 0);
+    return check_result();
+}
