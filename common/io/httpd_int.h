@@ -63,7 +63,7 @@ struct conn {
     bool close_after;     /* no further request on this connection */
     bool above_high;
     bool blocked; /* the next request waits for the output to drain */
-    bool eof; /* the client has ended its side */
+    bool eof;     /* the client has ended its side */
     char peer[64];
 };
 

@@ -325,6 +325,18 @@ static int write_frame(struct dbx_ws *ws)
     return n < 0 ? -1 : 0;
 }
 
+/* Begins the closing handshake; lws waits for the peer's close frame, or 5 s. Not by returning -1,
+ * as its manual says: Debian's build carries a debugging line that closes such a socket a second
+ * time at once, and the frame is never sent. ws may be gone when this returns. */
+static int write_close(struct dbx_ws *ws)
+{
+    ws->close_sent = true;
+    lws_close_reason(ws->wsi, (enum lws_close_status)ws->close_code, (unsigned char *)ws->reason,
+                     strlen(ws->reason));
+    lws_set_timeout(ws->wsi, PENDING_TIMEOUT_CLOSE_SEND, LWS_TO_KILL_SYNC);
+    return 0;
+}
+
 /* One lws_write a call; lws does not come here while it still holds the rest of the last one. */
 static int on_writeable(struct dbx_ws *ws)
 {
@@ -338,33 +350,28 @@ static int on_writeable(struct dbx_ws *ws)
         ws->heard = true; /* the kernel takes what we send */
         if (write_frame(ws) < 0)
             return -1;
-    } else if (ws->state == WS_CLOSING) {
-        lws_close_reason(ws->wsi, (enum lws_close_status)ws->close_code,
-                         (unsigned char *)ws->reason, strlen(ws->reason));
-        return -1;
+    } else if (ws->state == WS_CLOSING && !ws->close_sent && !ws->peer_closed) {
+        return write_close(ws);
     }
     if (ws->above_high && dbx_ws_queued(ws) <= ws->opts.low_water) {
         ws->above_high = false;
         if (ws->state == WS_OPEN && ws->handlers.on_drain)
             ws->handlers.on_drain(ws, ws->user);
     }
-    if (!dbx_list_empty(&ws->queue) || ws->state == WS_CLOSING || ws->inflight || ws->above_high)
+    if (!dbx_list_empty(&ws->queue) || (ws->state == WS_CLOSING && !ws->close_sent) || ws->inflight)
         lws_callback_on_writable(ws->wsi);
     return 0;
 }
 
 /* --- receiving --- */
 
+/* What comes until the peer has seen our close frame is read and thrown away. */
 static int refuse(struct dbx_ws *ws, int code, const char *reason)
 {
-    ws->close_code = code;
-    dbx_strcpy(ws->reason, sizeof(ws->reason), reason);
-    ws->state = WS_CLOSING;
     drop_queue(ws);
-    dbx_ws__timer(ws, WS_T_CLOSE, CLOSE_MS);
-    lws_close_reason(ws->wsi, (enum lws_close_status)code, (unsigned char *)ws->reason,
-                     strlen(ws->reason));
-    return -1;
+    dbx_buf_done(&ws->message);
+    dbx_ws_close(ws, code, reason);
+    return 0;
 }
 
 static int deliver(struct dbx_ws *ws, const uint8_t *data, size_t len)
@@ -405,16 +412,19 @@ static int on_receive(struct dbx_ws *ws, const uint8_t *data, size_t len)
 
 static int on_peer_close(struct dbx_ws *ws, const uint8_t *data, size_t len)
 {
-    if (ws->close_code)
-        return 0;
+    if (ws->close_sent) /* the answer to ours: nothing is left to say */
+        return -1;
     ws->close_code = len >= 2 ? data[0] << 8 | data[1] : 1005;
+    ws->reason[0] = '\0';
     if (len > 2 && len - 2 < sizeof(ws->reason) && dbx_utf8_valid(data + 2, len - 2)) {
         memcpy(ws->reason, data + 2, len - 2);
         ws->reason[len - 2] = '\0';
     }
+    ws->peer_closed = true;
     ws->state = WS_CLOSING;
+    drop_queue(ws);
     dbx_ws__timer(ws, WS_T_CLOSE, CLOSE_MS);
-    return 0;
+    return 0; /* lws answers */
 }
 
 static int on_open(struct dbx_ws *ws, struct lws *wsi)
@@ -439,6 +449,8 @@ static void on_closed(struct dbx_ws *ws, struct lws *wsi, unsigned reason)
 {
     char words[sizeof(ws->reason)];
 
+    if (ws->client && ws->client->starting && reason == LWS_CALLBACK_WSI_DESTROY)
+        ws->client->dead = wsi;
     if (ws->client && ws->state == WS_STARTING) {
         dbx_ws__client_failed(ws, 0, "the connection broke in its handshake");
         return;
@@ -542,10 +554,12 @@ int dbx_ws__callback(struct lws *wsi, unsigned reason, void *in, size_t len)
 
     switch (reason) {
     case LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED:
-        lws_set_opaque_user_data(wsi, adopting);
-        if (adopting)
+        if (adopting &&
+            !adopting->wsi) { /* called for clients too, which bring their object with them */
+            lws_set_opaque_user_data(wsi, adopting);
             adopting->wsi = wsi;
-        return adopting ? 0 : -1;
+        }
+        return 0;
     case LWS_CALLBACK_HTTP: /* only our own handshakes are adopted: nothing else may come of one */
     case LWS_CALLBACK_RAW_ADOPT:
         return -1;

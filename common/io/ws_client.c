@@ -129,6 +129,27 @@ static bool is_numeric(const char *host)
 
 /* --- attempts --- */
 
+static void on_orphan_closed(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+static void close_orphan(uv_handle_t *handle, void *dead)
+{
+    if (handle->type == UV_POLL && handle->data == dead && !uv_is_closing(handle))
+        uv_close(handle, on_orphan_closed);
+}
+
+/* When connect() fails at once (a Unix socket that is not there), the packaged lws frees its own
+ * object but neither closes nor frees that one's uv_poll_t: each attempt to reach a daemon that is
+ * down would leave one in the loop. */
+static void reap_orphan(struct dbx_ws *ws)
+{
+    if (ws->client->dead)
+        uv_walk(dbx_loop_uv(ws->loop), close_orphan, ws->client->dead);
+    ws->client->dead = NULL;
+}
+
 static void start_attempt(struct dbx_ws *ws)
 {
     struct ws_client *cl = ws->client;
@@ -166,6 +187,7 @@ static void start_attempt(struct dbx_ws *ws)
     cl->starting = false;
     if (!wsi || cl->failed) {
         ws->wsi = NULL;
+        reap_orphan(ws);
         dbx_ws__client_failed(ws, 0, "the connection could not be made");
         return;
     }
@@ -177,13 +199,13 @@ void dbx_ws__client_failed(struct dbx_ws *ws, int http_status, const char *reaso
     struct ws_client *cl = ws->client;
     char words[sizeof(ws->reason)];
 
-    if (ws->wsi)
-        lws_set_opaque_user_data(ws->wsi, NULL);
-    ws->wsi = NULL;
     if (cl->starting) { /* lws tells it before lws_client_connect_via_info has returned */
         cl->failed = true;
         return;
     }
+    if (ws->wsi)
+        lws_set_opaque_user_data(ws->wsi, NULL);
+    ws->wsi = NULL;
     if (ws->state == WS_STARTING && cl->next && !http_status && !dbx_lws_ending(ws->loop)) {
         dbx_ws__timer(ws, WS_T_TRY, 0);
         return;

@@ -25,6 +25,7 @@ struct ws_client {
     uint16_t port;
     bool tls, local, starting, failed;
     struct addrinfo *addrs, *next; /* owned by addrs; next: to be tried */
+    void *dead;                    /* what lws has freed while it was starting */
     void *resolving;               /* uv_getaddrinfo_t, which outlives us if it must */
     uint64_t deadline_ms;
 };
@@ -43,7 +44,7 @@ struct dbx_ws {
     size_t queued;
     size_t inflight; /* of what lws holds because the kernel did not take it */
     struct dbx_buf message;
-    bool binary, above_high, paused, ping_due, ping_sent, heard;
+    bool binary, above_high, paused, ping_due, ping_sent, heard, close_sent, peer_closed;
     int close_code;
     char reason[124];
     int http_status;
