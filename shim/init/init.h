@@ -42,7 +42,8 @@ struct init {
     struct proc procs[INIT_MAX_PROCESSES];
     struct answer queue[QUEUE_MAX];
     size_t queued;
-    bool say_ready, listing, killing;
+    bool say_ready, listing, killing, killed;
+    int kill_result;
     uint32_t list_tag, kill_tag;
     uint64_t kill_until_us;
     uint8_t request[INIT_MAX_MESSAGE];

@@ -126,6 +126,11 @@ static void flush(struct init *in)
         if (in->procs[i].state == PROC_EXITED && in->procs[i].say_end && in->queued == 0)
             say_end(in, &in->procs[i]);
     }
+    if (in->killed && in->queued == 0) {
+        struct init_header h = {.op = INIT_KILL_ALL, .tag = in->kill_tag};
+        in->killed = false;
+        init_done(in, &h, in->kill_result, 0, NULL);
+    }
     if (in->listing && in->queued == 0) {
         struct init_header h = {.op = INIT_LIST, .tag = in->list_tag};
         in->listing = false;
@@ -150,12 +155,14 @@ static void on_list(struct init *in, const struct init_header *h)
 
 static void on_kill_all(struct init *in, const struct init_header *h)
 {
-    if (in->killing) { /* the earlier one's answer would be lost: only one shim, so it gave that up
-                        */
+    if (in->killing ||
+        in->killed) { /* the earlier one's answer would be lost: only one shim, so it gave that up
+                       */
         struct init_header old = {.op = INIT_KILL_ALL, .tag = in->kill_tag};
         init_done(in, &old, ECANCELED, 0, NULL);
     }
     in->killing = true;
+    in->killed = false;
     in->kill_tag = h->tag;
     in->kill_until_us = init_now_us() + KILL_GIVE_UP_US;
 }
@@ -316,7 +323,6 @@ static bool read_request(struct init *in)
 
 static void go_on_killing(struct init *in, bool children)
 {
-    struct init_header h = {.op = INIT_KILL_ALL, .tag = in->kill_tag};
     bool late = init_now_us() > in->kill_until_us;
     if (children && !late) {
         init_kill(in, SIGKILL);
@@ -325,7 +331,8 @@ static void go_on_killing(struct init *in, bool children)
     if (!in->pid1 && init_running(in) && !late)
         return;
     in->killing = false;
-    init_done(in, &h, children ? ETIMEDOUT : 0, 0, NULL);
+    in->killed = true; /* said after the exits that it caused */
+    in->kill_result = children ? ETIMEDOUT : 0;
 }
 
 static int next_wait_ms(const struct init *in)
