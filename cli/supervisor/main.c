@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/supervisor/supervisor.h"
@@ -57,7 +59,14 @@ static int take_lock(const char *state_dir, struct dbx_err *err)
     DBX_CLEANUP(dbx_closep) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0)
         return dbx_err_sys(err, "open '%s'", path);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+    /* ./devbox asks whether we run by taking the lock for a moment. */
+    struct timespec pause = {.tv_nsec = 20000000};
+    int r = flock(fd, LOCK_EX | LOCK_NB);
+    for (int i = 0; i < 50 && r < 0 && errno == EWOULDBLOCK; i++) {
+        (void)nanosleep(&pause, NULL);
+        r = flock(fd, LOCK_EX | LOCK_NB);
+    }
+    if (r < 0)
         return dbx_err_set(err, -EBUSY, DBX_CONFLICT,
                            "DevBox already runs with the state folder '%s'", state_dir);
     int n = snprintf(pid, sizeof(pid), "%d\n", getpid());
@@ -91,6 +100,7 @@ static int run(const struct config *cfg, struct dbx_err *err)
     if ((r = sup_make_keys(cfg->state_dir, err)) < 0)
         return r;
     raise_nofile();
+    sup_end_leftovers(cfg->state_dir);
     struct sup_opts opts = {
         .state_dir = cfg->state_dir,
         .cache_dir = cfg->cache_dir,
@@ -111,11 +121,15 @@ static int run(const struct config *cfg, struct dbx_err *err)
         dbx_loop_on_terminate(loop, on_terminate, sup);
         sup_start(sup);
         r = dbx_loop_run(loop);
-        snprintf(path, sizeof(path), "%s/status.json", cfg->state_dir);
-        (void)unlink(path);
     }
-    sup_free(sup);
+    sup_close(sup);
     dbx_loop_free(loop);
+    sup_free(sup);
+    snprintf(path, sizeof(path), "%s/status.json", cfg->state_dir);
+    (void)unlink(path);
+    struct dbx_err ignored;
+    if (sup_run_dir(cfg->state_dir, path, &ignored) == 0)
+        (void)!dbx_fs_remove_tree(path, &ignored);
     return r;
 }
 
@@ -123,6 +137,7 @@ static int run(const struct config *cfg, struct dbx_err *err)
 static void drop_inherited(void)
 {
     (void)close_range(3, ~0u, 0);
+    (void)umask(022);
 }
 
 int main(int argc, char **argv)

@@ -20,7 +20,7 @@ struct plan {
     const struct sup_opts *o;
     struct supervisor *sup;
     const struct sup_service *scheduler, *shim;
-    char database[256];
+    char run_dir[SUP_RUN_DIR_MAX], database[SUP_RUN_DIR_MAX + 8];
 };
 
 /* Descriptor of the parent's death: a daemon whose supervisor was killed ends too, so that the next
@@ -86,7 +86,7 @@ static int define_keeper(struct plan *p, struct dbx_err *err)
 {
     struct sup_service *sv = add_daemon(p, "shim-keeper", "shim-keeper", STAGE_KEEPER);
     sup_arg(sv, "--listen=fd:3");
-    arg_path(sv, "--socket", p->o->state_dir, "keeper.sock");
+    arg_path(sv, "--socket", p->run_dir, "keeper.sock");
     return sup_listen(sv, "127.0.0.1", 0, false, err);
 }
 
@@ -106,7 +106,7 @@ static int define_shim(struct plan *p, struct dbx_err *err)
     arg_path(sv, "--templates-dir", p->o->source_dir, "bundles/templates");
     arg2(sv, "--runsc", p->o->runsc);
     arg_path(sv, "--init", p->o->bin_dir, "sandbox");
-    arg_path(sv, "--keeper-socket", p->o->state_dir, "keeper.sock");
+    arg_path(sv, "--keeper-socket", p->run_dir, "keeper.sock");
     arg_log(p, sv);
     p->shim = sv;
     return 0;
@@ -142,18 +142,28 @@ static void define_images(struct plan *p)
     arg2(sv, "--cache", p->o->cache_dir);
 }
 
+int sup_run_dir(const char *state_dir, char out[static SUP_RUN_DIR_MAX], struct dbx_err *err)
+{
+    struct stat st;
+    if (stat(state_dir, &st) < 0)
+        return dbx_err_sys(err, "state folder '%s'", state_dir);
+    snprintf(out, SUP_RUN_DIR_MAX, "/run/devbox-%llx-%llx", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino);
+    return 0;
+}
+
 int sup_define(struct supervisor *s, const struct sup_opts *o, struct dbx_err *err)
 {
     struct plan p = {.o = o, .sup = s};
-    /* A Unix socket's path is short, the state folder's may be long: the database's socket has a
-     * folder of its own. */
-    struct stat st;
-    if (stat(o->state_dir, &st) < 0)
-        return dbx_err_sys(err, "state folder '%s'", o->state_dir);
-    snprintf(p.database, sizeof(p.database), "/run/devbox-%llx-%llx", (unsigned long long)st.st_dev,
-             (unsigned long long)st.st_ino);
+    int r = sup_run_dir(o->state_dir, p.run_dir, err);
+    if (r == 0) /* the database's user passes through it */
+        r = dbx_fs_mkdirs(p.run_dir, 0711, err);
+    if (r < 0)
+        return r;
+    if (chmod(p.run_dir, 0711) < 0) /* whatever the umask */
+        return dbx_err_sys(err, "set the mode of '%s'", p.run_dir);
+    snprintf(p.database, sizeof(p.database), "%s/pg", p.run_dir);
 
-    int r;
     define_postgres(&p);
     if ((r = define_scheduler(&p, err)) < 0 || (r = define_keeper(&p, err)) < 0 ||
         (r = define_shim(&p, err)) < 0)

@@ -40,7 +40,6 @@ struct supervisor {
     size_t n;
     bool stopping;
     struct dbx_timer *probe_timer;
-    unsigned probes; /* in flight */
     bool all_ready;
 };
 
@@ -56,6 +55,12 @@ struct supervisor *sup_new(struct dbx_loop *loop, const char *state_dir)
     return s;
 }
 
+/* A job is a script, whose children are to end with it; a daemon ends its own. */
+static void send_signal(const struct sup_service *sv, int signo)
+{
+    (void)kill(sv->kind == SUP_JOB ? -sv->pid : sv->pid, signo);
+}
+
 static void on_service_timer(void *user)
 {
     struct sup_service *sv = user;
@@ -64,7 +69,7 @@ static void on_service_timer(void *user)
     } else if (sv->pid) {
         dbx_log(DBX_LOG_WARN, &sv->log, "still running %u ms after signal %d: killed", sv->stop_ms,
                 sv->stop_signal);
-        (void)kill(sv->pid, SIGKILL);
+        send_signal(sv, SIGKILL);
     }
 }
 
@@ -215,6 +220,8 @@ static void on_exit_of(struct sup_service *sv, int status)
     if (sv->stopping) {
         dbx_timer_stop(sv->timer);
         stop_next_stage(sv->sup);
+    } else if (sv->sup->stopping) {
+        sv->stopping = true; /* by itself, before its turn: it stays down */
     } else if (sv->kind == SUP_JOB) {
         if (!ok)
             dbx_timer_start(sv->timer, JOB_RETRY_MS, 0);
@@ -258,33 +265,38 @@ static void on_probe(struct dbx_fetch *f, const struct dbx_fetch_result *result,
 {
     struct sup_service *sv = user;
     (void)f;
-    sv->sup->probes--;
-    set_ready(sv, sv->pid && result->status == 200);
+    int asked = sv->probed_pid;
+    sv->probed_pid = 0;
+    if (!sv->sup->stopping && sv->pid && sv->pid == asked) /* not the one before it */
+        set_ready(sv, result->status == 200);
+}
+
+static void probe_one(struct sup_service *sv)
+{
+    char url[160];
+    if (!sv->url[0]) { /* has no door of its own: those that need it say so */
+        set_ready(sv, true);
+        return;
+    }
+    snprintf(url, sizeof(url), "%s/readyz", sv->url);
+    struct dbx_fetch_opts o = {.url = url, .timeout_ms = 2000, .insecure = true};
+    sv->probed_pid = sv->pid;
+    dbx_fetch(sv->sup->http, &o, on_probe, sv);
 }
 
 static void probe(void *user)
 {
     struct supervisor *s = user;
     bool calm = true;
-    for (size_t i = 0; i < s->n && s->probes == 0 && !s->stopping; i++) {
+    if (s->stopping)
+        return;
+    for (size_t i = 0; i < s->n; i++) {
         struct sup_service *sv = s->services[i];
-        calm = calm && (sv->ready || !is_daemon(sv));
-    }
-    if (s->probes == 0 && !s->stopping) {
-        for (size_t i = 0; i < s->n; i++) {
-            struct sup_service *sv = s->services[i];
-            char url[160];
-            if (!sv->pid || !is_daemon(sv))
-                continue;
-            if (!sv->url[0]) { /* has no door of its own: those that need it say so */
-                set_ready(sv, true);
-                continue;
-            }
-            snprintf(url, sizeof(url), "%s/readyz", sv->url);
-            struct dbx_fetch_opts o = {.url = url, .timeout_ms = 2000, .insecure = true};
-            s->probes++;
-            dbx_fetch(s->http, &o, on_probe, sv);
-        }
+        if (!is_daemon(sv))
+            continue;
+        calm = calm && sv->ready;
+        if (sv->pid && !sv->probed_pid)
+            probe_one(sv);
     }
     dbx_timer_start(s->probe_timer, calm ? PROBE_CALM_MS : PROBE_MS, 0);
 }
@@ -360,7 +372,7 @@ static void stop_next_stage(struct supervisor *s)
         if (sv->stage != stage || !sv->pid || sv->stopping)
             continue;
         sv->stopping = true;
-        (void)kill(sv->pid, sv->stop_signal);
+        send_signal(sv, sv->stop_signal);
         dbx_timer_start(sv->timer, sv->stop_ms, 0);
     }
 }
@@ -378,6 +390,15 @@ void sup_stop(struct supervisor *s)
     stop_next_stage(s);
 }
 
+void sup_close(struct supervisor *s)
+{
+    s->stopping = true;
+    for (size_t i = 0; i < s->n; i++)
+        s->services[i]->timer = dbx_timer_free(s->services[i]->timer);
+    s->probe_timer = dbx_timer_free(s->probe_timer);
+    s->http = dbx_http_client_free(s->http);
+}
+
 struct supervisor *sup_free(struct supervisor *s)
 {
     if (!s)
@@ -386,12 +407,9 @@ struct supervisor *sup_free(struct supervisor *s)
         struct sup_service *sv = s->services[i];
         for (size_t k = 0; k < sv->argc; k++)
             free(sv->argv[k]);
-        dbx_timer_free(sv->timer);
         dbx_close(sv->listen_fd);
         free(sv);
     }
-    dbx_timer_free(s->probe_timer);
-    dbx_http_client_free(s->http);
     free(s->state_dir);
     free(s);
     return NULL;

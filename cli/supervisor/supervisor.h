@@ -32,7 +32,8 @@ struct sup_service {
 
     /* run-time state */
     struct supervisor *sup;
-    int pid; /* 0 when it does not run */
+    int pid;        /* 0 when it does not run */
+    int probed_pid; /* whose answer is awaited, or 0 */
     int64_t started_us;
     uint64_t started_ms;
     uint32_t restarts, failures; /* failures: in a row, each soon after its start */
@@ -60,9 +61,19 @@ int sup_listen(struct sup_service *sv, const char *host, uint16_t port, bool tls
 void sup_start(struct supervisor *s);
 /* Ends all, stage by stage; the loop stops when the last one is gone. */
 void sup_stop(struct supervisor *s);
-struct supervisor *sup_free(struct supervisor *s);
+void sup_close(struct supervisor *s);              /* before the loop is freed */
+struct supervisor *sup_free(struct supervisor *s); /* after it was */
+
+/* leftover.c: waits for daemons of a supervisor that was killed (they were told to end with it),
+ * and kills those that do not. Before anything is started. */
+void sup_end_leftovers(const char *state_dir);
 
 /* services.c: what one machine runs, and with which options. */
 int sup_define(struct supervisor *s, const struct sup_opts *o, struct dbx_err *err) DBX_MUST_USE;
+/* Where the sockets of one state folder are: a Unix socket's path is short, the folder's may be
+ * long. */
+#define SUP_RUN_DIR_MAX 64
+int sup_run_dir(const char *state_dir, char out[static SUP_RUN_DIR_MAX],
+                struct dbx_err *err) DBX_MUST_USE;
 /* Makes STATE/keys/{cluster.key,admin.key} at first start. */
 int sup_make_keys(const char *state_dir, struct dbx_err *err) DBX_MUST_USE;
