@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""devbox-sandbox-init as PID 1 under the real runsc, driven over its socket: what only gVisor can tell (native tests of
+the same program are shim/tests/test_init_client.c)."""
+
+import json
+import os
+import pathlib
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import time
+import uuid
+
+import pytest
+
+from test_bundles import cache_dir, program  # the same places
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HEADER = struct.Struct("<HHIQ")
+FILES, START, SIGNAL, KILL_ALL, LIST, ACK, STAT, QUIT = range(1, 9)
+READY, STARTED, EXITED, DONE, STATUS = range(128, 133)
+BODY_FD, AGAIN = 1, 2
+SAW_DISK_FULL, SAW_PROCESS_MAX, LEFT_OTHERS = 1, 2, 4
+DISK = 16 << 20
+
+# What runs inside: one static program that does as its arguments say.
+PROBE = r"""
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+static int fill(void)
+{
+    static char block[65536];
+    int fd = open("big", O_CREAT | O_WRONLY, 0644);
+    while (write(fd, block, sizeof(block)) > 0)
+        ;
+    printf("%s\n", strerror(errno));
+    return 1;
+}
+static int bomb(void)
+{
+    int n = 0;
+    for (; n < 500; n++) {
+        pid_t pid = fork();
+        if (pid < 0)
+            break;
+        if (pid == 0) {
+            setsid(); /* out of the group: only kill-all finds it */
+            for (;;)
+                pause();
+        }
+    }
+    printf("%d %s\n", n, strerror(errno));
+    return 1;
+}
+static int who(void)
+{
+    char line[256];
+    FILE *f = fopen("/proc/self/status", "re");
+    printf("%d %d %d %d\n", getuid(), getgid(), prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), kill(1, 0));
+    while (f && fgets(line, sizeof(line), f))
+        if (!strncmp(line, "Cap", 3))
+            printf("%s", line);
+    for (int fd = 0; fd < 64; fd++)
+        if (fcntl(fd, F_GETFD) >= 0 && (!f || fd != fileno(f)))
+            printf("fd %d %s\n", fd, fcntl(fd, F_GETFL) & O_NONBLOCK ? "nonblocking" : "blocking");
+    return 0;
+}
+int main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+    setvbuf(stdout, NULL, _IONBF, 0);
+    if (!strcmp(what, "fill"))
+        return fill();
+    if (!strcmp(what, "bomb"))
+        return bomb();
+    if (!strcmp(what, "who"))
+        return who();
+    if (!strcmp(what, "reopen")) {
+        FILE *f = fopen("/dev/stdout", "we");
+        return !f || fputs("again\n", f) < 0 || fclose(f) != 0;
+    }
+    if (!strcmp(what, "cat")) {
+        char c[4096];
+        for (ssize_t n; (n = read(0, c, sizeof(c))) > 0;)
+            if (write(1, c, n) != n)
+                return 2;
+        return 0;
+    }
+    puts("hello");
+    return 3;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def runsc():
+    r = subprocess.run([ROOT / "bundles" / "get-runsc", "--cache", cache_dir()], stdout=subprocess.PIPE, text=True,
+                       timeout=1200)
+    assert r.returncode == 0
+    return r.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("probe")
+    (folder / "probe.c").write_text(PROBE)
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-Os", "-static", "-o", folder / "probe", folder / "probe.c"], check=True)
+    return folder / "probe"
+
+
+class Box:
+    """One sandbox: init from the build, the probe in /bin, 16 MiB of disk."""
+
+    def __init__(self, runsc, probe, where):
+        self.id, self.where, self.tag = "init-" + uuid.uuid4().hex[:10], where, 0
+        root, disk, init = where / "rootfs", where / "disk", where / "init"
+        for d in (disk, init, *(root / n for n in ("bin", "proc", "tmp", "workspace", ".devbox", "dev"))):
+            d.mkdir(parents=True)
+        shutil.copy(probe, root / "bin" / "probe")
+        shutil.copy(program("devbox-sandbox-init"), init / "init")
+        os.chown(root / "workspace", 1000, 1000)
+        caps = ["CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_CHOWN"]
+        spec = {
+            "ociVersion": "1.0.2",
+            "process": {"user": {"uid": 0, "gid": 0}, "args": ["/.devbox/init"], "cwd": "/", "env": [],
+                        "capabilities": {k: caps for k in ("bounding", "effective", "permitted")},
+                        "noNewPrivileges": True},
+            "root": {"path": str(root)},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"},
+                       {"destination": "/.devbox", "type": "bind", "source": str(init), "options": ["ro"]}],
+            "linux": {"namespaces": [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount")]},
+        }
+        (where / "config.json").write_text(json.dumps(spec))
+        self.runsc = [runsc, "--root", str(where / "state"), "--network=none", "--ignore-cgroups",
+                      f"--overlay2=root:dir={disk},size={DISK}"]
+        self.sock, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock.settimeout(20)
+        with open(where / "log", "w") as log:
+            subprocess.run([*self.runsc, "create", "--bundle", str(where), "--pid-file", str(where / "pid"), self.id],
+                           stdin=inner, stdout=log, stderr=log, check=True, timeout=60)
+        inner.close()
+        subprocess.run([*self.runsc, "start", self.id], check=True, timeout=60)
+        op, _, body = self.receive()
+        assert op == READY
+        magic, version, self.features, self.pid1 = struct.unpack("<IIII", body)
+        assert magic == 0x49584244 and version == 1
+
+    def close(self):
+        self.sock.close()
+        subprocess.run([*self.runsc, "delete", "--force", self.id], capture_output=True, timeout=60)
+
+    def send(self, op, body=b"", fds=(), flags=0, length=None):
+        self.tag += 1
+        head = HEADER.pack(op, flags, self.tag, len(body) if length is None else length)
+        socket.send_fds(self.sock, [head + body], list(fds))
+
+    def receive(self):
+        data = self.sock.recv(4096)
+        op, flags, _, length = HEADER.unpack_from(data)
+        assert length == len(data) - HEADER.size
+        return op, flags, data[HEADER.size:]
+
+    def start(self, *argv, limits=(), stdin=False, key=None):
+        """Returns (key, stdin's end or None, stdout's end)."""
+        key = key or uuid.uuid4().bytes + bytes(4)
+        out, inn = os.pipe(), os.pipe() if stdin else None
+        os.fchmod(out[1], 0o666)
+        env = [b"PATH=/bin"]
+        body = key + struct.pack("<IIIHHHH", 1000, 1000, 3 if stdin else 2, len(argv), len(env), len(limits), 0o022)
+        body += b"".join(struct.pack("<IIQQ", which, 0, n, n) for which, n in limits)
+        body += b"".join(s + b"\0" for s in (b"/workspace", *(a.encode() for a in argv), *env))
+        self.send(START, body, [inn[0], out[1]] if stdin else [out[1]])
+        os.close(out[1])
+        if stdin:
+            os.close(inn[0])
+        return key, inn[1] if stdin else None, out[0]
+
+    def started(self):
+        op, flags, body = self.receive()
+        assert op == STARTED
+        return struct.unpack("<IiI", body[20:]), flags
+
+    def exited(self):
+        op, flags, body = self.receive()
+        assert op == EXITED
+        status, seen, tasks, *_ = struct.unpack("<iIIQQQQ", body[20:])
+        return status, seen, tasks
+
+    def run(self, *argv, **kw):
+        """To the exit; the output that is there by then."""
+        key, _, out = self.start(*argv, **kw)
+        (pid, error, _), _ = self.started()
+        assert error == 0 and pid > 1
+        status, seen, tasks = self.exited()
+        text = b""
+        while select.select([out], [], [], 0)[0] and (piece := os.read(out, 65536)):
+            text += piece
+        os.close(out)
+        self.send(ACK, key)
+        return status, seen, tasks, text.decode()
+
+    def stat(self):
+        self.send(STAT)
+        op, _, body = self.receive()
+        assert op == STATUS
+        return dict(zip(("size", "free", "uptime", "tasks", "running"), struct.unpack("<QQQII", body)))
+
+    def done(self):
+        op, _, body = self.receive()
+        assert op == DONE
+        of, error, value, length, _ = struct.unpack_from("<IiQII", body)
+        return of, error, value, body[24:].decode()
+
+    def files(self, entries):
+        block = b"DBXF" + struct.pack("<I", len(entries))
+        for path, data in entries:
+            block += struct.pack("<BBHIQ", 0, 0, len(path), 0, len(data)) + path.encode() + data
+        body = struct.pack("<IIII", 1000, 1000, 10, 0) + b"/workspace" + block
+        if len(body) < 60000:
+            self.send(FILES, body)
+        else:
+            fd = os.memfd_create("files")
+            os.write(fd, body)
+            self.send(FILES, b"", [fd], BODY_FD, len(body))
+            os.close(fd)
+        return self.done()
+
+
+@pytest.fixture
+def box(runsc, probe, tmp_path):
+    b = Box(runsc, probe, tmp_path)
+    yield b
+    b.close()
+
+
+def test_identity(box):
+    assert box.pid1 == 1 and box.features == 7
+    status, seen, _, text = box.run("probe", "who")
+    lines = text.splitlines()
+    assert status == 0 and seen == 0
+    assert lines[0] == "1000 1000 1 -1", "user, no_new_privs, and no signal reaches init"
+    assert [line.split()[1].strip("0") for line in lines if line.startswith("Cap") and "Bnd" not in line] == [""] * 4
+    assert [line for line in lines if line.startswith("fd")] == [f"fd {i} blocking" for i in range(3)]
+    assert box.run("probe", "reopen")[0] == 0
+
+
+def test_exit_stdin_and_repeats(box):
+    status, _, _, text = box.run("probe")
+    assert status == 3 << 8 and text == "hello\n"
+    key, inn, out = box.start("probe", "cat", stdin=True)
+    assert box.started()[0][1] == 0
+    os.write(inn, b"a line\n")
+    assert os.read(out, 100) == b"a line\n"
+    again, _, out2 = box.start("probe", key=key)
+    assert box.started()[1] == AGAIN and os.read(out2, 1) == b"", "a known key starts nothing"
+    os.close(inn)
+    assert box.exited()[0] == 0 and os.read(out, 1) == b""
+    box.send(LIST)
+    assert [box.receive()[:2] for _ in range(4)] == [(READY, AGAIN), (STARTED, AGAIN), (EXITED, AGAIN), (DONE, 0)]
+    box.send(ACK, key)
+    box.send(LIST)
+    assert [box.receive()[0] for _ in range(2)] == [READY, DONE]
+    box.start("nothing")
+    assert box.started()[0] == (0, 2, 6), "ENOENT at exec"
+
+
+def test_disk_limit(box):
+    st = box.stat()
+    assert st["size"] == DISK and st["running"] == 0 and st["tasks"] == 0
+    status, seen, _, text = box.run("probe", "fill")
+    assert status == 1 << 8 and seen == SAW_DISK_FULL and text == "No space left on device\n"
+    assert box.stat()["free"] == 0
+    assert box.files([("main.py", b"x" * 100000)])[1] == 28
+
+
+def test_process_limit_and_kill_all(box):
+    status, seen, tasks, text = box.run("probe", "bomb", limits=[(6, 20)])
+    assert status == 1 << 8 and text.endswith("Resource temporarily unavailable\n")
+    assert seen == SAW_PROCESS_MAX | LEFT_OTHERS and tasks >= 20
+    box.send(KILL_ALL)
+    assert box.done()[:2] == (KILL_ALL, 0)
+    assert box.stat()["tasks"] == 0
+    assert box.run("probe")[0] == 3 << 8
+
+
+def test_signal(box):
+    key, inn, out = box.start("probe", "cat", stdin=True)
+    box.started()
+    box.send(SIGNAL, key + struct.pack("<II", signal.SIGTERM, 1))
+    answers = sorted(box.receive()[0] for _ in range(2))
+    assert answers == [EXITED, DONE]
+
+
+def test_files(box):
+    assert box.files([("a/b/main.txt", b"content"), ("top", b"")]) == (FILES, 0, 2, "")
+    assert box.files([(f"d{i % 10}/f{i}", b"y" * 1000) for i in range(1000)]) == (FILES, 0, 1000, "")
+    of, error, count, _ = box.files([("ok", b"1"), ("../escape", b"2")])
+    assert of == FILES and error != 0 and count == 1
+
+
+def test_idle_costs_nothing_and_eof_ends_it(box):
+    pid = int((box.where / "pid").read_text())
+    ticks = lambda: sum(int(x) for x in pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])
+    box.stat()
+    before, until = ticks(), time.monotonic() + 2
+    while time.monotonic() < until:
+        select.select([box.sock], [], [], until - time.monotonic())
+    assert ticks() - before <= 1, "a warm sandbox uses no CPU"
+    fd = os.pidfd_open(pid)
+    box.sock.close()
+    assert select.select([fd], [], [], 20)[0], "init ends with its socket, and the sandbox with init"
+    os.close(fd)
