@@ -352,6 +352,21 @@ static void kill_others(struct shim_exec *ex, struct shim_exec_phase *ph)
     ph->others_gone = true;
 }
 
+/* A quick process may be reported started and ended in one breath. Init's own clock is finer then;
+ * it is a report only, and never more than what passed here since the order. */
+static void prefer_inner_wall(struct shim_exec *ex, struct shim_exec_phase *ph, uint64_t inner_ms)
+{
+    struct dbx_usage *usage = &ph->outcome.usage;
+    uint64_t since = ph->exited_ms - ph->ordered_ms, begin = ex->claimed_ms;
+    if (ph->watch.held_ms || inner_ms > since || (int64_t)inner_ms <= usage->wall_ms)
+        return;
+    if (ph == &ex->run && ex->compile.began)
+        begin = ph->ordered_ms;
+    usage->wall_ms = (int64_t)inner_ms;
+    if (usage->start_ms > (int64_t)(ph->exited_ms - begin - inner_ms))
+        usage->start_ms = (int64_t)(ph->exited_ms - begin - inner_ms);
+}
+
 void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e)
 {
     struct shim_exec_phase *ph = phase_of(ex, &e->process, e->phase);
@@ -365,6 +380,7 @@ void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e
     ph->ending.signal = e->signal;
     ph->ending.disk_full = e->seen & INIT_SAW_DISK_FULL;
     ph->ending.at_process_max = e->seen & INIT_SAW_PROCESS_MAX;
+    prefer_inner_wall(ex, ph, e->wall_us / 1000);
     (void)shim_init_ack(shim_sandbox_init(ex->sb), &ex->rq->process, ph->flag);
     shim_exec__set_state(ex, SHIM_EX_DRAINING);
     if (e->seen & INIT_LEFT_OTHERS)
