@@ -82,6 +82,12 @@ static void on_server_down(struct dbx_link *l, const char *reason, void *user)
     w->server_downs++;
 }
 
+static void on_request(struct dbx_http_req *req, void *user)
+{
+    (void)user;
+    dbx_http_reply(req, 404, "text/plain", NULL, "no", 2);
+}
+
 static int on_upgrade(struct dbx_http_req *req, const struct dbx_ws_handlers **ret_handlers,
                       void **ret_ws_user, const char **ret_subprotocol, void *user)
 {
@@ -214,7 +220,8 @@ static void on_refused(struct dbx_link *l, const char *reason, void *user)
 
 static void set_up(struct world *w)
 {
-    static const struct dbx_httpd_handlers h = {.on_upgrade = on_upgrade, .on_ws_open = on_ws_open};
+    static const struct dbx_httpd_handlers h = {
+        .on_request = on_request, .on_upgrade = on_upgrade, .on_ws_open = on_ws_open};
     static const char a[] = "1 0000000000000000000000000000000000000000000000000000000000000000";
     static const char b[] = "1 1111111111111111111111111111111111111111111111111111111111111111";
     struct dbx_err err = {0};
