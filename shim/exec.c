@@ -372,6 +372,8 @@ struct shim_execs *shim_execs_new(const struct shim_execs_opts *opts)
         execs->recent[i].attempt = -1;
     execs->start_seconds = dbx_histogram("devbox_shim_start_seconds", NULL,
                                          "From the start order to the running program");
+    execs->first_byte_seconds = dbx_histogram("devbox_shim_first_byte_seconds", NULL,
+                                              "From the start order to the first byte of output");
     return execs;
 }
 

@@ -31,7 +31,7 @@ struct shim_execs {
         int64_t attempt;
     } recent[SHIM_EXECS_RECENT]; /* ended and acknowledged: a late start of these is no start */
     size_t recent_at;
-    struct dbx_metric *start_seconds;
+    struct dbx_metric *start_seconds, *first_byte_seconds;
 };
 
 /* One phase: compile or run. */
@@ -59,6 +59,7 @@ struct shim_exec {
     enum shim_exec_state state;
     uint64_t state_ms;
     int64_t arrived_us, claimed_us, started_us;
+    bool spoke; /* the run phase has written something */
     uint64_t claimed_ms;
     struct bnd_plan plan;
     bool has_plan;

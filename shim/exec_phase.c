@@ -53,7 +53,15 @@ static bool on_stream(struct shim_kept *kept, struct shim_stream *s, void *user)
 {
     struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
     struct shim_exec_phase *ph = shim_kept_phase(kept) == DBX_REC_COMPILE ? &ex->compile : &ex->run;
-    return ph->ship && ph->kept == kept ? shim_ship_feed(ph->ship, shim_stream_index(s)) : false;
+    if (!ph->ship || ph->kept != kept)
+        return false;
+    bool more = shim_ship_feed(ph->ship, shim_stream_index(s));
+    if (!ex->spoke && ph == &ex->run && shim_ship_bytes(ph->ship, shim_stream_index(s)) > 0) {
+        ex->spoke = true;
+        dbx_metric_observe(ex->execs->first_byte_seconds,
+                           (double)(dbx_wall_us() - ex->arrived_us) / 1e6);
+    }
+    return more;
 }
 
 /* ---- over ---- */
