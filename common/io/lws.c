@@ -84,9 +84,8 @@ static void common_info(struct lws_context_creation_info *info)
     info->protocols = protocols;
     info->alpn = "http/1.1";
     info->retry_and_idle_policy = &no_policy;
-    /* Else the environment's http_proxy would be used, for our own links. An address without a port
-     * means none. */
-    info->http_proxy_address = "";
+    /* Else the environment's http_proxy would be used, for our own links. Port 0 means none. */
+    info->http_proxy_address = "none:0";
 }
 
 static struct lws_context *make_context(struct dbx_loop *loop)
@@ -160,7 +159,9 @@ int dbx_lws_tls_vhost(struct dbx_loop *loop, const char *ca_file, struct lws_vho
     }
     common_info(&info);
     info.vhost_name = "tls";
-    info.options = ca_file ? LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS : 0;
+    info.options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT;
+    if (ca_file)
+        info.options |= LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS;
     info.client_ssl_ca_filepath = ca_file;
     struct lws_vhost *vhost = lws_create_vhost(guest->context, &info);
     if (!vhost || lws_init_vhost_client_ssl(&info, vhost)) {
