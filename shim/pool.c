@@ -459,6 +459,15 @@ static void decide(struct shim_pool *pool)
         fill(pool);
 }
 
+static struct shim_sandbox *create_real(void *ctx, const struct shim_sandbox_opts *opts,
+                                        const struct shim_sandbox_handlers *h, void *user)
+{
+    return shim_sandbox_create(ctx, opts, h, user);
+}
+
+static const struct shim_pool_source real_source = {
+    .create = create_real, .assign = shim_sandbox_assign, .end = shim_sandbox_end};
+
 static void on_kick(void *user)
 {
     struct shim_pool *pool = user;
@@ -469,6 +478,8 @@ static void on_kick(void *user)
         decide(pool);
     tell_change(pool);
     if (pool->draining && !pool->n_slots && !pool->n_claims && pool->on_drained) {
+        if (pool->opts.source == &real_source)
+            shim_sandbox_release(pool->opts.node);
         void (*fn)(void *) = pool->on_drained;
         pool->on_drained = NULL;
         fn(pool->drained_user);
@@ -499,15 +510,6 @@ static void on_refresh(void *user)
 }
 
 /* ---- the face ---- */
-
-static struct shim_sandbox *create_real(void *ctx, const struct shim_sandbox_opts *opts,
-                                        const struct shim_sandbox_handlers *h, void *user)
-{
-    return shim_sandbox_create(ctx, opts, h, user);
-}
-
-static const struct shim_pool_source real_source = {
-    .create = create_real, .assign = shim_sandbox_assign, .end = shim_sandbox_end};
 
 static void set_defaults(struct shim_pool_opts *o)
 {

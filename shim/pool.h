@@ -40,7 +40,8 @@ void shim_pool_start(struct shim_pool *pool);
  * on. */
 void shim_pool_hold(struct shim_pool *pool, const char *why);
 /* No claim is taken any more, open ones get -ECANCELED, warm sandboxes are ended; fn when all of
- * the pool's are gone (claimed ones stay with who claimed them, but count). */
+ * the pool's are gone (claimed ones stay with who claimed them, but count), and what runsc keeps
+ * for all of them has been released. */
 void shim_pool_drain(struct shim_pool *pool, void (*fn)(void *user), void *user);
 struct shim_pool *shim_pool_free(struct shim_pool *pool); /* drained, or the loop has ended */
 

@@ -187,6 +187,8 @@ static void finish_sweep(struct sweep *sw, const struct dbx_err *err)
         free_leftover(dbx_list_first(&sw->left, struct leftover, node));
     dbx_map_free(sw->ids);
     dbx_timer_free(sw->timer);
+    if (!err)
+        shim_sandbox_release(sw->node); /* nobody uses it now */
     if (sw->count && !err)
         dbx_log(DBX_LOG_INFO, sw->node->log, "removed %d sandboxes that an earlier shim left",
                 (int)sw->count);
