@@ -156,6 +156,8 @@ class Box:
     def close(self):
         self.sock.close()
         subprocess.run([*self.runsc, "delete", "--force", self.id], capture_output=True, timeout=60)
+        # runsc binds a namespace into its state folder and leaves it there
+        subprocess.run(["umount", "-l", self.where / "state" / "null-netns"], capture_output=True, timeout=60)
 
     def send(self, op, body=b"", fds=(), flags=0, length=None):
         self.tag += 1
