@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import queue
 import shutil
 import signal
 import socket
@@ -520,3 +521,66 @@ def test_database_away(world, postgres):
     node.ended(start)
     assert gw.wait("ended", p["process_id"])["verdict"] == "OK"
     assert world.db.row(p["process_id"])["status"] == "completed"
+
+
+class Worker(Node):
+    """A node that runs what it gets, keeps what is not acknowledged, and comes back to whoever leads."""
+
+    def __init__(self, world, name, **kw):
+        super().__init__(world, name, **kw)
+        self.runs, self.stop = {}, threading.Event()
+        self.script = self.take
+        self.thread = threading.Thread(target=self.work, daemon=True)
+        self.thread.start()
+
+    def take(self, header):
+        key = (header["process_id"], header["attempt"])
+        self.runs.setdefault(key, 0)
+        if header["process_id"] not in self.has:
+            self.runs[key] += 1
+        return {"ok": True}
+
+    def work(self):
+        while not self.stop.is_set():
+            try:
+                if not self.link or self.link.closed.is_set():
+                    s = next(s for s in self.world.schedulers if s.get("/readyz")[1].startswith("leader"))
+                    self.link = connect(s.port, "/node", self.world.keys.token(f"node:{self.name}"))
+                    self.link.on_request = self.on_request
+                    listed = [{"process_id": p, "attempt": a, "state": st} for p, (a, st) in list(self.has.items())]
+                    answer = self.link.request("hello", timeout=5, node_id=self.name, url=f"http://{self.name}:1", version="1",
+                                               processes=listed, **self.report())
+                    assert answer.get("ok")
+                    threading.Thread(target=self.beat, args=(self.link, 0.1), daemon=True).start()
+                for pid, (attempt, state) in list(self.has.items()):
+                    ref = {"process_id": pid, "attempt": attempt}
+                    (self.started if state == "starting" else self.ended)(ref)
+                self.stop.wait(0.02)
+            except (OSError, StopIteration, AssertionError, RuntimeError, KeyError, queue.Empty):
+                self.link = self.link and self.link.close()
+                self.stop.wait(0.05)
+
+
+def test_kills_at_random_lose_nothing(world):
+    one, two = world.scheduler(**{"lease-ms": 10000}), world.scheduler(**{"lease-ms": 10000})
+    eventually(lambda: any(s.get("/readyz")[1].startswith("leader") for s in (one, two)))
+    nodes, owner, ps = [Worker(world, f"w{i}", slots=3) for i in range(2)], world.db.owner(), []
+    try:
+        for i in range(6):
+            ps += [world.db.process(owner) for _ in range(8)]
+            leader = next(s for s in (one, two) if s.get("/readyz")[1].startswith("leader"))
+            leader.stop(signal.SIGKILL)
+            leader.start()
+            eventually(lambda: any(s.get("/readyz")[1].startswith("leader") for s in (one, two)))
+        eventually(lambda: world.db.sql("select count(*) from processes where status in ('pending', 'running')") == [["0"]], 60)
+    finally:
+        for n in nodes:
+            n.stop.set()
+            n.thread.join(20)
+    rows = world.db.sql("select status, verdict, attempt, count(*) from processes group by 1, 2, 3")
+    assert rows == [["completed", "OK", "1", str(len(ps))]]
+    runs = {}
+    for n in nodes:
+        for (pid, attempt), count in n.runs.items():
+            runs[pid] = runs.get(pid, 0) + count
+    assert runs == {p["process_id"]: 1 for p in ps}
