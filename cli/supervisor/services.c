@@ -104,6 +104,8 @@ static int define_shim(struct plan *p, struct dbx_err *err)
     arg_path(sv, "--state-dir", p->o->state_dir, "node");
     arg2(sv, "--cache-dir", p->o->cache_dir);
     arg_path(sv, "--templates-dir", p->o->source_dir, "bundles/templates");
+    /* States live side by side, all with a node of the same name: each has cgroups of its own. */
+    arg2(sv, "--cgroup-base", strrchr(p->run_dir, '/') + 1);
     arg2(sv, "--runsc", p->o->runsc);
     arg_path(sv, "--init", p->o->bin_dir, "sandbox");
     arg_path(sv, "--keeper-socket", p->run_dir, "keeper.sock");
