@@ -71,8 +71,8 @@ struct shim_sandbox_opts {
     uint32_t processes;
 };
 
-/* At most one of ready and failed, then gone, each once, never before the call that caused it has
- * returned. */
+/* on_ready, then on_lost, each at most once; on_gone once, the last. Never before the call that
+ * caused it has returned. */
 struct shim_sandbox_handlers {
     void (*on_ready)(struct shim_sandbox *sb, void *user); /* provisioning is over: warm */
     /* It is terminating (or was never made): why. Before ready: it could not be made. After: the
