@@ -244,8 +244,10 @@ static void on_stream_error(struct run *r, const struct cli_msg *m)
     }
     if (!dbx_streq(m->code, "stdin_closed") && !dbx_streq(m->code, "not_running"))
         cli_say("%s", m->message);
-    if (!r->in_done)
+    if (!r->in_done) {
         stop_input(r);
+        (void)cli_follow_eof(r->follow); /* rather an end than a program that waits for more */
+    }
 }
 
 /* --- following --- */
