@@ -16,3 +16,4 @@ int dbx_pg__err_result(struct dbx_err *err, const PGresult *res);
 int dbx_pg__err_conn(struct dbx_err *err, const PGconn *conn, const char *what);
 /* Begins to connect, with keep-alives that notice a dead peer within seconds. */
 PGconn *dbx_pg__connect_start(const char *conninfo);
+void dbx_pg__on_notice(void *arg, const char *message); /* a PQnoticeProcessor */

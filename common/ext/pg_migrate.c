@@ -37,6 +37,7 @@ static int connect_within(const char *conninfo, uint64_t deadline, PGconn **ret,
 {
     for (;;) {
         PGconn *conn = PQconnectdb(conninfo);
+        PQsetNoticeProcessor(conn, dbx_pg__on_notice, NULL);
         if (PQstatus(conn) == CONNECTION_OK) {
             *ret = conn;
             return 0;

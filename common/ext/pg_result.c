@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/buf.h"
+#include "common/base/log.h"
 #include "common/base/str.h"
 #include "common/ext/pg_int.h"
 
@@ -48,6 +49,13 @@ int dbx_pg__err_conn(struct dbx_err *err, const PGconn *conn, const char *what)
                        text[0] ? text : "the connection was lost");
 }
 
+/* Without one libpq writes the server's notices to stderr. */
+void dbx_pg__on_notice(void *arg, const char *message)
+{
+    (void)arg;
+    dbx_log(DBX_LOG_DEBUG, NULL, "database: %.*s", (int)strcspn(message, "\n"), message);
+}
+
 PGconn *dbx_pg__connect_start(const char *conninfo)
 {
     static const char *const names[] = {"dbname",
@@ -58,7 +66,10 @@ PGconn *dbx_pg__connect_start(const char *conninfo)
                                         "application_name",
                                         NULL};
     const char *const values[] = {conninfo, "5", "2", "3", "10000", "devbox", NULL};
-    return PQconnectStartParams(names, values, /* expand_dbname= */ 1);
+    PGconn *conn = PQconnectStartParams(names, values, /* expand_dbname= */ 1);
+    if (conn)
+        PQsetNoticeProcessor(conn, dbx_pg__on_notice, NULL);
+    return conn;
 }
 
 size_t dbx_pg_rows(const struct dbx_pg_result *res)
