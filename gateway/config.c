@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/config.h"
+
+#define STR(n, d, text)                                                                            \
+    {                                                                                              \
+#n, DBX_CONFIG_STRING, offsetof(struct gw_config, n), d, 0, 0, "", text                    \
+    }
+#define FILE_(n, d, text)                                                                          \
+    {                                                                                              \
+#n, DBX_CONFIG_PATH, offsetof(struct gw_config, n), d, 0, 0, "", text                      \
+    }
+#define NUM(n, d, lo, hi, unit, text)                                                              \
+    {                                                                                              \
+#n, DBX_CONFIG_U64, offsetof(struct gw_config, n), d, lo, hi, unit, text                   \
+    }
+
+const struct dbx_config_field gw_config_fields[] = {
+    STR(listen, "127.0.0.1:7000", "Where to serve: ADDRESS:PORT, unix:PATH or fd:N."),
+    STR(database, "", "How to reach PostgreSQL (a libpq connection string)."),
+    STR(scheduler, "", "The scheduler's link, ws://HOST:PORT/gateway."),
+    FILE_(keys, "", "The keyring that signs and checks tokens."),
+    STR(output_log, "", "The output log, file:DIR."),
+    FILE_(templates_dir, "", "The folder of template descriptions (NAME.json)."),
+    FILE_(admin_key_file, "", "The administrator's API key; it is made known at start."),
+    STR(origins, "", "Origins besides our own that may open streams, with spaces between."),
+    FILE_(tls_cert, "", "Certificate (PEM) to serve TLS with."),
+    FILE_(tls_key, "", "Its key (PEM)."),
+    FILE_(ca_file, "", "Certificates to trust on links to other daemons (wss)."),
+    NUM(max_body, "8388608", 1024, 64u << 20, "bytes", "The largest body of a request."),
+    NUM(max_connections, "12000", 16, 1000000, "", "Connections served at a time."),
+    NUM(db_pool, "4", 1, 64, "", "Connections to the database."),
+    NUM(drain_ms, "2000", 0, 600000, "ms", "How long requests may take to finish after SIGTERM."),
+    NUM(wait_max_ms, "300000", 100, 3600000, "ms", "How long ?wait=true waits at most."),
+    NUM(max_cpu_ms, "10000", 1, 86400000, "ms", "The largest limits.cpu_ms."),
+    NUM(max_wall_ms, "30000", 1, 86400000, "ms", "The largest limits.wall_ms."),
+    NUM(max_memory_mb, "256", 1, 1048576, "MB", "The largest limits.memory_mb."),
+    NUM(max_output_bytes, "16777216", 1, 1u << 30, "bytes", "The largest limits.output_bytes."),
+    NUM(max_processes, "64", 1, 65536, "", "The largest limits.processes."),
+    NUM(max_open_files, "1024", 1, 1048576, "", "The largest limits.open_files."),
+    NUM(max_disk_mb, "256", 1, 1048576, "MB", "The largest limits.disk_mb."),
+    STR(log_level, "info", "err, warn, info or debug."),
+    STR(log_format, "logfmt", "logfmt or json."),
+};
+const size_t gw_config_len = DBX_ARRAY_LEN(gw_config_fields);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The body of POST /api/executions, decoded strictly: every error names its field. Pure. */
+#pragma once
+
+#include "common/base/buf.h"
+#include "common/proto/limits.h"
+
+struct dbx_json_doc;
+
+#define GW_MAX_FILES 1000
+#define GW_MAX_ARGS 1024
+#define GW_MAX_ENV 512
+#define GW_MAX_WORDS (128u << 10) /* bytes of all arguments, and of the whole environment */
+
+struct gw_execution_rules {
+    struct dbx_limits max, compile_max;
+    bool (*has_template)(const char *name, void *user);
+    void *user;
+};
+
+struct gw_execution {
+    struct dbx_json_doc *doc; /* owned: the pointers lead into it */
+    const char *template;
+    const struct dbx_json *command, *env; /* NULL when absent */
+    struct dbx_limits limits, compile_limits;
+    bool retry_safe;
+    bool has_stdin;
+    const char *stdin_data; /* "" when absent */
+    size_t stdin_len;
+    struct dbx_buf files; /* files.h */
+};
+
+int gw_execution_decode(const void *body, size_t len, const struct gw_execution_rules *rules,
+                        struct gw_execution *ret, struct dbx_err *err) DBX_MUST_USE;
+void gw_execution_done(struct gw_execution *ex);
+/* "The request of a process" of docs/protocols.md. */
+void gw_execution_write_request(struct dbx_jw *w, const struct gw_execution *ex, bool stdin_open);

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/executions.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/str.h"
+#include "common/ext/json.h"
+#include "common/io/httpd.h"
+#include "common/proto/token.h"
+#include "gateway/gw.h"
+#include "gateway/result.h"
+#include "gateway/store.h"
+#include "gateway/upstream.h"
+
+#define MAX_OBJECT (64u << 20) /* four streams of 1 MiB, escaped at worst */
+#define LIST_DEFAULT 50
+#define LIST_MAX 200
+
+void gw_put_token(struct dbx_jw *w, struct gw_req *rq, const struct dbx_id *sandbox, int64_t issued)
+{
+    const struct dbx_token t = {.kind = DBX_TOKEN_STREAM,
+                                .role = DBX_ROLE_OWNER,
+                                .expires = issued + GW_TOKEN_SECONDS,
+                                .subject = *sandbox,
+                                .user = rq->user.id};
+    char text[DBX_TOKEN_MAX];
+    int r = dbx_token_sign(rq->gw->keys, &t, text);
+    dbx_assert(r == 0);
+    dbx_jw_kstr(w, "stream_token", text);
+}
+
+void gw_answer_json(struct gw_req *rq, int status, struct dbx_buf *buf, struct dbx_jw **w)
+{
+    int r = dbx_jw_end(w);
+    if (r < 0)
+        gw_req_fail_status(rq, 500, DBX_INTERNAL, NULL, "the answer is too large", NULL);
+    else
+        gw_req_json(rq, status, buf);
+    dbx_buf_done(buf);
+}
+
+/* --- looking up --- */
+
+struct lookup {
+    struct gw_req *rq;
+    gw_visible_fn *fn;
+};
+
+static void on_found(const struct gw_process *rows, size_t n, const struct dbx_err *err, void *arg)
+{
+    struct lookup l = *(struct lookup *)arg;
+    struct gw_req *rq = l.rq;
+    free(arg);
+    if (gw_req_gone(rq)) {
+        /* nobody to answer */
+    } else if (err) {
+        gw_req_fail_db(rq, err);
+    } else if (n == 0 || (!rq->user.admin && !dbx_id_equal(&rows[0].owner, &rq->user.id))) {
+        gw_req_not_found(rq);
+    } else {
+        l.fn(rq, &rows[0]);
+    }
+    gw_req_unref(rq);
+}
+
+static void look_up(struct gw_req *rq, gw_visible_fn *fn, bool execution)
+{
+    struct dbx_id id;
+    if (dbx_id_parse(rq->param, &id) < 0) {
+        gw_req_not_found(rq);
+        return;
+    }
+    struct lookup *l = DBX_NEW(struct lookup);
+    l->rq = rq;
+    l->fn = fn;
+    gw_req_ref(rq);
+    if (execution)
+        gw_store_execution(rq->gw->store, &id, on_found, l);
+    else
+        gw_store_process(rq->gw->store, &id, on_found, l);
+}
+
+void gw_with_execution(struct gw_req *rq, gw_visible_fn *fn)
+{
+    look_up(rq, fn, true);
+}
+
+void gw_with_process(struct gw_req *rq, gw_visible_fn *fn)
+{
+    look_up(rq, fn, false);
+}
+
+/* --- the object of one --- */
+
+static void put_details(struct dbx_jw *w, const struct gw_process *p)
+{
+    gw_put_id(w, "process_id", &p->id);
+    gw_put_id(w, "sandbox_id", &p->sandbox);
+    dbx_jw_kstr(w, "template", p->template);
+    gw_put_time(w, "created_at", p->created_us);
+    gw_put_time(w, "started_at", p->started_us);
+    gw_put_time(w, "ended_at", p->ended_us);
+}
+
+static void answer_open(struct gw_req *rq, const struct gw_process *p, int status)
+{
+    struct dbx_buf buf;
+    dbx_buf_init(&buf, DBX_MAX_HEADER);
+    struct dbx_jw *w = dbx_jw_new(&buf);
+    dbx_jw_object(w);
+    gw_put_id(w, "id", &p->execution);
+    gw_put_end(w, &p->end);
+    put_details(w, p);
+    gw_put_token(w, rq, &p->sandbox, dbx_wall_us() / 1000000);
+    dbx_jw_object_end(w);
+    gw_answer_json(rq, status, &buf, &w);
+}
+
+/* An answer that waits for the log to be read. */
+struct reading {
+    struct gw_req *rq; /* borrowed: the request owns this */
+    struct gw_process p;
+    struct gw_result *result;
+    int status;
+};
+
+static void free_reading(void *op)
+{
+    struct reading *rd = op;
+    rd->result = gw_result_free(rd->result);
+    free(rd);
+}
+
+static void on_read(struct gw_result *rs, const struct dbx_err *err, void *arg)
+{
+    struct reading *rd = arg;
+    struct dbx_buf buf;
+    if (err) {
+        gw_req_fail(rd->rq, err, "output_unavailable");
+        return;
+    }
+    dbx_buf_init(&buf, MAX_OBJECT);
+    struct dbx_jw *w = dbx_jw_new(&buf);
+    dbx_jw_object(w);
+    gw_result_write(w, rs);
+    put_details(w, &rd->p);
+    gw_put_token(w, rd->rq, &rd->p.sandbox, dbx_wall_us() / 1000000);
+    dbx_jw_object_end(w);
+    gw_answer_json(rd->rq, rd->status, &buf, &w);
+}
+
+void gw_answer_execution(struct gw_req *rq, const struct gw_process *p, int status)
+{
+    if (!p->end.terminal) {
+        answer_open(rq, p, status);
+        return;
+    }
+    if (!rq->gw->olog) {
+        gw_req_fail_status(rq, 503, DBX_UNAVAIL, "output_unavailable",
+                           "the output log cannot be read yet, try again", NULL);
+        return;
+    }
+    struct reading *rd = DBX_NEW(struct reading);
+    rd->rq = rq;
+    rd->p = *p;
+    rd->status = 200; /* also after a cancel that found it ended */
+    rq->op = rd;
+    rq->op_free = free_reading;
+    rd->result = gw_result_new(rq->gw, p, on_read, rd);
+}
+
+static void found_execution(struct gw_req *rq, const struct gw_process *p)
+{
+    gw_answer_execution(rq, p, 200);
+}
+
+void gw_executions_get(struct gw_req *rq)
+{
+    gw_with_execution(rq, found_execution);
+}
+
+static void found_process(struct gw_req *rq, const struct gw_process *p)
+{
+    struct dbx_buf buf;
+    dbx_buf_init(&buf, DBX_MAX_HEADER);
+    struct dbx_jw *w = dbx_jw_new(&buf);
+    dbx_jw_object(w);
+    gw_put_id(w, "id", &p->id);
+    if (dbx_id_is_zero(&p->execution))
+        dbx_jw_kstr(w, "execution_id", NULL);
+    else
+        gw_put_id(w, "execution_id", &p->execution);
+    gw_put_end(w, &p->end);
+    put_details(w, p);
+    gw_put_usage(w, &p->end);
+    gw_put_token(w, rq, &p->sandbox, dbx_wall_us() / 1000000);
+    dbx_jw_object_end(w);
+    gw_answer_json(rq, 200, &buf, &w);
+}
+
+void gw_processes_get(struct gw_req *rq)
+{
+    gw_with_process(rq, found_process);
+}
+
+/* --- cancel --- */
+
+static void found_after_cancel(struct gw_req *rq, const struct gw_process *p)
+{
+    gw_answer_execution(rq, p, 202);
+}
+
+static void on_cancelled(const struct dbx_err *err, void *arg)
+{
+    struct gw_req *rq = arg;
+    if (gw_req_gone(rq)) {
+        /* nobody to answer */
+    } else if (!err || err->kind == DBX_NOT_FOUND || err->kind == DBX_CONFLICT) {
+        gw_with_execution(rq, found_after_cancel); /* the row says how it stands */
+    } else {
+        gw_req_fail_status(rq, 503, DBX_UNAVAIL, "scheduler_unavailable",
+                           "the scheduler cannot be reached, try again", NULL);
+    }
+    gw_req_unref(rq);
+}
+
+static void found_to_cancel(struct gw_req *rq, const struct gw_process *p)
+{
+    if (p->end.terminal) {
+        gw_answer_execution(rq, p, 200);
+        return;
+    }
+    gw_req_ref(rq);
+    gw_upstream_cancel(rq->gw->up, &p->id, on_cancelled, rq);
+}
+
+void gw_executions_cancel(struct gw_req *rq)
+{
+    gw_with_execution(rq, found_to_cancel);
+}
+
+/* --- the list --- */
+
+/* The cursor: "<created, microseconds>.<process id>" of the last item given. */
+static int parse_cursor(const char *text, int64_t *ret_us, struct dbx_id *ret_id)
+{
+    const char *dot = strchr(text, '.');
+    if (!dot || dbx_parse_i64(text, (size_t)(dot - text), 1, INT64_MAX / 2, ret_us) < 0)
+        return -EINVAL;
+    return dbx_id_parse(dot + 1, ret_id);
+}
+
+struct list {
+    struct gw_req *rq;
+    size_t limit;
+};
+
+static void on_list(const struct gw_process *rows, size_t n, const struct dbx_err *err, void *arg)
+{
+    struct list l = *(struct list *)arg;
+    struct gw_req *rq = l.rq;
+    struct dbx_buf buf;
+    free(arg);
+    if (gw_req_gone(rq) || err) {
+        if (err)
+            gw_req_fail_db(rq, err);
+        gw_req_unref(rq);
+        return;
+    }
+    dbx_buf_init(&buf, DBX_MAX_BODY);
+    struct dbx_jw *w = dbx_jw_new(&buf);
+    dbx_jw_object(w);
+    dbx_jw_key(w, "items");
+    dbx_jw_array(w);
+    for (size_t i = 0; i < n && i < l.limit; i++) {
+        dbx_jw_object(w);
+        gw_put_id(w, "id", &rows[i].execution);
+        gw_put_end(w, &rows[i].end);
+        put_details(w, &rows[i]);
+        gw_put_usage(w, &rows[i].end);
+        dbx_jw_object_end(w);
+    }
+    dbx_jw_array_end(w);
+    if (n > l.limit) {
+        char id[DBX_ID_TEXT], cursor[DBX_ID_TEXT + 24];
+        dbx_id_format(&rows[l.limit - 1].id, id);
+        snprintf(cursor, sizeof(cursor), "%" PRId64 ".%s", rows[l.limit - 1].created_us, id);
+        dbx_jw_kstr(w, "next_cursor", cursor);
+    } else {
+        dbx_jw_kstr(w, "next_cursor", NULL);
+    }
+    dbx_jw_object_end(w);
+    gw_answer_json(rq, 200, &buf, &w);
+    gw_req_unref(rq);
+}
+
+void gw_executions_list(struct gw_req *rq)
+{
+    const char *limit = dbx_http_query(rq->http, "limit", 0);
+    const char *cursor = dbx_http_query(rq->http, "cursor", 0);
+    uint64_t count = LIST_DEFAULT;
+    int64_t before_us = 0;
+    struct dbx_id before = {0};
+    struct dbx_err err = {0};
+    if (limit && dbx_parse_u64(limit, strlen(limit), 1, LIST_MAX, &count) < 0)
+        dbx_err_field(&err, "limit", "must be a number from 1 to %d", LIST_MAX);
+    else if (cursor && parse_cursor(cursor, &before_us, &before) < 0)
+        dbx_err_field(&err, "cursor", "was not given by this server");
+    if (err.code) {
+        gw_req_fail(rq, &err, NULL);
+        return;
+    }
+    struct list *l = DBX_NEW(struct list);
+    l->rq = rq;
+    l->limit = count;
+    gw_req_ref(rq);
+    gw_store_executions(rq->gw->store, &rq->user.id, before_us, &before, (uint32_t)count + 1,
+                        on_list, l);
+}

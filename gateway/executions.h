@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Handlers of /api/executions and /api/processes. */
+#pragma once
+
+#include "gateway/request.h"
+
+struct dbx_jw;
+struct gw_process;
+
+#define GW_TOKEN_SECONDS (15 * 60)
+
+void gw_executions_create(struct gw_req *rq); /* execution_create.c */
+void gw_executions_list(struct gw_req *rq);
+void gw_executions_get(struct gw_req *rq);
+void gw_executions_cancel(struct gw_req *rq);
+void gw_processes_get(struct gw_req *rq);
+void gw_executions_output(struct gw_req *rq); /* output.c */
+void gw_processes_output(struct gw_req *rq);
+
+/* Looks up what the route's parameter names, in the caller's eyes: what he may not see is not
+ * there. Calls fn, or answers. */
+typedef void gw_visible_fn(struct gw_req *rq, const struct gw_process *p);
+void gw_with_execution(struct gw_req *rq, gw_visible_fn *fn);
+void gw_with_process(struct gw_req *rq, gw_visible_fn *fn);
+
+/* Answers with the object of an execution: of an ended one the whole result, once it is read. */
+void gw_answer_execution(struct gw_req *rq, const struct gw_process *p, int status);
+/* "stream_token": the caller's own, as owner. issued: unix seconds. */
+void gw_put_token(struct dbx_jw *w, struct gw_req *rq, const struct dbx_id *sandbox,
+                  int64_t issued);
+/* Ends the writer and answers with what it wrote. */
+void gw_answer_json(struct gw_req *rq, int status, struct dbx_buf *buf, struct dbx_jw **w);

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the gateway consists of. One, made by server.c; everything is given a pointer to it. */
+#pragma once
+
+#include "common/base/list.h"
+#include "common/base/log.h"
+#include "common/proto/limits.h"
+#include "gateway/config.h"
+
+struct gw {
+    const struct gw_config *cfg; /* borrowed from main */
+    struct dbx_loop *loop;       /* borrowed from main */
+    struct dbx_keyring *keys;    /* all owned from here on */
+    struct gw_store *store;
+    struct dbx_olog *olog; /* NULL until its folder can be opened */
+    struct gw_auth_cache *auth;
+    struct gw_templates *templates;
+    struct gw_watches *watches;
+    struct gw_upstream *up;
+    struct dbx_httpd *httpd;
+    struct dbx_timer *retry_timer, *drain_timer;
+
+    struct dbx_limits limits_max, compile_limits_max;
+    struct dbx_list requests; /* struct gw_req */
+    struct dbx_list sessions; /* struct gw_session */
+    struct dbx_log_ctx log;
+    char *admin_key;  /* owned; hashed into the database at start, then gone */
+    bool admin_known; /* it stands there */
+    bool admin_asked;
+    bool draining, drain_hurried;
+    size_t outputs; /* answers of .../output that are being collected */
+    struct dbx_metric *open_sockets, *bytes_out;
+};

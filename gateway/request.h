@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A REST request from its headers to its answer. Handlers answer once, now or in a later callback;
+ * whoever keeps a pointer to it across callbacks holds a reference. When the client has gone,
+ * gw_req_gone says so, and answers go nowhere. */
+#pragma once
+
+#include "common/base/buf.h"
+#include "common/base/list.h"
+#include "common/base/log.h"
+#include "common/io/httpd.h"
+#include "common/proto/id.h"
+#include "gateway/router.h"
+
+struct gw;
+
+#define GW_REQ_MAGIC 0x52514757u
+#define GW_TRACE_TEXT 56 /* W3C traceparent with NUL */
+
+struct gw_user {
+    struct dbx_id id;
+    bool admin;
+};
+
+struct gw_req {
+    uint32_t magic;
+    unsigned refs;
+    struct gw *gw;
+    struct dbx_http_req *http; /* NULL once it was answered or the client has gone */
+    struct dbx_list node;
+    const struct gw_route *route; /* NULL while none was found */
+    char param[GW_ROUTE_PARAM];
+    char id[65], trace[GW_TRACE_TEXT];
+    struct dbx_log_ctx log;
+    uint64_t start_ns;
+    struct gw_user user;
+    void *op; /* what a handler works with: freed by op_free when the answer is given, or the client
+                 has gone and nobody holds a reference */
+    void (*op_free)(void *op);
+    /* Set by a handler that waits long: the server drains, answer now. */
+    void (*hurry)(struct gw_req *rq);
+};
+
+struct gw_req *gw_req_new(struct gw *gw, struct dbx_http_req *http);
+void gw_req_ref(struct gw_req *rq);
+void gw_req_unref(struct gw_req *rq);
+static inline bool gw_req_gone(const struct gw_req *rq)
+{
+    return !rq->http;
+}
+
+/* All answers: rq is gone afterwards unless a reference is held. */
+void gw_req_reply(struct gw_req *rq, int status, const char *type, const struct dbx_header *extra,
+                  const void *body, size_t len);
+void gw_req_json(struct gw_req *rq, int status, const struct dbx_buf *body);
+/* By kind; code NULL: the name of the kind. */
+void gw_req_fail(struct gw_req *rq, const struct dbx_err *err, const char *code);
+void gw_req_fail_status(struct gw_req *rq, int status, enum dbx_kind kind, const char *code,
+                        const char *message, const struct dbx_header *extra);
+/* What the database said: whatever it is, it is not the client's fault unless it is a conflict. */
+void gw_req_fail_db(struct gw_req *rq, const struct dbx_err *err);
+void gw_req_not_found(struct gw_req *rq);
+
+extern const struct dbx_header gw_common_headers[]; /* of every answer */
+
+/* Pure. A sane id or traceparent is taken over, else a new one is made. */
+void gw_request_id(const char *given, char out[static 65]);
+void gw_traceparent(const char *given, char out[static GW_TRACE_TEXT]);

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/router.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/str.h"
+
+static bool match(const char *pattern, const char *path, char *param)
+{
+    param[0] = '\0';
+    while (*pattern) {
+        if (pattern[0] == '{' && pattern[1] == '}') {
+            size_t len = strcspn(path, "/");
+            if (len == 0 || len >= GW_ROUTE_PARAM)
+                return false;
+            memcpy(param, path, len);
+            param[len] = '\0';
+            path += len;
+            pattern += 2;
+        } else if (*pattern++ != *path++) {
+            return false;
+        }
+    }
+    return !*path;
+}
+
+const struct gw_route *gw_route_find(const struct gw_route *table, size_t n, const char *method,
+                                     const char *path, char param[static GW_ROUTE_PARAM],
+                                     bool *ret_known, char *allow, size_t allow_size)
+{
+    const char *wanted = dbx_streq(method, "HEAD") ? "GET" : method;
+    size_t used = 0;
+    *ret_known = false;
+    for (size_t i = 0; i < n; i++) {
+        if (!match(table[i].pattern, path, param))
+            continue;
+        if (dbx_streq(table[i].method, wanted))
+            return &table[i];
+        *ret_known = true;
+        int len =
+            snprintf(allow + used, allow_size - used, "%s%s", used ? ", " : "", table[i].method);
+        if (len > 0 && (size_t)len < allow_size - used)
+            used += (size_t)len;
+    }
+    param[0] = '\0';
+    return NULL;
+}

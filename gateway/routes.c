@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every URL of the gateway, and the few handlers that are too small for a file of their own. */
+#include "gateway/routes.h"
+
+#include "common/base/metrics.h"
+#include "common/ext/json.h"
+#include "gateway/executions.h"
+#include "gateway/gw.h"
+#include "gateway/page.h"
+#include "gateway/server.h"
+#include "gateway/templates.h"
+
+#define SMALL_BODY 4096u
+#define EXECUTION_BODY DBX_MAX_BODY
+
+static void get_healthz(struct gw_req *rq)
+{
+    gw_req_reply(rq, 200, "text/plain", NULL, "ok\n", 3);
+}
+
+static void get_readyz(struct gw_req *rq)
+{
+    const char *why = NULL;
+    bool ready = gw_server_ready(rq->gw, &why);
+    struct dbx_buf buf;
+    dbx_buf_init(&buf, DBX_MAX_HEADER);
+    struct dbx_jw *w = dbx_jw_new(&buf);
+    dbx_jw_object(w);
+    dbx_jw_kbool(w, "ready", ready);
+    dbx_jw_kstr(w, "waits_for", why);
+    dbx_jw_object_end(w);
+    gw_answer_json(rq, ready ? 200 : 503, &buf, &w);
+}
+
+static void get_metrics(struct gw_req *rq)
+{
+    struct dbx_buf buf;
+    dbx_buf_init(&buf, DBX_MAX_BODY);
+    if (dbx_metrics_print(&buf) < 0)
+        gw_req_fail_status(rq, 500, DBX_INTERNAL, NULL, "too many metrics", NULL);
+    else
+        gw_req_reply(rq, 200, "text/plain; version=0.0.4", NULL, buf.data, buf.len);
+    dbx_buf_done(&buf);
+}
+
+static void get_version(struct gw_req *rq)
+{
+    static const char text[] = "{\"version\":\"" DBX_VERSION "\",\"api\":1}";
+    gw_req_reply(rq, 200, "application/json", NULL, text, sizeof(text) - 1);
+}
+
+const struct gw_route gw_routes[] = {
+    {"POST", "/api/executions", gw_executions_create, GW_AUTH_KEY, EXECUTION_BODY},
+    {"GET", "/api/executions", gw_executions_list, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/api/executions/{}", gw_executions_get, GW_AUTH_KEY, SMALL_BODY},
+    {"DELETE", "/api/executions/{}", gw_executions_cancel, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/api/executions/{}/output", gw_executions_output, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/api/processes/{}", gw_processes_get, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/api/processes/{}/output", gw_processes_output, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/api/templates", gw_templates_list, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/api/version", get_version, GW_AUTH_NONE, SMALL_BODY},
+    {"GET", "/healthz", get_healthz, GW_AUTH_NONE, SMALL_BODY},
+    {"GET", "/readyz", get_readyz, GW_AUTH_NONE, SMALL_BODY},
+    {"GET", "/metrics", get_metrics, GW_AUTH_NONE, SMALL_BODY},
+    {"GET", "/", gw_page_get, GW_AUTH_NONE, SMALL_BODY},
+    {"GET", "/page.js", gw_page_get, GW_AUTH_NONE, SMALL_BODY},
+    {"GET", "/page.css", gw_page_get, GW_AUTH_NONE, SMALL_BODY},
+    {"GET", "/icon.svg", gw_page_get, GW_AUTH_NONE, SMALL_BODY},
+};
+const size_t gw_routes_len = DBX_ARRAY_LEN(gw_routes);

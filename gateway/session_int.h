@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What session.c (the socket and what the viewer says) and stream.c (what he is shown) share. */
+#pragma once
+
+#include "common/base/list.h"
+#include "common/base/log.h"
+#include "common/io/ws.h"
+#include "common/proto/token.h"
+#include "gateway/stream_json.h"
+#include "gateway/watch.h"
+
+struct gw;
+struct gw_session;
+
+#define GW_SESSION_MAGIC 0x53455347u
+#define GW_HIGH_WATER                                                                              \
+    (256u << 10)              /* the log is not read on for a viewer who has this much to get */
+#define GW_ACK_WINDOW 100000u /* bytes on their way to a viewer who acknowledges */
+#define GW_MAX_INPUT_QUEUE (1u << 20)
+
+/* A process that a viewer may see. */
+struct gw_viewed {
+    struct gw_session *ss; /* borrowed */
+    struct dbx_id id;
+    struct gw_watch watch;
+    int64_t start;             /* no output of it stands before, in the log */
+    int64_t from;              /* records before are not wanted */
+    struct gw_text text;       /* JSON: where this viewer stands */
+    uint64_t next_seq;         /* binary: the same, by record */
+    struct dbx_buf end_record; /* binary: kept until the row is terminal, too */
+    struct gw_end end;
+    bool started;
+    bool asked;           /* the database is asked about it */
+    bool hidden;          /* ended long ago, or a stranger: not shown */
+    bool done;            /* its terminal status was sent */
+    uint64_t sent, acked; /* bytes of output on this connection; `acking` once the first ack came */
+    bool acking;
+    struct dbx_buf input; /* waits for the process to run, or for the piece before it */
+    bool input_eof, input_busy;
+    int64_t input_seq; /* of the last piece in `input`, or -1 */
+};
+
+struct gw_session {
+    uint32_t magic;
+    unsigned refs; /* of the socket, and of calls on their way */
+    struct gw *gw;
+    struct dbx_ws *ws; /* NULL once closed */
+    struct dbx_list node;
+    struct dbx_log_ctx log;
+    struct dbx_id sandbox;
+    enum dbx_role role;
+    bool binary;
+    bool lost;              /* part of the log was gone when it was read */
+    struct dbx_map *viewed; /* process -> struct gw_viewed, owned */
+    struct gw_follow *follow;
+    char **resume; /* owned: "PROCESS:ID" of the URL, checked */
+    size_t n_resume;
+    unsigned malformed;
+};
+
+/* session.c */
+void gw_session_ref(struct gw_session *ss);
+void gw_session_unref(struct gw_session *ss);
+void gw_session_text(struct gw_session *ss, const char *text, size_t len);
+void gw_session_error(struct gw_session *ss, const struct dbx_id *process, const char *code,
+                      const char *message);
+void gw_session_push_input(struct gw_viewed *v); /* sends what may be sent */
+
+/* stream.c */
+void gw_stream_start(struct gw_session *ss); /* after the socket has opened */
+void gw_stream_stop(struct gw_session *ss);
+void gw_stream_go_on(struct gw_session *ss); /* there may be room again */
+/* last_seen_id is checked; -EINVAL when it is none. Sends `resumed`. */
+int gw_stream_resume(struct gw_viewed *v, const char *last_seen_id);
+struct gw_viewed *gw_stream_find(struct gw_session *ss, const struct dbx_id *process);

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/store.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/str.h"
+#include "common/ext/crypto.h"
+#include "common/ext/pg.h"
+
+struct gw_store {
+    struct dbx_pg *pg;
+};
+
+#define PROCESS_COLUMNS                                                                            \
+    "p.id, p.sandbox_id, p.execution_id, p.owner, p.status, p.verdict, p.outcome, p.log_offset, "  \
+    "(extract(epoch from p.created_at) * 1000000)::bigint as created_us, "                         \
+    "(extract(epoch from p.started_at) * 1000000)::bigint as started_us, "                         \
+    "(extract(epoch from p.ended_at) * 1000000)::bigint as ended_us, s.template "                  \
+    "from processes p join sandboxes s on s.id = p.sandbox_id "
+
+static const struct dbx_pg_stmt statements[] = {
+    {"user_of_key",
+     "select u.id, u.role from api_keys k join users u on u.id = k.user_id where k.hash = $1 "
+     "and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())"},
+    {"put_admin_key",
+     "with u as (insert into users (id, email, role) values ($2, 'admin', 'admin') "
+     "on conflict (email) do update set role = 'admin' returning id) "
+     "insert into api_keys (id, user_id, hash, label) select $3, u.id, $1, 'admin key file' from u "
+     "on conflict (hash) do update set revoked_at = null, expires_at = null"},
+    {"accept",
+     "with i as (insert into idempotency (owner, key, request_hash, response, status) "
+     "select $1::uuid, $2::text, $3::bytea, $4::text, 202 where $2::text is not null "
+     "on conflict do nothing returning 1), "
+     "go as (select 1 where $2::text is null or exists (select 1 from i)), "
+     "sb as (insert into sandboxes (id, owner, template, kind) "
+     "select $5::uuid, $1::uuid, $6::text, 'run' from go), "
+     "ps as (insert into processes (id, sandbox_id, execution_id, owner, retry, log_offset, "
+     "request, trace) select $7::uuid, $5::uuid, $8::uuid, $1::uuid, $9::text, $10::bigint, "
+     "$11::text, $12::text from go returning 1), "
+     "pi as (insert into process_inputs (process_id, files, stdin) "
+     "select $7::uuid, $13::bytea, $14::bytea from go) "
+     "select count(*) as taken from ps"},
+    {"idempotent", "select response, request_hash = $3::bytea as same from idempotency "
+                   "where owner = $1 and key = $2"},
+    {"execution", "select " PROCESS_COLUMNS "where p.execution_id = $1"},
+    {"process", "select " PROCESS_COLUMNS "where p.id = $1"},
+    {"processes", "select " PROCESS_COLUMNS "where p.id = any ($1::uuid[])"},
+    {"processes_of_sandbox",
+     "select " PROCESS_COLUMNS "where p.sandbox_id = $1 and (p.ended_at is null or "
+     "p.ended_at > now() - interval '5 minutes' or p.id = any ($2::uuid[])) order by p.created_at, "
+     "p.id"},
+    {"executions", "select " PROCESS_COLUMNS
+                   "where p.owner = $1 and p.execution_id is not null and ($2::bigint = 0 or "
+                   "(p.created_at, p.id) < (timestamptz 'epoch' + $2::bigint * interval '1 "
+                   "microsecond', $3::uuid)) order by p.created_at desc, p.id desc limit $4::int"},
+};
+
+struct gw_store *gw_store_new(struct dbx_loop *loop, const char *conninfo, uint32_t pool)
+{
+    const struct dbx_pg_opts opts = {.loop = loop,
+                                     .conninfo = conninfo,
+                                     .pool = pool,
+                                     .query_timeout_ms = 5000,
+                                     .stmts = statements,
+                                     .nstmts = DBX_ARRAY_LEN(statements)};
+    struct gw_store *st = DBX_NEW(struct gw_store);
+    st->pg = dbx_pg_new(&opts);
+    return st;
+}
+
+struct gw_store *gw_store_free(struct gw_store *st)
+{
+    if (!st)
+        return NULL;
+    st->pg = dbx_pg_free(st->pg);
+    free(st);
+    return NULL;
+}
+
+bool gw_store_ready(const struct gw_store *st)
+{
+    return dbx_pg_ready(st->pg);
+}
+
+/* One call on its way: the typed callback behind dbx_pg's. */
+struct call {
+    union {
+        gw_user_fn *user;
+        gw_done_fn *done;
+        gw_accept_fn *accept;
+        gw_idempotent_fn *idempotent;
+        gw_processes_fn *processes;
+    } fn;
+    void *arg;
+};
+
+static struct call *new_call(void *arg)
+{
+    struct call *c = DBX_NEW(struct call);
+    c->arg = arg;
+    return c;
+}
+
+static struct call take_call(void *user)
+{
+    struct call c = *(struct call *)user;
+    free(user);
+    return c;
+}
+
+static bool id_of(const struct dbx_pg_result *res, size_t row, const char *column,
+                  struct dbx_id *ret)
+{
+    const char *text = dbx_pg_text(res, row, column, NULL);
+    *ret = (struct dbx_id){0};
+    return text && dbx_id_parse(text, ret) == 0;
+}
+
+/* --- people --- */
+
+static void on_user(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
+{
+    struct call c = take_call(arg);
+    struct gw_user user;
+    if (err || dbx_pg_rows(res) == 0 || !id_of(res, 0, "id", &user.id)) {
+        c.fn.user(NULL, err, c.arg);
+        return;
+    }
+    user.admin = dbx_streq(dbx_pg_text(res, 0, "role", NULL), "admin");
+    c.fn.user(&user, NULL, c.arg);
+}
+
+void gw_store_user_of_key(struct gw_store *st, const uint8_t hash[static 32], gw_user_fn *fn,
+                          void *arg)
+{
+    struct call *c = new_call(arg);
+    c->fn.user = fn;
+    const struct dbx_pg_param params[] = {DBX_PG_BYTES(hash, DBX_SHA256_LEN)};
+    dbx_pg_query(st->pg, "user_of_key", params, DBX_ARRAY_LEN(params), on_user, c);
+}
+
+static void on_done(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
+{
+    struct call c = take_call(arg);
+    (void)res;
+    c.fn.done(err, c.arg);
+}
+
+void gw_store_put_admin_key(struct gw_store *st, const uint8_t hash[static 32], gw_done_fn *fn,
+                            void *arg)
+{
+    struct dbx_id user = dbx_id_new(), key = dbx_id_new();
+    char user_text[DBX_ID_TEXT], key_text[DBX_ID_TEXT];
+    struct call *c = new_call(arg);
+    c->fn.done = fn;
+    dbx_id_format(&user, user_text);
+    dbx_id_format(&key, key_text);
+    const struct dbx_pg_param params[] = {DBX_PG_BYTES(hash, DBX_SHA256_LEN),
+                                          DBX_PG_TEXT(user_text), DBX_PG_TEXT(key_text)};
+    dbx_pg_query(st->pg, "put_admin_key", params, DBX_ARRAY_LEN(params), on_done, c);
+}
+
+/* --- acceptance --- */
+
+static void on_accepted(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
+{
+    struct call c = take_call(arg);
+    c.fn.accept(!err && dbx_pg_i64(res, 0, "taken", 0) == 1, err, c.arg);
+}
+
+void gw_store_accept(struct gw_store *st, const struct gw_accept *a, gw_accept_fn *fn, void *arg)
+{
+    char owner[DBX_ID_TEXT], sandbox[DBX_ID_TEXT], process[DBX_ID_TEXT], execution[DBX_ID_TEXT];
+    char offset[24];
+    struct call *c = new_call(arg);
+    c->fn.accept = fn;
+    dbx_id_format(&a->owner, owner);
+    dbx_id_format(&a->sandbox, sandbox);
+    dbx_id_format(&a->process, process);
+    dbx_id_format(&a->execution, execution);
+    snprintf(offset, sizeof(offset), "%" PRId64, a->log_offset);
+    const struct dbx_pg_param params[] = {
+        DBX_PG_TEXT(owner),
+        DBX_PG_TEXT(a->key),
+        a->key ? DBX_PG_BYTES(a->hash, DBX_SHA256_LEN) : DBX_PG_TEXT(NULL),
+        DBX_PG_TEXT(a->key ? a->response : NULL),
+        DBX_PG_TEXT(sandbox),
+        DBX_PG_TEXT(a->template),
+        DBX_PG_TEXT(process),
+        DBX_PG_TEXT(execution),
+        DBX_PG_TEXT(a->retry_safe ? "safe" : "never"),
+        DBX_PG_TEXT(offset),
+        DBX_PG_TEXT(a->request),
+        DBX_PG_TEXT(a->trace),
+        DBX_PG_BYTES(a->files->data, a->files->len),
+        DBX_PG_BYTES(a->stdin_data, a->stdin_len),
+    };
+    dbx_pg_query(st->pg, "accept", params, DBX_ARRAY_LEN(params), on_accepted, c);
+}
+
+static void on_idempotent(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
+{
+    struct call c = take_call(arg);
+    if (err || dbx_pg_rows(res) == 0) {
+        c.fn.idempotent(NULL, false, err, c.arg);
+        return;
+    }
+    c.fn.idempotent(dbx_pg_text(res, 0, "response", NULL),
+                    dbx_streq(dbx_pg_text(res, 0, "same", NULL), "t"), NULL, c.arg);
+}
+
+void gw_store_idempotent(struct gw_store *st, const struct dbx_id *owner, const char *key,
+                         const uint8_t hash[static 32], gw_idempotent_fn *fn, void *arg)
+{
+    char owner_text[DBX_ID_TEXT];
+    struct call *c = new_call(arg);
+    c->fn.idempotent = fn;
+    dbx_id_format(owner, owner_text);
+    const struct dbx_pg_param params[] = {DBX_PG_TEXT(owner_text), DBX_PG_TEXT(key),
+                                          DBX_PG_BYTES(hash, DBX_SHA256_LEN)};
+    dbx_pg_query(st->pg, "idempotent", params, DBX_ARRAY_LEN(params), on_idempotent, c);
+}
+
+/* --- processes --- */
+
+static bool read_row(const struct dbx_pg_result *res, size_t row, struct gw_process *ret)
+{
+    size_t len = 0;
+    const char *outcome = dbx_pg_text(res, row, "outcome", &len);
+    DBX_CLEANUP(dbx_json_doc_freep) struct dbx_json_doc *doc = NULL;
+    struct gw_process p = {0};
+    if (!id_of(res, row, "id", &p.id) || !id_of(res, row, "sandbox_id", &p.sandbox) ||
+        !id_of(res, row, "owner", &p.owner))
+        return false;
+    (void)id_of(res, row, "execution_id", &p.execution);
+    if (outcome && dbx_json_parse(outcome, len, NULL, &doc, NULL) < 0)
+        doc = NULL;
+    if (gw_end_read(dbx_pg_text(res, row, "status", NULL), dbx_pg_text(res, row, "verdict", NULL),
+                    doc ? dbx_json_root(doc) : NULL, &p.end) < 0)
+        return false;
+    p.log_offset = dbx_pg_i64(res, row, "log_offset", 0);
+    p.created_us = dbx_pg_i64(res, row, "created_us", 0);
+    p.started_us = dbx_pg_i64(res, row, "started_us", 0);
+    p.ended_us = dbx_pg_i64(res, row, "ended_us", 0);
+    (void)dbx_strcpy(p.template, sizeof(p.template), dbx_pg_text(res, row, "template", NULL));
+    *ret = p;
+    return true;
+}
+
+static void on_processes(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
+{
+    struct call c = take_call(arg);
+    if (err) {
+        c.fn.processes(NULL, 0, err, c.arg);
+        return;
+    }
+    size_t n = dbx_pg_rows(res), used = 0;
+    struct gw_process *rows = dbx_calloc(n + 1, sizeof(*rows));
+    for (size_t i = 0; i < n; i++)
+        used += read_row(res, i, &rows[used]);
+    c.fn.processes(rows, used, NULL, c.arg);
+    free(rows);
+}
+
+static void ask(struct gw_store *st, const char *stmt, const struct dbx_pg_param *params, size_t n,
+                gw_processes_fn *fn, void *arg)
+{
+    struct call *c = new_call(arg);
+    c->fn.processes = fn;
+    dbx_pg_query(st->pg, stmt, params, n, on_processes, c);
+}
+
+static void ask_by_id(struct gw_store *st, const char *stmt, const struct dbx_id *id,
+                      gw_processes_fn *fn, void *arg)
+{
+    char text[DBX_ID_TEXT];
+    dbx_id_format(id, text);
+    const struct dbx_pg_param params[] = {DBX_PG_TEXT(text)};
+    ask(st, stmt, params, DBX_ARRAY_LEN(params), fn, arg);
+}
+
+void gw_store_execution(struct gw_store *st, const struct dbx_id *execution, gw_processes_fn *fn,
+                        void *arg)
+{
+    ask_by_id(st, "execution", execution, fn, arg);
+}
+
+void gw_store_process(struct gw_store *st, const struct dbx_id *process, gw_processes_fn *fn,
+                      void *arg)
+{
+    ask_by_id(st, "process", process, fn, arg);
+}
+
+/* "{id,id}": PostgreSQL's text of an array. Caller frees. */
+static char *id_array(const struct dbx_id *ids, size_t n)
+{
+    char *text = dbx_malloc(n * DBX_ID_TEXT + 3), *p = text;
+    *p++ = '{';
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0)
+            *p++ = ',';
+        dbx_id_format(&ids[i], p);
+        p += DBX_ID_TEXT - 1;
+    }
+    *p++ = '}';
+    *p = '\0';
+    return text;
+}
+
+void gw_store_processes(struct gw_store *st, const struct dbx_id *ids, size_t n,
+                        gw_processes_fn *fn, void *arg)
+{
+    DBX_CLEANUP(dbx_freep) char *array = id_array(ids, n);
+    const struct dbx_pg_param params[] = {DBX_PG_TEXT(array)};
+    ask(st, "processes", params, DBX_ARRAY_LEN(params), fn, arg);
+}
+
+void gw_store_processes_of_sandbox(struct gw_store *st, const struct dbx_id *sandbox,
+                                   const struct dbx_id *ids, size_t n, gw_processes_fn *fn,
+                                   void *arg)
+{
+    char text[DBX_ID_TEXT];
+    DBX_CLEANUP(dbx_freep) char *array = id_array(ids, n);
+    dbx_id_format(sandbox, text);
+    const struct dbx_pg_param params[] = {DBX_PG_TEXT(text), DBX_PG_TEXT(array)};
+    ask(st, "processes_of_sandbox", params, DBX_ARRAY_LEN(params), fn, arg);
+}
+
+void gw_store_executions(struct gw_store *st, const struct dbx_id *owner, int64_t before_us,
+                         const struct dbx_id *before, uint32_t limit, gw_processes_fn *fn,
+                         void *arg)
+{
+    char owner_text[DBX_ID_TEXT], before_text[DBX_ID_TEXT], us[24], limit_text[12];
+    dbx_id_format(owner, owner_text);
+    dbx_id_format(before, before_text);
+    snprintf(us, sizeof(us), "%" PRId64, before_us);
+    snprintf(limit_text, sizeof(limit_text), "%u", limit);
+    const struct dbx_pg_param params[] = {DBX_PG_TEXT(owner_text), DBX_PG_TEXT(us),
+                                          DBX_PG_TEXT(before_text), DBX_PG_TEXT(limit_text)};
+    ask(st, "executions", params, DBX_ARRAY_LEN(params), fn, arg);
+}

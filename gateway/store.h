@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Everything the gateway asks of PostgreSQL. Callbacks come once, never before the call returns. */
+#pragma once
+
+#include "common/base/buf.h"
+#include "gateway/process.h"
+#include "gateway/request.h"
+
+struct dbx_loop;
+struct gw_store;
+
+struct gw_store *gw_store_new(struct dbx_loop *loop, const char *conninfo, uint32_t pool);
+struct gw_store *gw_store_free(struct gw_store *st);
+bool gw_store_ready(const struct gw_store *st);
+
+/* user NULL and err NULL: no such key. */
+typedef void gw_user_fn(const struct gw_user *user, const struct dbx_err *err, void *arg);
+void gw_store_user_of_key(struct gw_store *st, const uint8_t hash[static 32], gw_user_fn *fn,
+                          void *arg);
+typedef void gw_done_fn(const struct dbx_err *err, void *arg);
+void gw_store_put_admin_key(struct gw_store *st, const uint8_t hash[static 32], gw_done_fn *fn,
+                            void *arg);
+
+struct gw_accept {
+    struct dbx_id owner, sandbox, process, execution;
+    const char *template, *request, *trace; /* request: JSON */
+    bool retry_safe;
+    int64_t log_offset;
+    const struct dbx_buf *files;
+    const void *stdin_data;
+    size_t stdin_len;
+    const char *key; /* Idempotency-Key or NULL */
+    const uint8_t *hash;
+    const char *response; /* JSON that is kept under the key */
+};
+/* One statement, one transaction. taken false: the key was used before, nothing was written. */
+typedef void gw_accept_fn(bool taken, const struct dbx_err *err, void *arg);
+void gw_store_accept(struct gw_store *st, const struct gw_accept *a, gw_accept_fn *fn, void *arg);
+
+/* response NULL: no such key. */
+typedef void gw_idempotent_fn(const char *response, bool same_request, const struct dbx_err *err,
+                              void *arg);
+void gw_store_idempotent(struct gw_store *st, const struct dbx_id *owner, const char *key,
+                         const uint8_t hash[static 32], gw_idempotent_fn *fn, void *arg);
+
+/* n rows; all only during the call. */
+typedef void gw_processes_fn(const struct gw_process *rows, size_t n, const struct dbx_err *err,
+                             void *arg);
+void gw_store_execution(struct gw_store *st, const struct dbx_id *execution, gw_processes_fn *fn,
+                        void *arg);
+void gw_store_process(struct gw_store *st, const struct dbx_id *process, gw_processes_fn *fn,
+                      void *arg);
+void gw_store_processes(struct gw_store *st, const struct dbx_id *ids, size_t n,
+                        gw_processes_fn *fn, void *arg);
+/* Those that did not end more than five minutes ago, and those named in ids. */
+void gw_store_processes_of_sandbox(struct gw_store *st, const struct dbx_id *sandbox,
+                                   const struct dbx_id *ids, size_t n, gw_processes_fn *fn,
+                                   void *arg);
+/* Executions of an owner, newest first, older than (before_us, before); before_us 0: from the
+ * newest. */
+void gw_store_executions(struct gw_store *st, const struct dbx_id *owner, int64_t before_us,
+                         const struct dbx_id *before, uint32_t limit, gw_processes_fn *fn,
+                         void *arg);

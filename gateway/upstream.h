@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The links: one to the scheduler, kept open; one to a node's shim while it is needed. */
+#pragma once
+
+#include "common/base/buf.h"
+#include "common/base/err.h"
+#include "common/proto/id.h"
+
+struct gw;
+struct gw_upstream;
+struct gw_execution;
+
+struct gw_upstream *gw_upstream_new(struct gw *gw);
+struct gw_upstream *gw_upstream_free(struct gw_upstream *up);
+bool gw_upstream_ready(const struct gw_upstream *up); /* the scheduler's link stands */
+bool gw_upstream_seen(const struct gw_upstream *up);  /* it has stood */
+
+struct gw_place {
+    const struct dbx_id *process, *sandbox, *owner;
+    const char *trace;
+    const struct gw_execution *ex;
+    bool stdin_open;
+};
+/* Says once that there is something to place. When that fails nothing is lost: the scheduler finds
+ * the row. */
+void gw_upstream_place(struct gw_upstream *up, const struct gw_place *p);
+
+/* fn exactly once, later. err NULL: done. */
+typedef void gw_upstream_fn(const struct dbx_err *err, void *arg);
+void gw_upstream_cancel(struct gw_upstream *up, const struct dbx_id *process, gw_upstream_fn *fn,
+                        void *arg);
+/* Bytes for stdin (copied), then its end when eof. Calls for one process that overlap are not kept
+ * in order. */
+void gw_upstream_input(struct gw_upstream *up, const struct dbx_id *process, const void *data,
+                       size_t len, bool eof, gw_upstream_fn *fn, void *arg);
