@@ -28,17 +28,20 @@ static bool is_name(const char *s)
     return len > 0 && len <= SCHED_NAME_MAX;
 }
 
-/* Printable ASCII. */
+static bool is_printable(const char *s)
+{
+    while (*s >= 0x20 && *s <= 0x7e)
+        s++;
+    return *s == '\0';
+}
+
+/* Printable ASCII, not empty. */
 static int text_field(const struct dbx_json *header, const char *key, char *ret, size_t size,
                       struct dbx_err *err)
 {
     const char *s = dbx_json_get_str(header, key);
 
-    for (const char *p = s; p && *p; p++) {
-        if (*p < 0x20 || *p > 0x7e)
-            s = NULL, p = "";
-    }
-    if (!s || !s[0] || !dbx_strcpy(ret, size, s))
+    if (!s || !s[0] || !is_printable(s) || !dbx_strcpy(ret, size, s))
         return dbx_err_field(err, key, "is missing, too long, or not text");
     return 0;
 }

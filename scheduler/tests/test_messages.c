@@ -19,6 +19,7 @@ static void test_hello(void)
         "{}",
         "{\"node_id\":\"a b\",\"url\":\"u\",\"version\":\"1\"," CAP ",\"processes\":[]}",
         "{\"node_id\":\"n\",\"url\":\"\",\"version\":\"1\"," CAP ",\"processes\":[]}",
+        "{\"node_id\":\"n\",\"url\":\"u\\u0001\",\"version\":\"1\"," CAP ",\"processes\":[]}",
         "{" NODE CAP "}",
         "{" NODE CAP ",\"processes\":[{\"process_id\":\"x\",\"attempt\":1}]}",
         "{" NODE "\"capacity\":{\"sandboxes\":-1},\"templates\":{},\"processes\":[]}",
