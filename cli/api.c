@@ -174,6 +174,7 @@ static void on_answer(struct dbx_fetch *f, const struct dbx_fetch_result *result
         return;
     }
     bool again = c->idempotency || dbx_streq(c->method, "GET");
+    const char *url = api->urls[api->at];
     if (is_away(result->status)) {
         cli_api_next(api);
         if (again && dbx_now_ms() < c->deadline_ms) {
@@ -182,7 +183,8 @@ static void on_answer(struct dbx_fetch *f, const struct dbx_fetch_result *result
         }
     }
     if (result->status == 0)
-        err = result->err ? *result->err : err;
+        (void)dbx_err_set(&err, -ENOTCONN, DBX_UNAVAIL, "no DevBox answers at %.100s: %.120s", url,
+                          result->err ? result->err->msg : "");
     else if (dbx_json_parse(result->body->data, result->body->len, NULL, &doc, &ignored) < 0)
         doc = NULL;
     const struct dbx_json *root = doc ? dbx_json_root(doc) : NULL;

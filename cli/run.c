@@ -344,6 +344,10 @@ static void submit(struct run *r)
     struct dbx_err err = {0};
     DBX_CLEANUP(dbx_buf_done) struct dbx_buf body = {0};
     dbx_buf_init(&body, DBX_MAX_BODY);
+    if (r->signalled) {
+        finish(r, CLI_EXIT_SIGNAL + r->signalled);
+        return;
+    }
     if (cli_plan_body(&r->plan, &r->files, r->opts->args, &body, &err) < 0) {
         fail(r, &err);
         return;
