@@ -248,7 +248,8 @@ static int open_streams(struct shim_exec *ex, struct shim_exec_phase *ph, struct
     if (input)
         ex->in = shim_stdin_new(ex->execs->opts.loop, shim_kept_stdin(ph->kept), ex->rq->input.data,
                                 ex->rq->input.len, ex->rq->stdin_open, on_stdin_closed, ex);
-    dbx_buf_done(&ex->rq->input);
+    if (ph == &ex->run) /* what comes on stdin is the program's, not the compiler's */
+        dbx_buf_done(&ex->rq->input);
     return 0;
 }
 
