@@ -38,7 +38,7 @@ class DevBox:
 
     def __init__(self, state, port):
         self.state, self.port = pathlib.Path(state), port
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith("DEVBOX_") or k == "DEVBOX_CACHE"}
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("DEVBOX_") or k in ("DEVBOX_CACHE", "DEVBOX_BUILD")}
 
     def command(self, *args, timeout=600, **kw):
         kw.setdefault("capture_output", True)
