@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* PostgreSQL: a pool of non-blocking libpq connections in pipeline mode, prepared statements only. Each query (or
- * batch) ends with its own sync and so is its own transaction. A connection that breaks is made again with back-off and
- * prepares anew; what was in flight on it fails with DBX_UNAVAIL (for a write: it may or may not have been done). */
+/* PostgreSQL: a pool of non-blocking libpq connections in pipeline mode, prepared statements only.
+ * Each query (or batch) ends with its own sync and so is its own transaction. A connection that
+ * breaks is made again with back-off and prepares anew; what was in flight on it fails with
+ * DBX_UNAVAIL (for a write: it may or may not have been done). */
 #pragma once
 
 #include "common/base/err.h"
@@ -17,11 +18,11 @@ struct dbx_pg_stmt {
 struct dbx_pg_opts {
     struct dbx_loop *loop;
     const char *conninfo;
-    uint32_t pool;                    /* default 4 */
-    const struct dbx_pg_stmt *stmts;  /* borrowed for ever */
+    uint32_t pool;                   /* default 4 */
+    const struct dbx_pg_stmt *stmts; /* borrowed for ever */
     size_t nstmts;
-    uint32_t query_timeout_ms;        /* default 10000: DBX_TIMEOUT, and the connection is replaced */
-    uint32_t max_waiting;             /* queries waiting for a connection; default 10000: DBX_LIMIT */
+    uint32_t query_timeout_ms; /* default 10000: DBX_TIMEOUT, and the connection is replaced */
+    uint32_t max_waiting;      /* queries waiting for a connection; default 10000: DBX_LIMIT */
 };
 
 struct dbx_pg *dbx_pg_new(const struct dbx_pg_opts *opts);
@@ -37,11 +38,13 @@ struct dbx_pg_param {
 #define DBX_PG_TEXT(s) ((struct dbx_pg_param){.text = (s)})
 #define DBX_PG_BYTES(p, n) ((struct dbx_pg_param){.bytes = (p), .len = (n)})
 
-/* res NULL when err is not; err NULL when res is not. Both only during the call. A query refused by the server has
- * the kind: unique violation CONFLICT, foreign key NOT_FOUND, check INVALID, serialization/deadlock UNAVAIL, shutting
- * down or not accepting UNAVAIL, else INTERNAL. Called exactly once, never before dbx_pg_query has returned. */
+/* res NULL when err is not; err NULL when res is not. Both only during the call. A query refused by
+ * the server has the kind: unique violation CONFLICT, foreign key NOT_FOUND, check INVALID,
+ * serialization/deadlock UNAVAIL, shutting down or not accepting UNAVAIL, else INTERNAL. Called
+ * exactly once, never before dbx_pg_query has returned. */
 typedef void dbx_pg_fn(const struct dbx_pg_result *res, const struct dbx_err *err, void *user);
-void dbx_pg_query(struct dbx_pg *pg, const char *stmt, const struct dbx_pg_param *params, size_t n, dbx_pg_fn *fn, void *user);
+void dbx_pg_query(struct dbx_pg *pg, const char *stmt, const struct dbx_pg_param *params, size_t n,
+                  dbx_pg_fn *fn, void *user);
 
 /* Several statements in one transaction; the callback gets the last one's result. */
 struct dbx_pg_call {
@@ -49,29 +52,38 @@ struct dbx_pg_call {
     struct dbx_pg_param params[16];
     size_t n;
 };
-void dbx_pg_batch(struct dbx_pg *pg, const struct dbx_pg_call *calls, size_t ncalls, dbx_pg_fn *fn, void *user);
+void dbx_pg_batch(struct dbx_pg *pg, const struct dbx_pg_call *calls, size_t ncalls, dbx_pg_fn *fn,
+                  void *user);
 
 size_t dbx_pg_rows(const struct dbx_pg_result *res);
 uint64_t dbx_pg_affected(const struct dbx_pg_result *res);
-const char *dbx_pg_text(const struct dbx_pg_result *res, size_t row, const char *column, size_t *ret_len); /* NULL for SQL NULL */
-int64_t dbx_pg_i64(const struct dbx_pg_result *res, size_t row, const char *column, int64_t otherwise);
-/* bytea as the text protocol gives it (\x..): decoded into a fresh block the caller frees; NULL for SQL NULL. */
-uint8_t *dbx_pg_bytes(const struct dbx_pg_result *res, size_t row, const char *column, size_t *ret_len);
+const char *dbx_pg_text(const struct dbx_pg_result *res, size_t row, const char *column,
+                        size_t *ret_len); /* NULL for SQL NULL */
+int64_t dbx_pg_i64(const struct dbx_pg_result *res, size_t row, const char *column,
+                   int64_t otherwise);
+/* bytea as the text protocol gives it (\x..): decoded into a fresh block the caller frees; NULL for
+ * SQL NULL. */
+uint8_t *dbx_pg_bytes(const struct dbx_pg_result *res, size_t row, const char *column,
+                      size_t *ret_len);
 
-/* A session of its own: for advisory locks (they live as long as it) and LISTEN. on_up is called each time the
- * session stands (anew), on_down when it broke; notifications in between. */
+/* A session of its own: for advisory locks (they live as long as it) and LISTEN. on_up is called
+ * each time the session stands (anew), on_down when it broke; notifications in between. */
 struct dbx_pg_session;
 struct dbx_pg_session_handlers {
     void (*on_up)(struct dbx_pg_session *s, void *user);
     void (*on_down)(struct dbx_pg_session *s, const struct dbx_err *err, void *user);
-    void (*on_notify)(struct dbx_pg_session *s, const char *channel, const char *payload, void *user);
+    void (*on_notify)(struct dbx_pg_session *s, const char *channel, const char *payload,
+                      void *user);
 };
 struct dbx_pg_session *dbx_pg_session_new(struct dbx_loop *loop, const char *conninfo,
-                                          const struct dbx_pg_session_handlers *handlers, void *user);
+                                          const struct dbx_pg_session_handlers *handlers,
+                                          void *user);
 /* Plain SQL without parameters, one at a time, in order. */
 void dbx_pg_session_exec(struct dbx_pg_session *s, const char *sql, dbx_pg_fn *fn, void *user);
 struct dbx_pg_session *dbx_pg_session_free(struct dbx_pg_session *s);
 
-/* Blocking, for start-up only: brings the schema to the newest version. migrations[i] is version i + 1; each runs in a
- * transaction under an advisory lock, recorded in schema_migrations. Waits up to wait_ms for the server. */
-int dbx_pg_migrate(const char *conninfo, const char *const *migrations, size_t n, uint32_t wait_ms, struct dbx_err *err) DBX_MUST_USE;
+/* Blocking, for start-up only: brings the schema to the newest version. migrations[i] is version i
+ * + 1; each runs in a transaction under an advisory lock, recorded in schema_migrations. Waits up
+ * to wait_ms for the server. */
+int dbx_pg_migrate(const char *conninfo, const char *const *migrations, size_t n, uint32_t wait_ms,
+                   struct dbx_err *err) DBX_MUST_USE;

@@ -18,6 +18,7 @@
 #include "common/base/fd.h"
 #include "common/io/httpd_int.h"
 #include "common/io/loop.h"
+#include "common/io/lws_int.h"
 #include "common/io/tls_int.h"
 #include "common/io/ws_int.h"
 
@@ -603,6 +604,8 @@ int dbx_httpd_new(const struct dbx_httpd_opts *opts, struct dbx_httpd **ret, str
     hd->opts.max_connections = opts->max_connections ? opts->max_connections : 12000;
     dbx_list_init(&hd->conns);
     dbx_list_init(&hd->socks);
+    if (opts->handlers->on_upgrade)
+        (void)dbx_lws_context(hd->loop); /* made now: it takes 50 ms */
     if (opts->tls_cert || opts->tls_key)
         r = dbx_tls_front_new(hd->loop, opts->tls_cert, opts->tls_key, on_plain, hd, &hd->tls, err);
     if (r == 0)

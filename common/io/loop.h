@@ -38,7 +38,8 @@ void dbx_timer_stop(struct dbx_timer *t);
 struct dbx_timer *dbx_timer_free(struct dbx_timer *t); /* NULL-tolerant; returns NULL */
 
 enum { DBX_READ = 1, DBX_WRITE = 2 };
-typedef void dbx_watch_fn(void *user, int events, int error); /* error: -errno or 0 */
+/* error: -errno or 0. With an error the watch has been stopped (docs/event-loop.md, 11). */
+typedef void dbx_watch_fn(void *user, int events, int error);
 /* Level-triggered. The descriptor stays the caller's and must outlive the watch. */
 struct dbx_watch *dbx_watch_new(struct dbx_loop *loop, int fd, int events, dbx_watch_fn *fn,
                                 void *user);

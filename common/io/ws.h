@@ -16,8 +16,9 @@ struct dbx_ws_handlers {
     /* The send queue fell below the low watermark after dbx_ws_queued had exceeded the high one.
      * May be NULL. */
     void (*on_drain)(struct dbx_ws *ws, void *user);
-    /* The last callback; ws is freed when it returns. code: RFC 6455 7.4, 1006 when the peer
-     * vanished. For a client whose handshake failed: http_status as answered (0 when none), reason
+    /* The last callback; ws is freed when it returns. code: RFC 6455 7.4, 1005 when the peer
+     * gave none, 1006 when it vanished; a peer's 1012-1014 arrive as 1002 (lws does not know them).
+     * For a client whose handshake failed: http_status as answered (0 when none), reason
      * in words. */
     void (*on_close)(struct dbx_ws *ws, int code, int http_status, const char *reason, void *user);
 };
@@ -43,8 +44,8 @@ struct dbx_ws_client_opts {
 struct dbx_ws *dbx_ws_connect(const struct dbx_ws_client_opts *opts,
                               const struct dbx_ws_handlers *handlers, void *user);
 
-/* Queues a copy. -ENOBUFS when the queue would exceed 64 MiB (nothing is queued), -ENOTCONN when
- * closing. */
+/* Queues a copy. -ENOBUFS when the queue would exceed 64 MiB (nothing is queued; one message on an
+ * empty queue may be larger), -ENOTCONN when closing. */
 int dbx_ws_send(struct dbx_ws *ws, bool binary, const void *data, size_t len);
 /* The same from two pieces, sent as one message. */
 int dbx_ws_send2(struct dbx_ws *ws, bool binary, const void *a, size_t alen, const void *b,

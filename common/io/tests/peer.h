@@ -11,6 +11,7 @@
 #include "tests/unit/check.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -107,6 +108,14 @@ static inline const char *answer_header(const struct answer *a, const char *name
     return value;
 }
 
+static inline size_t peer_number(const char *s)
+{
+    uint64_t v = 0;
+
+    (void)!dbx_parse_u64(s, strspn(s, "0123456789"), 0, 1 << 30, &v);
+    return (size_t)v;
+}
+
 static inline void read_chunks(int fd, struct answer *a)
 {
     for (;;) {
@@ -115,7 +124,9 @@ static inline void read_chunks(int fd, struct answer *a)
         while (n < sizeof(line) - 1 && peer_read_exact(fd, line + n, 1) && line[n] != '\n')
             n++;
         line[n] = '\0';
-        unsigned long long size = strtoull(line, NULL, 16);
+        size_t size = 0;
+        for (const char *p = line; isxdigit((unsigned char)*p); p++)
+            size = size * 16 + (size_t)(*p <= '9' ? *p - '0' : (*p | 0x20) - 'a' + 10);
         if (!n || size > 1 << 24)
             return;
         block = malloc(size + 1);
@@ -149,13 +160,13 @@ static inline struct answer *peer_answer(int fd, bool head_only)
         a->head[++n] = '\0';
     }
     if (strncmp(a->head, "HTTP/1.1 ", 9) == 0)
-        a->status = (int)strtol(a->head + 9, NULL, 10);
+        a->status = (int)peer_number(a->head + 9);
     a->close = strcasestr(a->head, "connection: close") != NULL;
     const char *length = answer_header(a, "Content-Length");
     if (strcasestr(a->head, "transfer-encoding: chunked")) {
         read_chunks(fd, a);
     } else if (*length && !head_only) {
-        size_t size = strtoul(length, NULL, 10);
+        size_t size = peer_number(length);
         uint8_t *block = malloc(size + 1);
         a->complete = peer_read_exact(fd, block, size);
         if (a->complete)
