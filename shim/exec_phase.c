@@ -49,19 +49,25 @@ static const struct shim_source_ops ring_ops = {.peek = ring_peek,
                                                 .resume = ring_resume,
                                                 .at_eof = ring_at_eof};
 
+static void note_first_byte(struct shim_exec *ex, struct shim_stream *s)
+{
+    size_t n = 0;
+    if (!shim_stream_peek(s, &n) || n == 0)
+        return; /* its end */
+    ex->spoke = true;
+    dbx_metric_observe(ex->execs->first_byte_seconds,
+                       (double)(dbx_wall_us() - ex->arrived_us) / 1e6);
+}
+
 static bool on_stream(struct shim_kept *kept, struct shim_stream *s, void *user)
 {
     struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
     struct shim_exec_phase *ph = shim_kept_phase(kept) == DBX_REC_COMPILE ? &ex->compile : &ex->run;
     if (!ph->ship || ph->kept != kept)
         return false;
-    bool more = shim_ship_feed(ph->ship, shim_stream_index(s));
-    if (!ex->spoke && ph == &ex->run && shim_ship_bytes(ph->ship, shim_stream_index(s)) > 0) {
-        ex->spoke = true;
-        dbx_metric_observe(ex->execs->first_byte_seconds,
-                           (double)(dbx_wall_us() - ex->arrived_us) / 1e6);
-    }
-    return more;
+    if (!ex->spoke && ph == &ex->run)
+        note_first_byte(ex, s);
+    return shim_ship_feed(ph->ship, shim_stream_index(s)); /* may end the phase, and ex with it */
 }
 
 /* ---- over ---- */
