@@ -19,6 +19,7 @@ import uuid
 import pytest
 import requests
 import websocket
+import yaml
 
 from client import Client, Stream
 from link_peer import Keyring, Listener
@@ -466,6 +467,76 @@ def test_cancel(w):
     w.script["cancel"] = lambda h: {"error": {"kind": "unavail", "field": "", "message": "not the leader"}}
     r = w.api.call("DELETE", f"/api/executions/{a['id']}")
     assert r.status_code == 503 and r.headers["Retry-After"]
+
+
+# --- docs/openapi.yaml against the server ---
+
+DOC = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())
+TYPES = {"string": str, "integer": int, "object": dict, "array": list, "boolean": bool, "null": type(None)}
+
+
+def breaches(value, schema, at="$"):
+    """What of a value is not as a schema says: the part of JSON Schema that the document uses."""
+    if "$ref" in schema:
+        schema = DOC["components"]["schemas"][schema["$ref"].split("/")[-1]]
+    kinds = schema.get("type", [])
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    bad = []
+    if kinds and not any(isinstance(value, TYPES[k]) and not (k == "integer" and isinstance(value, bool)) for k in kinds):
+        return [f"{at}: {value!r} is no {kinds}"]
+    if "enum" in schema and value not in schema["enum"]:
+        bad.append(f"{at}: {value!r} is not in {schema['enum']}")
+    for key in schema.get("required", []):
+        bad += [] if key in value else [f"{at}.{key} is missing"]
+    for key, sub in schema.get("properties", {}).items():
+        if isinstance(value, dict) and key in value:
+            bad += breaches(value[key], sub, f"{at}.{key}")
+    for i, item in enumerate(value if "items" in schema and value else []):
+        bad += breaches(item, schema["items"], f"{at}[{i}]")
+    for sub in schema.get("allOf", []):
+        bad += breaches(value, sub, at)
+    if "anyOf" in schema and all(breaches(value, sub, at) for sub in schema["anyOf"]):
+        bad.append(f"{at}: {value!r} is none of {schema['anyOf']}")
+    return bad
+
+
+def conforms(r, path, method="get"):
+    content = DOC["paths"][path][method]["responses"][str(r.status_code)]
+    while "$ref" in content:
+        content = DOC["components"]["responses"][content["$ref"].split("/")[-1]]
+    bad = breaches(r.json(), content["content"]["application/json"]["schema"])
+    assert not bad, bad
+
+
+def test_openapi(w):
+    one = "/api/executions/{id}"
+    p, a = w.start()
+    conforms(w.api.submit("python", {}), "/api/executions", "post")
+    conforms(w.api.submit("none", {}), "/api/executions", "post")
+    conforms(w.api.call("GET", f"/api/executions/{a['id']}"), one)
+    conforms(w.api.call("DELETE", f"/api/executions/{a['id']}"), one, "delete")
+    p.phase("compile")
+    p.write(b"\xff", compile=True)
+    p.end("failed", "COMPILE_ERROR", None, outcome("EXIT_CODE", 1, out=1))
+    for path, method, url in ((one, "get", a["id"]), (one, "delete", a["id"]), (one, "get", uuid.uuid4()),
+                              ("/api/processes/{id}", "get", p.pid)):
+        conforms(w.api.call(method.upper(), path.replace("{id}", str(url))), path, method)
+    result, _ = run_to_end(w, lambda p: p.end("completed", "SIGNAL", outcome("SIGNAL", None, 11)))
+    assert result["signal"] == "SIGSEGV" and not breaches(result, DOC["components"]["schemas"]["Result"])
+    for path in ("/api/executions", "/api/templates", "/api/version", "/readyz"):
+        conforms(w.api.call("GET", path), path)
+    conforms(requests.get(w.url + "/api/executions", timeout=5), "/api/executions")
+    for example in DOC["components"]["examples"].values():
+        assert not breaches(example["value"], DOC["components"]["schemas"]["Result"])
+
+
+def test_every_documented_route_is_there(w):
+    for path, methods in DOC["paths"].items():
+        if path.startswith("/api/stream"):
+            continue
+        for method in ("get", "post", "put", "patch", "delete"):
+            r = w.api.call(method.upper(), path.replace("{id}", "x"))
+            assert (r.status_code == 405) == (method not in methods), (method, path)
 
 
 # --- the stream ---
