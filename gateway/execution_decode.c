@@ -12,8 +12,8 @@
 #include "common/proto/files.h"
 #include "common/proto/path.h"
 
-#define MAX_FILES_BLOCK (DBX_MAX_BODY + (2u << 20)) /* contents come in the body; paths, headers   \
-                                                     */
+/* Contents come in the body; paths and headers come on top. */
+#define MAX_FILES_BLOCK (DBX_MAX_BODY + (2u << 20))
 #define MAX_NODES 200000
 
 struct raw {

@@ -220,6 +220,8 @@ static void take_ack(struct gw_viewed *v, int64_t bytes)
 static void handle(struct gw_session *ss, const struct gw_message *m)
 {
     struct gw_viewed *v = gw_stream_find(ss, &m->process);
+    if (!ss->follow)
+        return; /* the socket closes already */
     bool writes = m->type == GW_MSG_INPUT || m->type == GW_MSG_EOF || m->type == GW_MSG_CANCEL ||
                   m->type == GW_MSG_RESIZE;
     if (writes && ss->role < DBX_ROLE_EDITOR) {

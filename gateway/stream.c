@@ -192,7 +192,7 @@ static void on_ended(struct gw_watch *w, const struct gw_end *end)
     gw_session_push_input(v);
     if (saw_end(v))
         finish(v);
-    else
+    else if (v->ss->follow) /* else the log could not be read, and the socket closes */
         gw_follow_to_end(v->ss->follow);
 }
 
@@ -349,7 +349,7 @@ static void on_asked(const struct gw_process *rows, size_t n, const struct dbx_e
                     (rows[0].ended_us && dbx_wall_us() - rows[0].ended_us > 300 * 1000000ll);
         if (n > 0)
             set_row(v, &rows[0]);
-        if (v->end.terminal && !v->hidden)
+        if (v->end.terminal && !v->hidden && ss->follow)
             gw_follow_to_end(ss->follow);
         gw_stream_go_on(ss);
     } else {
