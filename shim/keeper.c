@@ -168,8 +168,11 @@ static void queue_inventory(struct connection *c)
     struct dbx_map_iter it = {0};
     struct keeper_msg m;
     uint64_t count = 0;
-    for (; dbx_map_next(t->sandboxes, &it); count++) {
+    while (dbx_map_next(t->sandboxes, &it)) {
         const struct keeper_sandbox *sb = it.value;
+        if (sb->removed)
+            continue;
+        count++;
         int fds[2] = {sb->control, sb->state};
         m = (struct keeper_msg){.type = KEEPER_SANDBOX};
         memcpy(m.sandbox, sb->id, sizeof(m.sandbox));

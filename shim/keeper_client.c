@@ -229,17 +229,7 @@ int shim_keeper_remove_sandbox(struct shim_keeper *sk, const struct dbx_id *sand
 {
     struct keeper_msg m = {.type = KEEPER_REMOVE_SANDBOX};
     memcpy(m.sandbox, sandbox->b, sizeof(m.sandbox));
-    int r = shim_keeper__request(sk, &m, NULL, 0, NULL, NULL);
-    for (uint32_t i = 0; r == 0 && i < KEEPER_SLOTS; i++) {
-        struct shim_kept *p = sk->slots[i];
-        if (p && dbx_id_equal(&p->sandbox, sandbox)) {
-            p->dead = true;
-            dbx_list_remove(&p->streams[0].node);
-            dbx_list_remove(&p->streams[1].node);
-            sk->slots[i] = NULL;
-        }
-    }
-    return r;
+    return shim_keeper__request(sk, &m, NULL, 0, NULL, NULL);
 }
 
 /* --- streams --- */

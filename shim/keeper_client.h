@@ -42,9 +42,9 @@ typedef void shim_keeper_done_fn(const struct dbx_err *err, void *user);
  * Descriptors are copied. */
 int shim_keeper_add_sandbox(struct shim_keeper *sk, const struct dbx_id *sandbox, int control,
                             int state, shim_keeper_done_fn *fn, void *user);
-int shim_keeper_remove_sandbox(
-    struct shim_keeper *sk,
-    const struct dbx_id *sandbox); /* its shim_kept are removed too, not freed */
+/* The keeper lets go of the control socket. Its shim_kept stay, and are read to their ends, until
+ * each is removed: a sandbox that has died may have left bytes in its pipes. */
+int shim_keeper_remove_sandbox(struct shim_keeper *sk, const struct dbx_id *sandbox);
 
 struct shim_kept_opts {
     struct dbx_id sandbox, process;

@@ -42,7 +42,8 @@ enum keeper_type {
     KEEPER_HELLO = 1, /* value: version */
     KEEPER_ADD_SANDBOX =
         2, /* sandbox; fds: control socket, and one more if the shim likes (its own state) */
-    KEEPER_REMOVE_SANDBOX = 3, /* sandbox, and all its processes */
+    KEEPER_REMOVE_SANDBOX =
+        3,                  /* sandbox: its descriptors; its processes stay till each is removed */
     KEEPER_ADD_PROCESS = 4, /* slot, sandbox, process, phase, value: ring size, streams; fds: memfd,
                                then as in streams */
     KEEPER_REMOVE_PROCESS = 5, /* slot, process */

@@ -59,10 +59,22 @@ int keeper_table_init(struct keeper_table *t, struct dbx_loop *loop,
     return 0;
 }
 
+static void forget_sandbox(struct keeper_table *t, struct keeper_sandbox *sb)
+{
+    (void)dbx_map_del(t->sandboxes, sb->id, sizeof(sb->id));
+    dbx_metric_set(t->boxes, (double)dbx_map_count(t->sandboxes));
+    dbx_close(sb->control);
+    dbx_close(sb->state);
+    free(sb);
+}
+
 static void drop_process(struct keeper_table *t, struct keeper_process *p)
 {
+    struct keeper_sandbox *sb = dbx_map_get(t->sandboxes, p->what.sandbox, sizeof(sb->id));
     bool fed[2] = {p->fed[0], p->fed[1]};
     dbx_list_remove(&p->node);
+    if (sb && sb->removed && dbx_list_empty(&sb->processes))
+        forget_sandbox(t, sb);
     t->slots[p->what.slot] = NULL;
     dbx_metric_set(t->processes, --t->n_processes);
     dbx_closep(&p->in);
@@ -79,13 +91,10 @@ static void drop_process(struct keeper_table *t, struct keeper_process *p)
 static void drop_sandbox(struct keeper_table *t, struct keeper_sandbox *sb)
 {
     struct dbx_list *it, *tmp;
+    sb->removed = false; /* it goes here, not with its last process */
     dbx_list_each(it, tmp, &sb->processes)
         drop_process(t, dbx_list_entry(it, struct keeper_process, node));
-    (void)dbx_map_del(t->sandboxes, sb->id, sizeof(sb->id));
-    dbx_metric_set(t->boxes, (double)dbx_map_count(t->sandboxes));
-    dbx_close(sb->control);
-    dbx_close(sb->state);
-    free(sb);
+    forget_sandbox(t, sb);
 }
 
 void keeper_table_done(struct keeper_table *t)
@@ -118,10 +127,16 @@ int keeper_add_sandbox(struct keeper_table *t, const struct keeper_msg *m, const
 int keeper_remove_sandbox(struct keeper_table *t, const uint8_t id[static 16])
 {
     struct keeper_sandbox *sb = dbx_map_get(t->sandboxes, id, 16);
-    if (!sb)
+    if (!sb || sb->removed)
         return -ENOENT;
-    drop_sandbox(t, sb);
-    keeper_flush(t);
+    if (dbx_list_empty(&sb->processes)) {
+        forget_sandbox(t, sb);
+        return 0;
+    }
+    /* What its programs have written is still in the pipes and rings: they are read to the end. */
+    sb->removed = true;
+    dbx_closep(&sb->control);
+    dbx_closep(&sb->state);
     return 0;
 }
 
@@ -147,7 +162,7 @@ int keeper_add_process(struct keeper_table *t, const struct keeper_msg *m, const
 {
     struct keeper_sandbox *sb = dbx_map_get(t->sandboxes, m->sandbox, sizeof(m->sandbox));
     struct keeper_shared *shared;
-    if (!sb)
+    if (!sb || sb->removed)
         return -ENOENT;
     if (t->slots[m->slot])
         return -EEXIST;

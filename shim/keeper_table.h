@@ -13,6 +13,7 @@ struct keeper_table;
 struct keeper_sandbox {
     uint8_t id[16];
     int control, state; /* owned; state may be -1 */
+    bool removed;       /* and control closed, but some of its processes are still being read */
     struct dbx_list processes;
 };
 

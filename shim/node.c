@@ -267,8 +267,9 @@ static void on_msg(struct dbx_link *l, const struct dbx_link_msg *m, void *user)
         r = take_target(nl, m, &err);
     else
         r = dbx_err_set(&err, -ENOSYS, DBX_INVALID, "no such op");
-    if (r < 0)
-        dbx_log(DBX_LOG_WARN, nl->opts.log, "refused %.32s: %s", m->op, err.msg);
+    if (r < 0) /* a cancel that comes late is everyday */
+        dbx_log(err.kind == DBX_NOT_FOUND ? DBX_LOG_DEBUG : DBX_LOG_WARN, nl->opts.log,
+                "refused %.32s: %s", m->op, err.msg);
     if (m->rid > 0)
         (void)(r < 0 ? dbx_link_reply_error(l, m->rid, &err)
                      : dbx_link_reply(l, m->rid, NULL, NULL));

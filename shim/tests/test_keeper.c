@@ -226,6 +226,26 @@ static void test_all_bytes(void)
     shim_close(&t);
 }
 
+/* The sandbox is gone, its last bytes are not: they are read to the end, and then the id is free.
+ */
+static void test_sandbox_goes_first(void)
+{
+    struct shim t;
+    int fds[3];
+    shim_open(&t);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    add(&t, fds);
+    CHECK_EQ(write(fds[1], pattern, 5000), 5000);
+    CHECK_EQ(shim_keeper_remove_sandbox(t.sk, &sandbox), 0);
+    close_all(fds);
+    shim_kept_watch(t.kept, on_stream, &t);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.right && t.ended[0] && t.ended[1]);
+    CHECK_EQ(t.seen[0], 5000);
+    t.kept = shim_kept_remove(t.kept);
+    shim_close(&t);
+}
+
 /* Takes nothing; lets the test look again. */
 static bool on_hold(struct shim_kept *p, struct shim_stream *s, void *user)
 {
@@ -391,6 +411,7 @@ static void test_pump(const char *pump)
         return;
     }
     test_all_bytes();
+    test_sandbox_goes_first();
     test_slow_consumer();
     test_deaths();
     test_stdin_and_death_of_keeper(keeper, pump);

@@ -93,10 +93,9 @@ class Node:
         self.seen, self.inbox, self.hold = [], queue.Queue(), set()
         self.listener = Listener(self.answer)
         self.keeper = self.spawn("keeper", "devbox-shim-keeper", "--socket", self.dir / "keeper.sock", "--listen", "127.0.0.1:0")
-        init = next(d for d in (self.bin / "sandbox", self.bin) if (d / "init").exists())
         self.args = ["devbox-shim", "--listen", "127.0.0.1:0", "--scheduler", f"ws://127.0.0.1:{self.listener.port}/node",
                      "--node-id", self.node_id, "--keys", self.dir / "keys", "--state-dir", self.dir / "node",
-                     "--cache-dir", cache, "--templates-dir", ROOT / "bundles/templates", "--runsc", runsc, "--init", init,
+                     "--cache-dir", cache, "--templates-dir", ROOT / "bundles/templates", "--runsc", runsc, "--init", self.bin / "sandbox",
                      "--keeper-socket", self.dir / "keeper.sock", "--output-log", f"file:{self.log_dir}", "--warm", str(warm),
                      "--log-level", "debug", "--drain-ms", "500"]
         self.shim = None
@@ -432,8 +431,12 @@ def test_flood_with_flat_memory(node):
 
 
 def test_lost_sandbox_is_internal(own_node):
-    run = own_node.order("python", {"main.py": "import time\nprint('on', flush=True)\ntime.sleep(1000)\n"})
-    own_node.wait(lambda h: h["op"] == "started" and h["process_id"] == run.process_id)
+    run = own_node.order("python", {"main.py": "import time\nprint('x' * 100000, flush=True)\ntime.sleep(1000)\n"})
+    deadline = time.monotonic() + 20
+    while sum(len(r["data"]) for r in read_log(own_node.log_dir, run.sandbox_id) if r["type"] == "stdout") < 100001:
+        assert time.monotonic() < deadline
+        own_node.wait(lambda h: h["op"] in ("state", "started"))
+    t0 = time.monotonic()
     for procs in pathlib.Path("/sys/fs/cgroup").glob(f"**/devbox-{own_node.node_id}/*/cgroup.procs"):
         for pid in procs.read_text().split():
             try:
@@ -441,6 +444,7 @@ def test_lost_sandbox_is_internal(own_node):
             except OSError:
                 pass
     assert (run.wait()["status"], run.end["verdict"]) == ("failed", "INTERNAL")
+    assert run.output() == b"x" * 100000 + b"\n" and time.monotonic() - t0 < 4
     assert own_node.python("print(1)\n").output() == b"1\n"
 
 
