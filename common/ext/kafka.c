@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What producer and consumer share: configuration, errors, topics, and the thread that asks for
- * offsets. */
+/* What producer and consumer share: configuration, errors, topics. */
 #include "common/ext/kafka.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <syslog.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -18,7 +14,9 @@
 #include "common/base/fs.h"
 #include "common/ext/kafka_int.h"
 
-#define QUERY_MS 5000
+#define METADATA_MS 1000
+#define CREATE_MS 5000
+#define AGAIN_MS 100
 
 int dbx_kafka__err(struct dbx_err *err, rd_kafka_resp_err_t code, const char *what)
 {
@@ -36,6 +34,8 @@ int dbx_kafka__err(struct dbx_err *err, rd_kafka_resp_err_t code, const char *wh
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+    case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
         return dbx_err_set(err, -EACCES, DBX_DENIED, "%s: %s", what, rd_kafka_err2str(code));
     default:
         return dbx_err_set(err, -EIO, DBX_INTERNAL, "%s: %s", what, rd_kafka_err2str(code));
@@ -143,19 +143,41 @@ void dbx_kafka__drain_fd(int fd)
 
 /* --- topics --- */
 
-static int count_partitions(rd_kafka_t *rk, const char *topic, uint32_t wait_ms, int *ret,
-                            struct dbx_err *err)
+/* What the library last complained about: who refused, and why. */
+struct complaint {
+    rd_kafka_resp_err_t code;
+    char text[160];
+};
+
+static void on_complaint(rd_kafka_t *rk, int code, const char *reason, void *opaque)
+{
+    struct complaint *c = opaque;
+    (void)rk;
+    if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) /* says less than what came before it */
+        return;
+    c->code = code;
+    snprintf(c->text, sizeof(c->text), "%s", reason);
+}
+
+/* *ret 0: there is no such topic. */
+static int count_partitions(rd_kafka_t *rk, const char *topic, int *ret, struct dbx_err *err)
 {
     const struct rd_kafka_metadata *md = NULL;
     rd_kafka_topic_t *t = rd_kafka_topic_new(rk, topic, NULL);
-    rd_kafka_resp_err_t code = rd_kafka_metadata(rk, 0, t, &md, (int)wait_ms);
+    if (!t)
+        return dbx_kafka__err(err, rd_kafka_last_error(), "Kafka topic");
+    rd_kafka_resp_err_t code = rd_kafka_metadata(rk, 0, t, &md, METADATA_MS);
     rd_kafka_topic_destroy(t);
-    if (code)
-        return dbx_kafka__err(err, code, "ask Kafka for its topics");
-    *ret = md->topic_cnt == 1 && md->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR
-               ? md->topics[0].partition_cnt
-               : 0;
+    *ret = 0;
+    if (!code && md->topic_cnt == 1) {
+        code = md->topics[0].err;
+        *ret = md->topics[0].partition_cnt;
+    }
     rd_kafka_metadata_destroy(md);
+    if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+        *ret = 0;
+    else if (code)
+        return dbx_kafka__err(err, code, "ask Kafka for its topics");
     return 0;
 }
 
@@ -175,176 +197,72 @@ static rd_kafka_resp_err_t creation_result(rd_kafka_event_t *ev, char *text, siz
     return code;
 }
 
-static int create_topic(rd_kafka_t *rk, const char *topic, int partitions, int replication,
-                        uint64_t retention_ms, uint32_t wait_ms, struct dbx_err *err)
+static int create_topic(rd_kafka_t *rk, const struct dbx_kafka_topic *topic, struct dbx_err *err)
 {
     char text[200], number[32];
-    rd_kafka_NewTopic_t *nt = rd_kafka_NewTopic_new(
-        topic, partitions, replication ? replication : -1, text, sizeof(text));
+    rd_kafka_NewTopic_t *nt =
+        rd_kafka_NewTopic_new(topic->name, topic->partitions,
+                              topic->replication ? topic->replication : -1, text, sizeof(text));
     if (!nt)
-        return dbx_err_set(err, -EINVAL, DBX_INVALID, "Kafka topic '%s': %s", topic, text);
-    if (retention_ms) {
-        snprintf(number, sizeof(number), "%llu", (unsigned long long)retention_ms);
+        return dbx_err_set(err, -EINVAL, DBX_INVALID, "Kafka topic '%s': %s", topic->name, text);
+    if (topic->retention_ms) {
+        snprintf(number, sizeof(number), "%llu", (unsigned long long)topic->retention_ms);
         rd_kafka_NewTopic_set_config(nt, "retention.ms", number);
     }
+    rd_kafka_NewTopic_set_config(nt, "max.message.bytes", DBX_KAFKA__MAX_MESSAGE);
     rd_kafka_queue_t *q = rd_kafka_queue_new(rk);
     rd_kafka_AdminOptions_t *o = rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_CREATETOPICS);
-    rd_kafka_AdminOptions_set_request_timeout(o, (int)wait_ms, text, sizeof(text));
+    rd_kafka_AdminOptions_set_request_timeout(o, CREATE_MS, text, sizeof(text));
     rd_kafka_CreateTopics(rk, &nt, 1, o, q);
-    rd_kafka_event_t *ev = rd_kafka_queue_poll(q, (int)wait_ms + 1000);
+    rd_kafka_event_t *ev = rd_kafka_queue_poll(q, CREATE_MS + 1000);
+    snprintf(text, sizeof(text), "no answer");
     rd_kafka_resp_err_t code =
         ev ? creation_result(ev, text, sizeof(text)) : RD_KAFKA_RESP_ERR__TIMED_OUT;
     rd_kafka_event_destroy(ev);
     rd_kafka_AdminOptions_destroy(o);
     rd_kafka_queue_destroy(q);
     rd_kafka_NewTopic_destroy(nt);
-    if (code && code != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS) {
-        dbx_kafka__err(err, code, "create the Kafka topic");
-        return dbx_err_set(err, err ? err->code : -EIO, err ? err->kind : DBX_INTERNAL,
-                           "create the Kafka topic '%s': %s", topic, text);
-    }
-    return 0;
+    if (!code || code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
+        return 0;
+    struct dbx_err e = {0};
+    dbx_kafka__err(&e, code, "create");
+    return dbx_err_set(err, e.code, e.kind, "create the Kafka topic '%s': %s", topic->name, text);
 }
 
-int dbx_kafka_ensure_topic(const struct dbx_kafka_opts *opts, const char *topic, int partitions,
-                           int replication, uint64_t retention_ms, uint32_t wait_ms,
-                           struct dbx_err *err)
+int dbx_kafka_ensure_topic(const struct dbx_kafka_opts *opts, const struct dbx_kafka_topic *topic,
+                           uint32_t wait_ms, struct dbx_err *err)
 {
     rd_kafka_conf_t *conf = NULL;
     rd_kafka_t *rk = NULL;
+    struct complaint c = {0};
+    struct dbx_err e = {0};
     int have = 0, r = dbx_kafka__conf(opts, &conf, err);
-    if (r < 0 || (r = dbx_kafka__new(RD_KAFKA_PRODUCER, conf, &rk, err)) < 0)
+    if (r < 0)
         return r;
-    uint64_t deadline = dbx_now_ms() + wait_ms;
-    do {
-        r = count_partitions(rk, topic, 2000, &have, err);
-        if (r == 0 && have == 0 &&
-            (r = create_topic(rk, topic, partitions, replication, retention_ms, QUERY_MS, err)) ==
-                0)
-            (void)rd_kafka_poll(rk, 50); /* until its leaders are known */
-    } while ((r < 0 || have == 0) && dbx_now_ms() < deadline);
-    rd_kafka_destroy(rk);
-    if (r == 0 && have != partitions)
-        return dbx_err_set(err, -EINVAL, DBX_INVALID,
-                           "the Kafka topic '%s' has %d partitions, %d are needed", topic, have,
-                           partitions);
-    return r;
-}
-
-/* --- offsets --- */
-
-struct dbx_kafka_offsets {
-    rd_kafka_t *rk;
-    char *topic;
-    int partitions;
-    uint32_t period_ms;
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
-    bool stop, now; /* under lock */
-    _Atomic int64_t *oldest, *next;
-    _Atomic bool known;
-};
-
-/* offsets_for_times with the protocol's special times: -1 asks for the end, -2 for the beginning.
- */
-static bool ask(struct dbx_kafka_offsets *o, int64_t when, _Atomic int64_t *out)
-{
-    rd_kafka_topic_partition_list_t *l = rd_kafka_topic_partition_list_new(o->partitions);
-    for (int i = 0; i < o->partitions; i++)
-        rd_kafka_topic_partition_list_add(l, o->topic, i)->offset = when;
-    bool ok = rd_kafka_offsets_for_times(o->rk, l, QUERY_MS) == RD_KAFKA_RESP_ERR_NO_ERROR;
-    for (int i = 0; ok && i < l->cnt; i++)
-        ok = l->elems[i].err == RD_KAFKA_RESP_ERR_NO_ERROR && l->elems[i].offset >= 0;
-    for (int i = 0; ok && i < l->cnt; i++)
-        atomic_store(&out[l->elems[i].partition], l->elems[i].offset);
-    rd_kafka_topic_partition_list_destroy(l);
-    return ok;
-}
-
-static void *offsets_thread(void *arg)
-{
-    struct dbx_kafka_offsets *o = arg;
-    pthread_mutex_lock(&o->lock);
-    while (!o->stop) {
-        o->now = false;
-        pthread_mutex_unlock(&o->lock);
-        bool ok = ask(o, -2, o->oldest) && ask(o, -1, o->next);
-        if (ok)
-            atomic_store(&o->known, true);
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        uint32_t ms = ok ? o->period_ms : 200;
-        until.tv_sec += ms / 1000;
-        until.tv_nsec += (long)(ms % 1000) * 1000000;
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_sec++;
-            until.tv_nsec -= 1000000000;
-        }
-        pthread_mutex_lock(&o->lock);
-        while (!o->stop && !o->now && pthread_cond_timedwait(&o->wake, &o->lock, &until) == 0)
-            ;
+    rd_kafka_conf_set_opaque(conf, &c);
+    rd_kafka_conf_set_error_cb(conf, on_complaint);
+    if ((r = dbx_kafka__new(RD_KAFKA_PRODUCER, conf, &rk, err)) < 0)
+        return r;
+    for (uint64_t deadline = dbx_now_ms() + wait_ms;;) {
+        r = count_partitions(rk, topic->name, &have, &e);
+        if (r == 0 && have == 0)
+            r = create_topic(rk, topic, &e);
+        if (r == 0 && have > 0)
+            break;
+        (void)rd_kafka_poll(rk,
+                            AGAIN_MS); /* complaints; and until a new topic's leaders are known */
+        if (dbx_kafka__err(NULL, c.code, "") == -EACCES || r == -EACCES || dbx_now_ms() >= deadline)
+            break;
     }
-    pthread_mutex_unlock(&o->lock);
-    return NULL;
-}
-
-struct dbx_kafka_offsets *dbx_kafka_offsets_new(const struct dbx_kafka_opts *opts,
-                                                const char *topic, int partitions,
-                                                uint32_t period_ms, struct dbx_err *err)
-{
-    rd_kafka_conf_t *conf = NULL;
-    rd_kafka_t *rk = NULL;
-    if (dbx_kafka__conf(opts, &conf, err) < 0 ||
-        dbx_kafka__new(RD_KAFKA_PRODUCER, conf, &rk, err) < 0)
-        return NULL;
-    struct dbx_kafka_offsets *o = DBX_NEW(struct dbx_kafka_offsets);
-    o->rk = rk;
-    o->topic = dbx_strdup(topic);
-    o->partitions = partitions;
-    o->period_ms = period_ms;
-    o->oldest = dbx_calloc((size_t)partitions, sizeof(*o->oldest));
-    o->next = dbx_calloc((size_t)partitions, sizeof(*o->next));
-    pthread_mutex_init(&o->lock, NULL);
-    pthread_cond_init(&o->wake, NULL);
-    dbx_assert(pthread_create(&o->thread, NULL, offsets_thread, o) == 0);
-    return o;
-}
-
-struct dbx_kafka_offsets *dbx_kafka_offsets_free(struct dbx_kafka_offsets *o)
-{
-    if (!o)
-        return NULL;
-    pthread_mutex_lock(&o->lock);
-    o->stop = true;
-    pthread_cond_signal(&o->wake);
-    pthread_mutex_unlock(&o->lock);
-    pthread_join(o->thread, NULL);
-    rd_kafka_destroy(o->rk);
-    pthread_cond_destroy(&o->wake);
-    pthread_mutex_destroy(&o->lock);
-    free(o->oldest);
-    free(o->next);
-    free(o->topic);
-    free(o);
-    return NULL;
-}
-
-int dbx_kafka_offsets_get(const struct dbx_kafka_offsets *o, int partition, int64_t *ret_oldest,
-                          int64_t *ret_next)
-{
-    dbx_assert(partition >= 0 && partition < o->partitions);
-    if (!atomic_load(&o->known))
-        return -EAGAIN;
-    *ret_oldest = atomic_load(&o->oldest[partition]);
-    *ret_next = atomic_load(&o->next[partition]);
-    return 0;
-}
-
-void dbx_kafka_offsets_refresh(struct dbx_kafka_offsets *o)
-{
-    pthread_mutex_lock(&o->lock);
-    o->now = true;
-    pthread_cond_signal(&o->wake);
-    pthread_mutex_unlock(&o->lock);
+    rd_kafka_destroy(rk);
+    if (r == 0 && have != topic->partitions)
+        return dbx_err_set(err, have ? -EINVAL : -ETIMEDOUT, have ? DBX_INVALID : DBX_TIMEOUT,
+                           "the Kafka topic '%s' has %d partitions, %d are needed", topic->name,
+                           have, topic->partitions);
+    if (r < 0 && c.code) { /* the cause, where the library named one */
+        struct dbx_err cause = {0};
+        dbx_kafka__err(&cause, c.code, "");
+        return dbx_err_set(err, cause.code, cause.kind, "Kafka at %s: %s", opts->brokers, c.text);
+    }
+    return r < 0 ? dbx_err_set(err, r, e.kind, "%s", e.msg) : 0;
 }

@@ -18,12 +18,17 @@ struct dbx_kafka_opts {
         *properties; /* file of librdkafka properties, "name = value" a line (SASL, TLS); or NULL */
 };
 
-/* Blocking, for start-up: creates the topic unless it is there, waits at most wait_ms for the
- * cluster, checks that it has `partitions` partitions. replication 0: the cluster's default.
- * retention_ms 0: the cluster's default. */
-int dbx_kafka_ensure_topic(const struct dbx_kafka_opts *opts, const char *topic, int partitions,
-                           int replication, uint64_t retention_ms, uint32_t wait_ms,
-                           struct dbx_err *err) DBX_MUST_USE;
+struct dbx_kafka_topic {
+    const char *name;
+    int partitions;
+    int replication;       /* 0: the cluster's default */
+    uint64_t retention_ms; /* 0: the cluster's default */
+};
+/* Blocking, for start-up: creates the topic unless it is there (then it stays as it is), waits at
+ * most about wait_ms for the cluster, checks that it has the partitions. -EACCES at once when the
+ * cluster refuses the credentials. */
+int dbx_kafka_ensure_topic(const struct dbx_kafka_opts *opts, const struct dbx_kafka_topic *topic,
+                           uint32_t wait_ms, struct dbx_err *err) DBX_MUST_USE;
 
 /* err NULL: every in-sync replica has it, at offset. err not NULL: it never will (too large, not
  * allowed). A broker that is away is neither: the message waits. Once for each message, in order
@@ -34,10 +39,11 @@ struct dbx_kafka_producer *dbx_kafka_producer_new(const struct dbx_kafka_opts *o
                                                   const char *const *topics, size_t ntopics,
                                                   void (*on_room)(void *user), void *user,
                                                   struct dbx_err *err);
-/* Calls back what is in flight with -ECANCELED after waiting at most 2 s for it. */
+/* Calls back what is in flight with -ECANCELED after waiting at most 2 s for it. Not to be called
+ * in the producer's own callbacks. */
 struct dbx_kafka_producer *dbx_kafka_producer_free(struct dbx_kafka_producer *p);
 /* The value in two pieces, copied. topic: index into the topics given to _new. -EAGAIN: the queue
- * is full; on_room tells. */
+ * is full; on_room tells. -EMSGSIZE: larger than any message may be. */
 int dbx_kafka_produce(struct dbx_kafka_producer *p, size_t topic, int partition, const void *key,
                       size_t key_len, const void *a, size_t alen, const void *b, size_t blen,
                       dbx_kafka_delivered *fn, void *user);
@@ -56,6 +62,9 @@ struct dbx_kafka_handlers {
     /* The wanted offset is not there (retention, or beyond the end): the partition is not read any
      * more. */
     void (*on_out_of_range)(size_t topic, int partition, void *user);
+    /* All that had been fetched was given, and it was so much that the library may have stopped
+     * fetching: see the head of kafka_consumer.c. May be NULL. */
+    void (*on_starved)(void *user);
 };
 /* wait_ms: how long the broker may hold a fetch that finds nothing. */
 struct dbx_kafka_consumer *dbx_kafka_consumer_new(const struct dbx_kafka_opts *opts,
@@ -71,7 +80,8 @@ int dbx_kafka_assign(struct dbx_kafka_consumer *c, size_t topic, int partition, 
                      struct dbx_err *err) DBX_MUST_USE;
 void dbx_kafka_drop(struct dbx_kafka_consumer *c, size_t topic, int partition);
 
-/* The bounds of all partitions of a topic, asked for by a thread of its own every period_ms. */
+/* The bounds of all partitions of a topic, asked for by a thread of its own every period_ms; once
+ * before _new returns. */
 struct dbx_kafka_offsets *dbx_kafka_offsets_new(const struct dbx_kafka_opts *opts,
                                                 const char *topic, int partitions,
                                                 uint32_t period_ms, struct dbx_err *err);
@@ -80,4 +90,6 @@ struct dbx_kafka_offsets *dbx_kafka_offsets_free(struct dbx_kafka_offsets *o);
  * yet. */
 int dbx_kafka_offsets_get(const struct dbx_kafka_offsets *o, int partition, int64_t *ret_oldest,
                           int64_t *ret_next) DBX_MUST_USE;
-void dbx_kafka_offsets_refresh(struct dbx_kafka_offsets *o); /* ask again now */
+/* Asks again now; the ticket tells _heard whether an answer to that question has come. */
+uint64_t dbx_kafka_offsets_refresh(struct dbx_kafka_offsets *o);
+bool dbx_kafka_offsets_heard(const struct dbx_kafka_offsets *o, int partition, uint64_t ticket);

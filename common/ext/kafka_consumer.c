@@ -3,6 +3,11 @@
  * Consuming by explicit assignment, no groups. What was fetched for a partition before it was
  * dropped or moved may still be queued in the library: each assignment remembers the offset it
  * wants next, and what does not fit it is not delivered.
+ *
+ * librdkafka 2.0.2 stops fetching when more than its queued.* limits wait for us, and looks again
+ * only when something else wakes the broker's thread, or after a second. A fetch of another
+ * partition that returns does wake it. on_starved says when it is time for that: the queue is
+ * empty, and had been so long without being empty that a limit may have been reached.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,6 +20,8 @@
 #include "common/io/loop.h"
 
 #define BUDGET 256
+#define STARVED_MESSAGES 10000u /* half of what the library stops at */
+#define STARVED_BYTES (8u << 20)
 
 struct spot {
     uint32_t topic;
@@ -39,6 +46,7 @@ struct dbx_kafka_consumer {
     struct dbx_kafka_handlers h;
     void *user;
     bool drain_queued, in_drain, freed;
+    size_t messages, bytes; /* since the queue was empty */
 };
 
 static void drain(void *user);
@@ -58,7 +66,7 @@ static int client_new(struct dbx_kafka_consumer *c, const struct dbx_kafka_opts 
         {"group.id", "devbox-unused"},           {"enable.auto.commit", "false"},
         {"enable.auto.offset.store", "false"},   {"auto.offset.reset", "error"},
         {"enable.partition.eof", "true"},        {"fetch.error.backoff.ms", "50"},
-        {"queued.max.messages.kbytes", "16384"}, {"queued.min.messages", "10000"},
+        {"queued.max.messages.kbytes", "16384"}, {"queued.min.messages", "20000"},
         {"fetch.message.max.bytes", "1048576"},  {"fetch.max.bytes", "8388608"},
     };
     char wait[16];
@@ -211,6 +219,8 @@ static void on_message(struct dbx_kafka_consumer *c, const rd_kafka_message_t *m
         if (a->next != DBX_KAFKA_END && m->offset < a->next)
             return;
         a->next = m->offset + 1;
+        c->messages++;
+        c->bytes += m->len;
         struct dbx_kafka_message msg = {topic,      m->partition, m->offset, m->key,
                                         m->payload, m->key_len,   m->len};
         c->h.on_message(&msg, c->user);
@@ -241,10 +251,16 @@ static void drain(void *user)
         on_message(c, m);
         rd_kafka_message_destroy(m);
     }
+    if (budget > 0) {
+        bool starved = c->messages > STARVED_MESSAGES || c->bytes > STARVED_BYTES;
+        c->messages = c->bytes = 0;
+        if (starved && !c->freed && c->h.on_starved)
+            c->h.on_starved(c->user);
+    }
     c->in_drain = false;
     if (c->freed) {
         free_now(c);
-    } else if (budget == 0) {
+    } else if (budget == 0 && !c->drain_queued) {
         c->drain_queued = true;
         dbx_loop_defer(c->loop, drain, c);
     }

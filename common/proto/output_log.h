@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The output log: 64 partitions, each an ordered sequence of (key, value) entries with growing
  * offsets. One interface, two back ends: append-only segment files (one writer process a folder,
- * many reader processes), and Kafka (later). Keys are sandbox ids, values are output records
- * (record.h), opaque here. Design: the head of output_log_file.c. */
+ * many reader processes), and Kafka (many writers). Keys are sandbox ids, values are output records
+ * (record.h), opaque here. Design: the heads of output_log_file.c and output_log_kafka.c. */
 #pragma once
 
 #include "common/base/err.h"
@@ -17,15 +17,18 @@ struct dbx_olog_reader;
 
 struct dbx_olog_opts {
     struct dbx_loop *loop;
-    const char *url; /* "file:DIR"; later "kafka:..." */
+    /* "file:DIR", or
+     * "kafka:HOST:PORT,...[?topic=T&properties=FILE&replication=N&retention_hours=N]" */
+    const char *url;
     bool writer;
-    uint64_t segment_bytes; /* files: default 64 MiB */
+    uint64_t segment_bytes; /* these three are of files; segments: default 64 MiB */
     uint64_t retain_bytes;  /* per log, default 8 GiB; 0: none */
     uint64_t retain_ms;     /* default 24 h; 0: none */
 };
 
 int dbx_olog_open(const struct dbx_olog_opts *opts, struct dbx_olog **ret,
                   struct dbx_err *err) DBX_MUST_USE;
+/* Not in a callback of the log; its readers are freed before. */
 struct dbx_olog *dbx_olog_close(struct dbx_olog *log);
 uint32_t
 dbx_olog_partition(const struct dbx_id *key); /* FNV-1a of the 16 bytes, modulo the count */

@@ -4,8 +4,9 @@
  *
  * One consumer (the live one) follows the tails of all partitions that somebody here watches. It
  * has one position a partition, so a viewer who wants older output cannot use it: a small pool of
- * replay consumers serves those, one reader each at a time, and hands them over when they have
- * caught up with the live position (or with the end, where nobody follows the partition yet).
+ * replay consumers serves those, one partition each at a time and with it all readers that want
+ * about the same of it, and hands them over when they have caught up with the live position (or
+ * with the end, where nobody follows the partition yet).
  *
  * A reader is PLACING (about to be looked at), REPLAY (served by a replay consumer, or waiting for
  * one), LIVE, HELD (its handler said "not now"), LOST (its offset is out of range: the bounds are
@@ -14,7 +15,14 @@
  * librdkafka has one fetch a broker under way at a time; a partition assigned while that one waits
  * for data would wait with it. So after an assignment one byte is produced to each partition of a
  * kick topic, which the live consumer follows as well: the waiting fetch returns at once. Repeated
- * until something of the new partition was heard.
+ * until something of the new partition was heard. The same wakes the live consumer when the library
+ * had stopped fetching (kafka.h, on_starved). A replay consumer has no fetch under way when it is
+ * given a partition; a long replay follows the kick topic as well, whose empty fetches return after
+ * REPLAY_WAIT_MS.
+ *
+ * Offsets are contiguous (no transactions, no compaction), so a step of more than one is told as
+ * truncation, as is an offset out of range: below the oldest, or beyond the end of a log that lost
+ * its tail.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -31,12 +39,16 @@
 #define LIVE_WAIT_MS 500
 #define REPLAY_TURN_BYTES (8u << 20) /* then another reader's turn, where one waits */
 #define NEAR_ENTRIES 2000            /* a reader this close to the end may take the tail along */
+#define TOGETHER_ENTRIES 20000       /* readers this close to each other share a replay */
 #define KICK_PARTITIONS 3
 #define KICK_AGAIN_MS 3
 #define KICK_TRIES 50
+#define KICK_RETENTION_MS 60000
 #define BOUNDS_EVERY_MS 1000
-#define LOST_MS 50
-#define OPEN_WAIT_MS 15000
+#define LOST_MS 10           /* how often to look whether the bounds have come */
+#define WRITER_WAIT_MS 15000 /* how long opening waits for the cluster */
+#define READER_WAIT_MS 2000  /* a gateway tries again by itself */
+#define RETENTION_HOURS 24
 
 enum { TOPIC_OUTPUT, TOPIC_KICK };
 enum olk_state { OLK_PLACING, OLK_REPLAY, OLK_LIVE, OLK_HELD, OLK_LOST, OLK_DEAD };
@@ -46,20 +58,24 @@ struct replay;
 
 struct olk_tail {
     struct dbx_list live;
-    bool assigned, at_end, heard;
+    bool assigned;
+    bool heard;     /* anything since it was assigned */
+    bool at_end;    /* the last thing heard was that pos is the end */
+    bool end_asked; /* somebody wants to be told of the end */
     unsigned kicks;
     int64_t pos; /* the next offset the live consumer will give */
 };
 
 struct olk_reader {
     struct dbx_olog_reader head;
-    struct dbx_list node; /* in incoming, waiting, lost, a tail's live, or alone */
+    struct dbx_list node; /* in incoming, waiting, lost, a tail's live, a replay's, or alone */
     struct olk *log;
     enum olk_state state;
     struct replay *replay; /* who serves it, in REPLAY */
     uint32_t partition;
     struct dbx_id key;
     int64_t pos;
+    uint64_t ticket; /* in LOST: the question for the bounds */
     bool told_live;
     struct dbx_olog_reader_handlers h;
     void *user;
@@ -68,8 +84,12 @@ struct olk_reader {
 struct replay {
     struct olk *log;
     struct dbx_kafka_consumer *consumer;
-    struct olk_reader *reader; /* NULL: free */
-    size_t bytes;              /* given in this turn */
+    struct dbx_list readers;
+    size_t nreaders; /* 0: free */
+    uint32_t partition;
+    int64_t pos;  /* the next offset it will give */
+    size_t bytes; /* given in this turn */
+    bool kicked;  /* follows the kick topic */
 };
 
 struct olk {
@@ -78,7 +98,8 @@ struct olk {
     struct dbx_kafka_opts opts;
     char *brokers, *properties, *topic, *kick_topic;
     struct dbx_kafka_producer *producer;
-    struct dbx_kafka_consumer *live;
+    struct dbx_kafka_consumer *live; /* NULL: nothing was read yet, or read_err says why not */
+    struct dbx_err read_err;
     struct replay replays[REPLAY_CLIENTS];
     struct dbx_kafka_offsets *offsets;
     struct olk_tail tails[DBX_LOG_PARTITIONS];
@@ -109,6 +130,17 @@ static void free_now(struct olk_reader *r)
     free(r);
 }
 
+/* Empties a list into another, so that callbacks may join and leave the first one meanwhile. */
+static void move_all(struct dbx_list *from, struct dbx_list *to)
+{
+    dbx_list_init(to);
+    while (!dbx_list_empty(from)) {
+        struct dbx_list *n = from->next;
+        dbx_list_remove(n);
+        dbx_list_push(to, n);
+    }
+}
+
 static void enter(struct olk *log)
 {
     log->depth++;
@@ -132,17 +164,37 @@ static void settle_tail(struct olk *log, uint32_t partition)
     }
 }
 
+static void kick(struct olk *log);
+
+static void leave_replay(struct olk_reader *r)
+{
+    struct replay *rp = r->replay;
+    r->replay = NULL;
+    if (--rp->nreaders > 0)
+        return;
+    dbx_kafka_drop(rp->consumer, TOPIC_OUTPUT, (int)rp->partition);
+    for (int i = 0; rp->kicked && i < KICK_PARTITIONS; i++)
+        dbx_kafka_drop(rp->consumer, TOPIC_KICK, i);
+    rp->kicked = false;
+    schedule(r->log); /* the next one's turn */
+}
+
+static void join_replay(struct olk_reader *r, struct replay *rp)
+{
+    dbx_list_remove(&r->node);
+    dbx_list_push(&rp->readers, &r->node);
+    r->replay = rp;
+    rp->nreaders++;
+}
+
 static void set_state(struct olk_reader *r, enum olk_state state)
 {
     struct olk *log = r->log;
+    struct olk_tail *t = &log->tails[r->partition];
     enum olk_state old = r->state;
     dbx_list_remove(&r->node);
-    if (r->replay) {
-        dbx_kafka_drop(r->replay->consumer, TOPIC_OUTPUT, (int)r->partition);
-        r->replay->reader = NULL;
-        r->replay = NULL;
-        schedule(log); /* the next one's turn */
-    }
+    if (r->replay)
+        leave_replay(r);
     r->state = state;
     if (old == OLK_LIVE && state != OLK_LIVE)
         schedule(log); /* perhaps it was the last one: see pump */
@@ -156,11 +208,16 @@ static void set_state(struct olk_reader *r, enum olk_state state)
         schedule(log);
         break;
     case OLK_LIVE:
-        dbx_list_push(&log->tails[r->partition].live, &r->node);
+        dbx_list_push(&t->live, &r->node);
+        if (!r->told_live && r->h.on_live && !t->at_end && !t->end_asked) {
+            t->end_asked = true;
+            t->kicks = 0;
+            kick(log);
+        }
         break;
     case OLK_LOST:
         dbx_list_push(&log->lost, &r->node);
-        dbx_kafka_offsets_refresh(log->offsets);
+        r->ticket = dbx_kafka_offsets_refresh(log->offsets);
         dbx_timer_start(log->lost_timer, LOST_MS, 0);
         break;
     case OLK_DEAD:
@@ -184,6 +241,13 @@ static void deliver(struct olk_reader *r, const struct dbx_kafka_message *m)
 {
     if (m->offset < r->pos)
         return;
+    if (m->offset > r->pos) {
+        int64_t wanted = r->pos;
+        r->pos = m->offset;
+        r->h.on_truncated(wanted, m->offset, r->user);
+        if (r->state == OLK_DEAD)
+            return;
+    }
     if (m->key_len == sizeof(r->key.b) && memcmp(m->key, r->key.b, sizeof(r->key.b)) == 0) {
         struct dbx_olog_entry e = {
             .offset = m->offset, .next = m->offset + 1, .value = m->value, .len = m->len};
@@ -213,7 +277,8 @@ static void on_kick_timer(void *user)
     struct olk *log = user;
     for (uint32_t i = 0; i < DBX_LOG_PARTITIONS; i++) {
         struct olk_tail *t = &log->tails[i];
-        if (t->assigned && !t->heard && t->kicks++ < KICK_TRIES) {
+        bool waits = !t->heard || (t->end_asked && !t->at_end);
+        if (t->assigned && waits && t->kicks++ < KICK_TRIES) {
             kick(log);
             return;
         }
@@ -231,12 +296,7 @@ static void on_live_message(const struct dbx_kafka_message *m, void *user)
     t->pos = m->offset + 1;
     t->at_end = false;
     t->heard = true;
-    dbx_list_init(&all);
-    while (!dbx_list_empty(&t->live)) { /* moved aside: callbacks may join and leave */
-        struct dbx_list *n = t->live.next;
-        dbx_list_remove(n);
-        dbx_list_push(&all, n);
-    }
+    move_all(&t->live, &all);
     while (!dbx_list_empty(&all)) {
         struct olk_reader *r = dbx_list_first(&all, struct olk_reader, node);
         dbx_list_remove(&r->node);
@@ -255,6 +315,7 @@ static void on_live_eof(size_t topic, int partition, int64_t offset, void *user)
     struct olk_tail *t = &log->tails[partition];
     enter(log);
     t->at_end = t->heard = true;
+    t->end_asked = false;
     t->pos = offset;
     dbx_list_each(it, tmp, &t->live)
     {
@@ -281,6 +342,11 @@ static void on_live_out_of_range(size_t topic, int partition, void *user)
         set_state(dbx_list_first(&t->live, struct olk_reader, node), OLK_LOST);
 }
 
+static void on_live_starved(void *user)
+{
+    kick(user);
+}
+
 /* The live consumer begins to follow a partition, at this reader's position. */
 static void follow_tail(struct olk_reader *r)
 {
@@ -293,6 +359,7 @@ static void follow_tail(struct olk_reader *r)
     }
     t->assigned = true;
     t->at_end = t->heard = false;
+    t->end_asked = true;
     t->kicks = 0;
     t->pos = r->pos;
     set_state(r, OLK_LIVE);
@@ -301,79 +368,133 @@ static void follow_tail(struct olk_reader *r)
 
 /* --- the replay consumers --- */
 
+/* From the tail's position on: at once, the tail may move before the next turn. */
+static void join_tail(struct olk_reader *r)
+{
+    struct olk_tail *t = &r->log->tails[r->partition];
+    set_state(r, OLK_LIVE);
+    if (t->at_end && r->pos == t->pos)
+        tell_live(r);
+}
+
+/* The replay has come to the end of the partition, or to where the tail is. */
 static void caught_up(struct olk_reader *r)
 {
     struct olk_tail *t = &r->log->tails[r->partition];
-    if (!t->assigned || r->pos < t->pos) {
+    if (!t->assigned)
+        follow_tail(r);
+    else if (r->pos >= t->pos)
+        join_tail(r);
+    else
         set_state(r, OLK_PLACING);
-        return;
-    }
-    set_state(r, OLK_LIVE); /* at once: the tail may move on before the next turn */
-    if (t->at_end)
-        tell_live(r);
 }
 
 static void on_replay_message(const struct dbx_kafka_message *m, void *user)
 {
     struct replay *rp = user;
-    struct olk_reader *r = rp->reader;
     struct olk *log = rp->log;
-    if (!r)
+    struct dbx_list all;
+    if (rp->nreaders == 0 || m->topic != TOPIC_OUTPUT)
         return;
-    struct olk_tail *t = &log->tails[r->partition];
+    struct olk_tail *t = &log->tails[rp->partition];
     enter(log);
-    deliver(r, m);
-    if (r->state == OLK_REPLAY) {
-        rp->bytes += m->len;
-        if (t->assigned && r->pos >= t->pos)
+    rp->pos = m->offset + 1;
+    rp->bytes += m->len;
+    move_all(&rp->readers, &all);
+    while (!dbx_list_empty(&all)) {
+        struct olk_reader *r = dbx_list_first(&all, struct olk_reader, node);
+        dbx_list_remove(&r->node);
+        dbx_list_push(&rp->readers, &r->node);
+        deliver(r, m);
+        if (r->state == OLK_REPLAY && t->assigned && r->pos >= t->pos)
             caught_up(r);
-        else if (rp->bytes > REPLAY_TURN_BYTES && !dbx_list_empty(&log->waiting))
-            set_state(r, OLK_REPLAY); /* to the end of the line */
     }
+    if (rp->bytes > REPLAY_TURN_BYTES && !dbx_list_empty(&log->waiting))
+        while (!dbx_list_empty(&rp->readers)) /* to the end of the line */
+            set_state(dbx_list_first(&rp->readers, struct olk_reader, node), OLK_REPLAY);
     leave(log);
 }
 
 static void on_replay_eof(size_t topic, int partition, int64_t offset, void *user)
 {
     struct replay *rp = user;
-    struct olk_reader *r = rp->reader;
-    (void)topic, (void)partition;
-    if (!r)
+    (void)partition;
+    if (topic != TOPIC_OUTPUT)
         return;
     enter(rp->log);
-    if (r->pos > offset)
-        set_state(r, OLK_LOST);
-    else
-        caught_up(r);
+    for (struct olk_reader *r; (r = dbx_list_first(&rp->readers, struct olk_reader, node));) {
+        if (r->pos > offset)
+            set_state(r, OLK_LOST);
+        else
+            caught_up(r);
+    }
     leave(rp->log);
 }
 
 static void on_replay_out_of_range(size_t topic, int partition, void *user)
 {
     struct replay *rp = user;
-    (void)topic, (void)partition;
-    if (rp->reader)
-        set_state(rp->reader, OLK_LOST);
+    (void)partition;
+    while (topic == TOPIC_OUTPUT && !dbx_list_empty(&rp->readers))
+        set_state(dbx_list_first(&rp->readers, struct olk_reader, node), OLK_LOST);
+}
+
+static void on_replay_starved(void *user)
+{
+    struct replay *rp = user;
+    if (rp->nreaders == 0 || rp->kicked)
+        return;
+    rp->kicked = true;
+    for (int i = 0; i < KICK_PARTITIONS; i++) /* without it the replay is slower, no more */
+        (void)!dbx_kafka_assign(rp->consumer, TOPIC_KICK, i, DBX_KAFKA_END, NULL);
+}
+
+/* Everybody in the line who wants what this replay is about to give. */
+static void gather(struct olk *log, struct replay *rp)
+{
+    struct dbx_list *it, *tmp;
+    dbx_list_each(it, tmp, &log->waiting)
+    {
+        struct olk_reader *r = dbx_list_entry(it, struct olk_reader, node);
+        if (r->partition == rp->partition && r->pos >= rp->pos &&
+            r->pos - rp->pos <= TOGETHER_ENTRIES)
+            join_replay(r, rp);
+    }
+}
+
+/* The first in the line decides; who wants a little more of the same comes along. */
+static void start_replay(struct olk *log, struct replay *rp)
+{
+    struct olk_reader *first = dbx_list_first(&log->waiting, struct olk_reader, node);
+    struct dbx_list *it, *tmp;
+    struct dbx_err err = {0};
+    rp->partition = first->partition;
+    rp->pos = first->pos;
+    rp->bytes = 0;
+    dbx_list_each(it, tmp, &log->waiting)
+    {
+        struct olk_reader *r = dbx_list_entry(it, struct olk_reader, node);
+        if (r->partition == rp->partition && r->pos < rp->pos &&
+            first->pos - r->pos <= TOGETHER_ENTRIES)
+            rp->pos = r->pos;
+    }
+    gather(log, rp);
+    if (dbx_kafka_assign(rp->consumer, TOPIC_OUTPUT, (int)rp->partition, rp->pos, &err) == 0)
+        return;
+    for (struct olk_reader *r; (r = dbx_list_first(&rp->readers, struct olk_reader, node));) {
+        set_state(r, OLK_HELD);
+        r->h.on_error(&err, r->user);
+    }
 }
 
 static void serve_waiting(struct olk *log)
 {
-    for (size_t i = 0; i < REPLAY_CLIENTS; i++) {
-        struct replay *rp = &log->replays[i];
-        struct dbx_err err = {0};
-        if (rp->reader || dbx_list_empty(&log->waiting))
-            continue;
-        struct olk_reader *r = dbx_list_first(&log->waiting, struct olk_reader, node);
-        dbx_list_remove(&r->node);
-        if (dbx_kafka_assign(rp->consumer, TOPIC_OUTPUT, (int)r->partition, r->pos, &err) < 0) {
-            set_state(r, OLK_HELD);
-            r->h.on_error(&err, r->user);
-            continue;
-        }
-        r->replay = rp;
-        rp->reader = r;
-        rp->bytes = 0;
-    }
+    for (size_t i = 0; i < REPLAY_CLIENTS; i++)
+        if (log->replays[i].nreaders > 0)
+            gather(log, &log->replays[i]);
+    for (size_t i = 0; i < REPLAY_CLIENTS && !dbx_list_empty(&log->waiting); i++)
+        if (log->replays[i].nreaders == 0)
+            start_replay(log, &log->replays[i]);
 }
 
 /* --- placing --- */
@@ -384,10 +505,13 @@ static void place(struct olk_reader *r)
     struct olk_tail *t = &log->tails[r->partition];
     int64_t oldest, next;
     bool known = dbx_kafka_offsets_get(log->offsets, (int)r->partition, &oldest, &next) == 0;
-    if (t->assigned && r->pos >= t->pos) {
-        set_state(r, OLK_LIVE);
-        if (t->at_end)
-            tell_live(r);
+    if (!log->live) {
+        set_state(r, OLK_HELD);
+        r->h.on_error(&log->read_err, r->user);
+    } else if (t->assigned && r->pos > t->pos && !(known && r->pos <= next)) {
+        set_state(r, OLK_LOST); /* ahead of the tail: is there such an offset? */
+    } else if (t->assigned && r->pos >= t->pos) {
+        join_tail(r);
     } else if (!t->assigned && known && r->pos + NEAR_ENTRIES >= next) {
         follow_tail(r);
     } else {
@@ -401,12 +525,7 @@ static void pump(void *user)
     struct dbx_list turn;
     log->pump_queued = false;
     enter(log);
-    dbx_list_init(&turn);
-    while (!dbx_list_empty(&log->incoming)) {
-        struct dbx_list *n = log->incoming.next;
-        dbx_list_remove(n);
-        dbx_list_push(&turn, n);
-    }
+    move_all(&log->incoming, &turn);
     while (!dbx_list_empty(&turn)) {
         struct olk_reader *r = dbx_list_first(&turn, struct olk_reader, node);
         dbx_list_remove(&r->node);
@@ -424,17 +543,15 @@ static void on_lost_timer(void *user)
     struct olk *log = user;
     struct dbx_list turn;
     enter(log);
-    dbx_list_init(&turn);
-    while (!dbx_list_empty(&log->lost)) {
-        struct dbx_list *n = log->lost.next;
-        dbx_list_remove(n);
-        dbx_list_push(&turn, n);
-    }
+    move_all(&log->lost, &turn);
     while (!dbx_list_empty(&turn)) {
         struct olk_reader *r = dbx_list_first(&turn, struct olk_reader, node);
         int64_t oldest, next, wanted = r->pos;
-        if (dbx_kafka_offsets_get(log->offsets, (int)r->partition, &oldest, &next) < 0) {
-            set_state(r, OLK_LOST);
+        if (!dbx_kafka_offsets_heard(log->offsets, (int)r->partition, r->ticket) ||
+            dbx_kafka_offsets_get(log->offsets, (int)r->partition, &oldest, &next) < 0) {
+            dbx_list_remove(&r->node); /* Kafka is away: asked again by the offsets' own thread */
+            dbx_list_push(&log->lost, &r->node);
+            dbx_timer_start(log->lost_timer, LOST_MS, 0);
             continue;
         }
         set_state(r, OLK_PLACING);
@@ -483,13 +600,20 @@ static int olk_bounds(struct dbx_olog *head, uint32_t partition, int64_t *ret_ol
     return 0;
 }
 
+static void stop_reading(struct olk *log)
+{
+    log->live = dbx_kafka_consumer_free(log->live);
+    for (size_t i = 0; i < REPLAY_CLIENTS; i++)
+        log->replays[i].consumer = dbx_kafka_consumer_free(log->replays[i].consumer);
+}
+
 static int start_reading(struct olk *log, struct dbx_err *err)
 {
     const char *const topics[2] = {log->topic, log->kick_topic};
     static const struct dbx_kafka_handlers live = {on_live_message, on_live_eof,
-                                                   on_live_out_of_range};
+                                                   on_live_out_of_range, on_live_starved};
     static const struct dbx_kafka_handlers replay = {on_replay_message, on_replay_eof,
-                                                     on_replay_out_of_range};
+                                                     on_replay_out_of_range, on_replay_starved};
     log->live = dbx_kafka_consumer_new(&log->opts, topics, 2, LIVE_WAIT_MS, &live, log, err);
     if (!log->live)
         return -EIO;
@@ -499,8 +623,7 @@ static int start_reading(struct olk *log, struct dbx_err *err)
             return r;
     }
     for (size_t i = 0; i < REPLAY_CLIENTS; i++) {
-        log->replays[i].log = log;
-        log->replays[i].consumer = dbx_kafka_consumer_new(&log->opts, topics, 1, REPLAY_WAIT_MS,
+        log->replays[i].consumer = dbx_kafka_consumer_new(&log->opts, topics, 2, REPLAY_WAIT_MS,
                                                           &replay, &log->replays[i], err);
         if (!log->replays[i].consumer)
             return -EIO;
@@ -514,11 +637,9 @@ static struct dbx_olog_reader *olk_follow(struct dbx_olog *head, const struct db
 {
     struct olk *log = (struct olk *)head;
     struct olk_reader *r = DBX_NEW(struct olk_reader);
-    struct dbx_err err = {0};
-    if (!log->live &&
-        start_reading(log, &err) <
-            0) /* a writer that reads, in tests; a reader made them when it was opened */
-        dbx_assert(!"Kafka consumers");
+    /* A writer that reads as well; a reader made its consumers when it was opened. */
+    if (!log->live && start_reading(log, &log->read_err) < 0)
+        stop_reading(log);
     r->head = (struct dbx_olog_reader){DBX_OLOG_READER_MAGIC, head};
     r->log = log;
     r->partition = dbx_olog_partition(key);
@@ -554,12 +675,11 @@ static struct dbx_olog *olk_close(struct dbx_olog *head)
 {
     struct olk *log = (struct olk *)head;
     struct dbx_list *lists[] = {&log->incoming, &log->waiting, &log->lost, &log->graveyard};
-    log->live = dbx_kafka_consumer_free(log->live);
-    for (size_t i = 0; i < REPLAY_CLIENTS; i++) {
-        if (log->replays[i].reader)
-            free_now(log->replays[i].reader);
-        dbx_kafka_consumer_free(log->replays[i].consumer);
-    }
+    dbx_assert(log->depth == 0);
+    stop_reading(log);
+    for (size_t i = 0; i < REPLAY_CLIENTS; i++)
+        while (!dbx_list_empty(&log->replays[i].readers))
+            free_now(dbx_list_first(&log->replays[i].readers, struct olk_reader, node));
     for (size_t i = 0; i < DBX_ARRAY_LEN(lists); i++)
         while (!dbx_list_empty(lists[i]))
             free_now(dbx_list_first(lists[i], struct olk_reader, node));
@@ -591,17 +711,17 @@ static const struct dbx_olog_ops kafka_ops = {
     .reader_free = olk_reader_free,
 };
 
-/* "host:port,host:port?topic=T&properties=FILE&replication=N" */
-static int parse_url(struct olk *log, const char *url, int *replication, struct dbx_err *err)
+/* "host:port,host:port?topic=T&properties=FILE&replication=N&retention_hours=N" */
+static int parse_url(struct olk *log, const char *url, struct dbx_kafka_topic *topic,
+                     struct dbx_err *err)
 {
     const char *q = strchr(url, '?');
     log->brokers = q ? dbx_strndup(url, (size_t)(q - url)) : dbx_strdup(url);
-    *replication = 0;
     while (q) {
         const char *p = q + 1, *end = strchr(p, '&');
         size_t len = end ? (size_t)(end - p) : strlen(p);
         uint64_t n;
-        if (dbx_starts_with(p, "topic=")) {
+        if (dbx_starts_with(p, "topic=") && len > 6) {
             free(log->topic);
             log->topic = dbx_strndup(p + 6, len - 6);
         } else if (dbx_starts_with(p, "properties=")) {
@@ -609,11 +729,15 @@ static int parse_url(struct olk *log, const char *url, int *replication, struct 
             log->properties = dbx_strndup(p + 11, len - 11);
         } else if (dbx_starts_with(p, "replication=") &&
                    dbx_parse_u64(p + 12, len - 12, 1, 100, &n) == 0) {
-            *replication = (int)n;
+            topic->replication = (int)n;
+        } else if (dbx_starts_with(p, "retention_hours=") &&
+                   dbx_parse_u64(p + 16, len - 16, 0, 1000000, &n) == 0) {
+            topic->retention_ms = n * 3600000;
         } else {
             return dbx_err_field(err, "output_log",
-                                 "'%.*s' is not one of topic=, properties=, replication=", (int)len,
-                                 p);
+                                 "'%.*s' is not one of topic=, properties=, replication=, "
+                                 "retention_hours=",
+                                 (int)len, p);
         }
         q = end;
     }
@@ -623,11 +747,37 @@ static int parse_url(struct olk *log, const char *url, int *replication, struct 
                            : dbx_err_field(err, "output_log", "kafka: needs brokers, host:port");
 }
 
+/* Writers and readers make the topics alike: whoever comes first. */
+static int ensure_topics(struct olk *log, struct dbx_kafka_topic topic, uint32_t wait_ms,
+                         struct dbx_err *err)
+{
+    topic.name = log->topic;
+    topic.partitions = DBX_LOG_PARTITIONS;
+    int r = dbx_kafka_ensure_topic(&log->opts, &topic, wait_ms, err);
+    topic.name = log->kick_topic;
+    topic.partitions = KICK_PARTITIONS;
+    topic.retention_ms = KICK_RETENTION_MS;
+    return r < 0 ? r : dbx_kafka_ensure_topic(&log->opts, &topic, wait_ms, err);
+}
+
+static int open_clients(struct olk *log, bool writer, struct dbx_err *err)
+{
+    const char *topics[2] = {log->topic, log->kick_topic};
+    log->producer = dbx_kafka_producer_new(&log->opts, topics, 2, on_producer_room, log, err);
+    if (!log->producer)
+        return -EIO;
+    log->offsets =
+        dbx_kafka_offsets_new(&log->opts, log->topic, DBX_LOG_PARTITIONS, BOUNDS_EVERY_MS, err);
+    if (!log->offsets)
+        return -EIO;
+    return writer ? 0 : start_reading(log, err);
+}
+
 int dbx_olog__open_kafka(const struct dbx_olog_opts *opts, const char *url, struct dbx_olog **ret,
                          struct dbx_err *err)
 {
     struct olk *log = DBX_NEW(struct olk);
-    int replication;
+    struct dbx_kafka_topic topic = {.retention_ms = RETENTION_HOURS * 3600000ull};
     log->head = (struct dbx_olog){DBX_OLOG_MAGIC, &kafka_ops};
     log->loop = opts->loop;
     dbx_list_init(&log->incoming);
@@ -636,26 +786,20 @@ int dbx_olog__open_kafka(const struct dbx_olog_opts *opts, const char *url, stru
     dbx_list_init(&log->graveyard);
     for (uint32_t i = 0; i < DBX_LOG_PARTITIONS; i++)
         dbx_list_init(&log->tails[i].live);
+    for (size_t i = 0; i < REPLAY_CLIENTS; i++) {
+        log->replays[i].log = log;
+        dbx_list_init(&log->replays[i].readers);
+    }
     log->kick_timer = dbx_timer_new(log->loop, on_kick_timer, log);
     log->lost_timer = dbx_timer_new(log->loop, on_lost_timer, log);
-    int r = parse_url(log, url, &replication, err);
+    int r = parse_url(log, url, &topic, err);
     log->opts = (struct dbx_kafka_opts){log->loop, log->brokers, log->properties};
-    log->kick_topic = dbx_asprintf("%s.kick", log->topic ? log->topic : "");
-    const char *topics[2] = {log->topic, log->kick_topic};
+    if (r == 0) {
+        log->kick_topic = dbx_asprintf("%s.kick", log->topic);
+        r = ensure_topics(log, topic, opts->writer ? WRITER_WAIT_MS : READER_WAIT_MS, err);
+    }
     if (r == 0)
-        r = dbx_kafka_ensure_topic(&log->opts, log->topic, DBX_LOG_PARTITIONS, replication,
-                                   opts->retain_ms, OPEN_WAIT_MS, err);
-    if (r == 0)
-        r = dbx_kafka_ensure_topic(&log->opts, log->kick_topic, KICK_PARTITIONS, replication, 60000,
-                                   OPEN_WAIT_MS, err);
-    if (r == 0 && !(log->producer =
-                        dbx_kafka_producer_new(&log->opts, topics, 2, on_producer_room, log, err)))
-        r = -EIO;
-    if (r == 0 && !(log->offsets = dbx_kafka_offsets_new(&log->opts, log->topic, DBX_LOG_PARTITIONS,
-                                                         BOUNDS_EVERY_MS, err)))
-        r = -EIO;
-    if (r == 0 && !opts->writer)
-        r = start_reading(log, err);
+        r = open_clients(log, opts->writer, err);
     if (r < 0) {
         olk_close(&log->head);
         return r;
