@@ -23,7 +23,7 @@ int dbx_files_add(struct dbx_buf *out, const struct dbx_file *f)
 {
     dbx_assert(out->len >= HEAD && memcmp(out->data, "DBXF", 4) == 0);
     uint32_t count = get_u32(out->data + 4);
-    uint64_t size = f->folder ? 0 : f->size;
+    uint64_t size = f->folder || f->gone ? 0 : f->size;
     int r = dbx_path_check(f->path, f->path_len, "path", NULL);
 
     if (r < 0)
@@ -33,7 +33,7 @@ int dbx_files_add(struct dbx_buf *out, const struct dbx_file *f)
     r = dbx_buf_reserve(out, ENTRY + f->path_len + size);
     if (r < 0)
         return r;
-    (void)dbx_buf_u8(out, f->folder);
+    (void)dbx_buf_u8(out, f->gone ? 2 : f->folder);
     (void)dbx_buf_u8(out, 0);
     (void)dbx_buf_u16(out, f->path_len);
     (void)dbx_buf_u32(out, f->mode & 0777);
@@ -53,10 +53,11 @@ static int read_entry(struct dbx_reader *rd, struct dbx_file *ret)
     uint8_t type = dbx_rd_u8(rd), reserved = dbx_rd_u8(rd);
 
     f.folder = type == 1;
+    f.gone = type == 2;
     f.path_len = dbx_rd_u16(rd);
     f.mode = dbx_rd_u32(rd);
     f.size = dbx_rd_u64(rd);
-    if (rd->bad || type > 1 || reserved != 0 || f.mode > 0777 || (f.folder && f.size > 0))
+    if (rd->bad || type > 2 || reserved != 0 || f.mode > 0777 || (type > 0 && f.size > 0))
         return -EBADMSG;
     f.path = (const char *)dbx_rd_bytes(rd, f.path_len);
     if (rd->bad || f.size > rd->left || dbx_path_check(f.path, f.path_len, "path", NULL) < 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A set of files on its way into a sandbox: one block of bytes that the gateway builds, scheduler and shim pass on
- * unopened, and init unpacks. Little-endian: "DBXF", u32 count, then for each: u8 type (0 file, 1 folder), u8 reserved,
+ * unopened, and init unpacks. Little-endian: "DBXF", u32 count, then for each: u8 type (0 file, 1 folder, 2 nothing: what
+ * stands there is removed, unless it is a folder with something in it), u8 reserved,
  * u16 path length, u32 mode, u64 size, path, data. */
 #pragma once
 
@@ -10,7 +11,7 @@
 #define DBX_FILES_MAX_COUNT 10000
 
 struct dbx_file {
-    bool folder;
+    bool folder, gone; /* at most one */
     uint32_t mode; /* permission bits, 0777 at most */
     const char *path; /* not terminated */
     uint16_t path_len;
