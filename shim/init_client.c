@@ -394,6 +394,8 @@ int shim_init_start(struct shim_init *si, const struct shim_init_start *req)
             s.fds |= 1u << i;
             fds[n_fds++] = req->fds[i];
         }
+    if (req->end_group)
+        s.fds |= INIT_END_GROUP;
     dbx_buf_init(&body, INIT_MAX_START_BODY);
     int r = start_body(&body, &s, req);
     if (r == 0)

@@ -83,6 +83,7 @@ struct shim_init_start {
     mode_t umask;
     const struct init_rlimit *rlimits;
     size_t n_rlimits;
+    bool end_group; /* when the process ends, its group is killed */
     int fds[3]; /* the program's stdin, stdout, stderr: fresh pipes (shim_kept_new makes them), -1:
                    /dev/null */
 };

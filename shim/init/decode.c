@@ -70,7 +70,7 @@ int init_decode_start(const uint8_t *body, size_t len, struct init_start_request
     int r = take(&body, &len, f, sizeof(*f));
     if (r)
         return r;
-    if (f->argc < 1 || f->fds & ~7u || f->umask & ~0777 || f->uid == 0 || f->uid == UINT32_MAX ||
+    if (f->argc < 1 || f->fds & ~15u || f->umask & ~0777 || f->uid == 0 || f->uid == UINT32_MAX ||
         f->gid == UINT32_MAX)
         return EBADMSG;
     if (f->argc > INIT_MAX_ARGS || f->envc > INIT_MAX_ARGS || f->n_rlimits > INIT_MAX_RLIMITS)
@@ -141,15 +141,16 @@ int init_files_next(const uint8_t *block, size_t len, struct init_files_iter *it
         return it->offset == len ? -1 : EBADMSG;
     const uint8_t *p = block + it->offset;
     size_t left = len - it->offset;
-    if (left < FILE_HEADER || p[0] > 1)
+    if (left < FILE_HEADER || p[0] > 2)
         return EBADMSG;
-    ret->folder = p[0];
+    ret->folder = p[0] == 1;
+    ret->gone = p[0] == 2;
     memcpy(&path_len, p + 2, 2);
     memcpy(&ret->mode, p + 4, 4);
     memcpy(&ret->size, p + 8, 8);
     left -= FILE_HEADER;
-    if (path_len > left || ret->size > left - path_len || ret->mode > 0777 ||
-        (ret->folder && ret->size) || check_path((const char *)p + FILE_HEADER, path_len))
+    if (path_len > left || ret->size > left - path_len || ret->mode > 0777 || (p[0] && ret->size) ||
+        check_path((const char *)p + FILE_HEADER, path_len))
         return EBADMSG;
     memcpy(ret->path, p + FILE_HEADER, path_len);
     ret->path[path_len] = 0;

@@ -29,7 +29,7 @@ int init_decode_files(const uint8_t *body, size_t len, struct init_files *ret,
 
 /* One entry of a block of common/proto/files.h. */
 struct init_file {
-    int folder;
+    int folder, gone;
     uint32_t mode;
     char path[1025]; /* checked: relative, no empty component, no "." or ".." */
     const uint8_t *data;

@@ -90,13 +90,28 @@ static int write_data(int fd, const uint8_t *data, uint64_t size)
     return 0;
 }
 
+/* A program may have put something else there: a folder with something in it stays. */
+static int remove_one(int at, const char *name)
+{
+    if (unlinkat(at, name, 0) == 0 || errno == ENOENT)
+        return 0;
+    if (errno != EISDIR && errno != EPERM)
+        return errno;
+    if (unlinkat(at, name, AT_REMOVEDIR) == 0 || errno == ENOENT || errno == ENOTEMPTY ||
+        errno == EEXIST)
+        return 0;
+    return errno;
+}
+
 static int write_one(struct writer *w, const struct init_file *f)
 {
     const char *slash = strrchr(f->path, '/');
     const char *name = slash ? slash + 1 : f->path;
     mode_t mode = f->mode ? f->mode : f->folder ? 0755 : 0644;
     if (enter(w, f->path, slash ? (size_t)(slash - f->path) : 0) < 0)
-        return errno;
+        return f->gone && (errno == ENOTDIR || errno == ELOOP) ? 0 : errno;
+    if (f->gone)
+        return remove_one(w->dir, name);
     int fd = f->folder ? make_folder(w->dir, name, mode) : open_file(w->dir, name, mode);
     if (fd < 0)
         return errno;

@@ -18,6 +18,7 @@ struct proc {
     uint32_t tag;            /* of the START */
     bool say_start, say_end; /* STARTED, EXITED have yet to be sent */
     bool again;              /* and are repetitions */
+    bool end_group;
     int error;
     enum init_stage stage;
     uint64_t nproc; /* its RLIMIT_NPROC, 0 when there is none */

@@ -151,6 +151,7 @@ static void launch(struct init *in, struct proc *p, const struct init_start_requ
 {
     static uint8_t stack[CHILD_STACK] __attribute__((aligned(16)));
     struct launch l = {.req = req, .fds = fds};
+    p->end_group = req->fixed.fds & INIT_END_GROUP;
     p->start_us = init_now_us();
     p->end.disk_free_min = UINT64_MAX;
     for (size_t i = 0; i < req->fixed.n_rlimits; i++)
@@ -220,13 +221,26 @@ static void ended(struct proc *p, int status, const struct rusage *ru, bool othe
         p->end.seen |= INIT_LEFT_OTHERS;
 }
 
+/* While its leader is a zombie, the number names the group and nothing else. */
+static void end_group(const struct init *in, pid_t leader)
+{
+    for (size_t i = 0; i < INIT_MAX_PROCESSES; i++) {
+        const struct proc *p = &in->procs[i];
+        if (p->state == PROC_RUNNING && p->pid == leader && p->end_group)
+            (void)kill(-leader, SIGKILL);
+    }
+}
+
 bool init_reap(struct init *in)
 {
     int status;
     struct rusage ru;
     struct sysinfo si;
     for (;;) {
-        pid_t pid = wait4(-1, &status, WNOHANG, &ru);
+        siginfo_t next = {0};
+        if (waitid(P_ALL, 0, &next, WEXITED | WNOHANG | WNOWAIT) == 0 && next.si_pid > 0)
+            end_group(in, next.si_pid);
+        pid_t pid = wait4(next.si_pid > 0 ? next.si_pid : -1, &status, WNOHANG, &ru);
         if (pid < 0 && errno == EINTR)
             continue;
         if (pid <= 0)

@@ -70,7 +70,8 @@ struct init_key {
 
 /* Writes a block of common/proto/files.h below root, as uid:gid; folders on the way are made. No
  * symbolic link is followed anywhere below root; what stands where a file is to be is replaced.
- * Mode 0 means 0644, for a folder 0755. */
+ * Mode 0 means 0644, for a folder 0755. What is to be gone is removed; a folder only when it is
+ * empty. */
 struct init_files {
     uint32_t uid, gid;
     uint32_t root_len; /* absolute path, without NUL, follows; then the block */
@@ -81,6 +82,8 @@ enum init_start_fds { /* which descriptors come, in this order; what does not co
                       INIT_FD_STDIN = 1,
                       INIT_FD_STDOUT = 2,
                       INIT_FD_STDERR = 4,
+                      /* not a descriptor: when the process ends, its group is killed */
+                      INIT_END_GROUP = 8,
 };
 
 struct init_rlimit {
