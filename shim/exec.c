@@ -101,6 +101,10 @@ static const struct shim_sandbox_handlers sandbox_handlers = {
 
 void shim_exec__leave_sandbox(struct shim_exec *ex)
 {
+    if (ex->box) {
+        shim_box_leave(ex);
+        return;
+    }
     struct shim_sandbox *sb = DBX_TAKE(ex->sb);
     if (!sb)
         return;
@@ -110,15 +114,17 @@ void shim_exec__leave_sandbox(struct shim_exec *ex)
 
 static void begin_phases(struct shim_exec *ex)
 {
-    ex->compile.argv = ex->plan.compile_argv;
+    ex->compile.argv = ex->rq->workspace ? NULL : ex->plan.compile_argv;
     ex->run.argv = ex->plan.run_argv;
-    shim_exec__phase_begin(ex, ex->plan.compile_argv ? &ex->compile : &ex->run);
+    shim_exec__phase_begin(ex, ex->compile.argv ? &ex->compile : &ex->run);
 }
 
 static void on_files_written(uint64_t value, const struct dbx_err *err, void *user)
 {
     struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
     (void)value;
+    if (err && ex->box)
+        shim_box_forget_files(ex->box);
     if (ex->state != SHIM_EX_PREPARING) {
         ; /* ended meanwhile */
     } else if (!err) {
@@ -134,10 +140,15 @@ static void on_files_written(uint64_t value, const struct dbx_err *err, void *us
     shim_exec__unref(ex);
 }
 
-static void prepare(struct shim_exec *ex)
+void shim_exec__prepare(struct shim_exec *ex)
 {
     struct dbx_err err = {0};
-    int r = shim_launch_files(ex->rq, &ex->plan, &ex->block, &err);
+    int r = ex->box ? shim_box_files(ex, &ex->block, &err)
+                    : shim_launch_files(ex->rq, &ex->plan, &ex->block, &err);
+    if (r == 0 && ex->block.len == 0) { /* a workspace whose files stand there already */
+        begin_phases(ex);
+        return;
+    }
     if (r == 0) {
         r = shim_init_files(shim_sandbox_init(ex->sb), BND_WORK_DIR, BND_USER_UID, BND_USER_GID,
                             ex->block.data, ex->block.len, 0, on_files_written, ex);
@@ -168,7 +179,7 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
         shim_sandbox_set_owner(sb, &sandbox_handlers, ex);
         shim_exec__set_state(ex, SHIM_EX_PREPARING);
         dbx_log(DBX_LOG_DEBUG, &ex->log_trace, "runs in sandbox %s", shim_sandbox_id_text(sb));
-        prepare(ex);
+        shim_exec__prepare(ex);
     }
     shim_exec__unref(ex);
 }
@@ -276,6 +287,9 @@ static int check_order(struct shim_execs *execs, const struct shim_request *rq, 
         return dbx_err_set(err, -ENOENT, DBX_NOT_FOUND, "no template %s", rq->template);
     if (!tpl->image)
         return dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the image of %s is not built", tpl->name);
+    const struct shim_box *box = rq->workspace ? shim_box_find(execs, &rq->sandbox) : NULL;
+    if (box && shim_box_closing(box))
+        return dbx_err_set(err, -EBUSY, DBX_CONFLICT, "the workspace's sandbox is ending");
     if (old)
         shim_exec_drop(old);
     return 0;
@@ -292,7 +306,9 @@ int shim_execs_start(struct shim_execs *execs, struct shim_request *rq, struct d
     struct dbx_err why = {0};
     ex->tpl = bnd_template_find(execs->opts.store, rq->template);
     ex->has_plan = shim_launch_plan(ex->tpl, rq, &ex->plan, &why) == 0;
-    if (ex->has_plan)
+    if (ex->has_plan && rq->workspace)
+        shim_box_join(ex);
+    else if (ex->has_plan)
         claim(ex);
     else
         shim_exec__finish_unplanned(ex, why.msg);
@@ -367,6 +383,7 @@ struct shim_execs *shim_execs_new(const struct shim_execs_opts *opts)
     struct shim_execs *execs = DBX_NEW(struct shim_execs);
     execs->opts = *opts;
     execs->by_process = dbx_map_new();
+    execs->boxes = dbx_map_new();
     dbx_list_init(&execs->all);
     for (size_t i = 0; i < SHIM_EXECS_RECENT; i++)
         execs->recent[i].attempt = -1;
@@ -383,6 +400,9 @@ struct shim_execs *shim_execs_free(struct shim_execs *execs)
         return NULL;
     while (!dbx_list_empty(&execs->all))
         shim_exec_drop(dbx_list_first(&execs->all, struct shim_exec, link));
+    execs->opts.on_box_ended = NULL;
+    shim_boxes_end(execs);
+    dbx_map_free(execs->boxes);
     dbx_map_free(execs->by_process);
     free(execs->refuse);
     free(execs);
@@ -432,11 +452,13 @@ static void lose(struct shim_exec *ex, void *user)
 void shim_execs_keeper_down(struct shim_execs *execs)
 {
     shim_execs_each(execs, lose, NULL);
+    shim_boxes_end(execs);
 }
 
 void shim_execs_end_all(struct shim_execs *execs)
 {
     shim_execs_each(execs, lose, NULL);
+    shim_boxes_end(execs);
 }
 
 const struct shim_request *shim_exec_request(const struct shim_exec *ex)

@@ -48,8 +48,9 @@ struct shim_execs_opts {
     /* The scheduler has to be told. on_started comes from the loop;
      * on_ended too, but for executions that a call here ends at once. */
     void (*on_started)(struct shim_exec *ex, void *user);
-    void (*on_ended)(struct shim_exec *ex, void *user); /* not for dropped ones */
-    void (*on_change)(void *user);                      /* the count of live ones changed */
+    void (*on_ended)(struct shim_exec *ex, void *user);       /* not for dropped ones */
+    void (*on_box_ended)(const char *sandbox_id, void *user); /* of a workspace; or NULL */
+    void (*on_change)(void *user);                            /* the count of live ones changed */
     void *user;
 };
 struct shim_execs *shim_execs_new(const struct shim_execs_opts *opts);

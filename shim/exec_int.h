@@ -4,6 +4,7 @@
 
 #include "bundles/bundles.h"
 #include "common/base/list.h"
+#include "shim/box.h"
 #include "shim/exec.h"
 #include "shim/init_client.h"
 #include "shim/keeper_client.h"
@@ -24,6 +25,7 @@ struct shim_execs {
     struct shim_execs_opts opts;
     struct dbx_map *by_process; /* 16 bytes of id -> struct shim_exec */
     struct dbx_list all;
+    struct dbx_map *boxes; /* 16 bytes of the sandbox's id -> struct shim_box */
     size_t live;
     char *refuse; /* owned, or NULL */
     struct shim_exec_recent {
@@ -66,8 +68,11 @@ struct shim_exec {
     const struct bnd_template *tpl;
     struct shim_claim *claim;
     struct shim_sandbox *sb; /* until ended; then it goes its way alone */
-    bool warm;               /* the claim was answered at once */
-    struct dbx_buf block;    /* files on their way */
+    struct shim_box *box;    /* of a workspace: sb is its sandbox, and borrowed */
+    struct dbx_list box_link;
+    uint64_t oom_mark;    /* the sandbox's count of kills when it came */
+    bool warm;            /* the claim was answered at once */
+    struct dbx_buf block; /* files on their way */
     struct shim_stdin *in;
     size_t early; /* bytes of input that came before the program was there */
     struct shim_ship_proc *ship;
@@ -86,6 +91,7 @@ struct shim_exec {
 void shim_exec__set_state(struct shim_exec *ex, enum shim_exec_state st);
 void shim_exec__unref(struct shim_exec *ex);
 void shim_exec__leave_sandbox(struct shim_exec *ex); /* ends it; nothing is heard of it any more */
+void shim_exec__prepare(struct shim_exec *ex);       /* writes its files, then begins */
 void shim_exec__arm(struct shim_exec *ex, uint64_t ms); /* the state's deadline, anew */
 
 /* exec_phase.c */

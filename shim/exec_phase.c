@@ -15,8 +15,10 @@
 #include "shim/launch.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define KILL_MS 3000     /* from the kill to the report of the end */
 #define KILL_ALL_MS 3000 /* what init is given for it */
@@ -72,22 +74,40 @@ static bool on_stream(struct shim_kept *kept, struct shim_stream *s, void *user)
 
 /* ---- over ---- */
 
-static void account(struct shim_exec *ex, struct shim_exec_phase *ph)
+/* In a workspace the cgroup is everybody's: what init says of the process is what there is to say.
+ */
+static void account_in_box(struct shim_exec *ex, struct shim_exec_phase *ph,
+                           const struct shim_init_exited *e, const struct shim_sandbox_usage *u)
+{
+    ph->outcome.usage.memory_peak_bytes = u->memory_peak_bytes;
+    ph->ending.oom |= u->oom_kills > ex->oom_mark && (!e || e->signal == SIGKILL);
+    if (!e)
+        return;
+    ph->outcome.usage.cpu_ms = (int64_t)((e->utime_us + e->stime_us) / 1000);
+    ph->ending.cpu_over |= ph->limits->cpu_ms > 0 && e->signal == SIGXCPU;
+}
+
+/* e: NULL when it did not end by itself. */
+static void account(struct shim_exec *ex, struct shim_exec_phase *ph,
+                    const struct shim_init_exited *e)
 {
     struct shim_sandbox_usage u = {0};
     struct dbx_usage *usage = &ph->outcome.usage;
     if (!ph->exited_ms)
         ph->exited_ms = dbx_now_ms();
     shim_watch_hold(&ph->watch, false, ph->exited_ms);
-    if (ex->sb) {
+    if (ex->sb)
         shim_sandbox_usage(ex->sb, &u);
+    if (ex->box) {
+        account_in_box(ex, ph, e, &u);
+    } else if (ex->sb) {
         usage->cpu_ms = u.cpu_ms;
         usage->memory_peak_bytes = u.memory_peak_bytes;
         ph->ending.oom |= u.oom;
     }
     if (ph->started) {
         usage->wall_ms = (int64_t)shim_watch_wall_ms(&ph->watch, ph->exited_ms);
-        ph->ending.cpu_over |= usage->cpu_ms >= ph->limits->cpu_ms;
+        ph->ending.cpu_over |= ph->limits->cpu_ms > 0 && usage->cpu_ms >= ph->limits->cpu_ms;
     }
 }
 
@@ -124,7 +144,7 @@ void shim_exec__phase_lost(struct shim_exec *ex)
 {
     struct shim_exec_phase *ph = ex->now;
     if (!ph->exited)
-        account(ex, ph);
+        account(ex, ph, NULL);
     dbx_timer_stop(ex->watch);
     shim_exec__leave_sandbox(ex);
     /* What stands in the rings is still good. */
@@ -202,12 +222,19 @@ static int start_process(struct shim_exec *ex, struct shim_exec_phase *ph, const
 {
     struct init_rlimit rlimits[SHIM_LAUNCH_RLIMITS];
     shim_launch_rlimits(ph->limits, rlimits);
+    DBX_CLEANUP(dbx_freep)
+    char *cwd =
+        ex->rq->cwd ? dbx_asprintf("%s/%s", BND_WORK_DIR, ex->rq->cwd) : dbx_strdup(BND_WORK_DIR);
+    for (size_t i = 0; i < SHIM_LAUNCH_RLIMITS && ex->box && ph->limits->cpu_ms > 0; i++)
+        if (rlimits[i].resource == RLIMIT_CPU) /* the only line here, so without room */
+            rlimits[i].hard = rlimits[i].soft--;
     char **env = shim_launch_env(ex->tpl, ex->rq->env);
     struct shim_init_start req = {.process = ex->rq->process,
                                   .phase = ph->flag,
                                   .argv = ph->argv,
                                   .env = env,
-                                  .cwd = BND_WORK_DIR,
+                                  .cwd = cwd,
+                                  .end_group = ex->box != NULL,
                                   .uid = BND_USER_UID,
                                   .gid = BND_USER_GID,
                                   .umask = 022,
@@ -266,11 +293,13 @@ void shim_exec__phase_begin(struct shim_exec *ex, struct shim_exec_phase *ph)
     ph->ordered_ms = dbx_now_ms();
     ph->outcome = (struct dbx_outcome){.exit_code = -1};
     ex->now = ph;
-    if (ex->state == SHIM_EX_PREPARING)
+    if (ex->state == SHIM_EX_PREPARING && !ex->box)
         shim_sandbox_set_running(ex->sb, true);
     shim_exec__set_state(ex, ph == &ex->compile ? SHIM_EX_COMPILING : SHIM_EX_RUNNING);
     shim_ship_status(ex->ship, (uint8_t)ph->flag);
-    int r = shim_sandbox_set_limits(ex->sb, (uint64_t)ph->limits->memory_mb,
+    int r = 0;
+    if (!ex->box) /* else its own, since it was claimed */
+        r = shim_sandbox_set_limits(ex->sb, (uint64_t)ph->limits->memory_mb,
                                     (uint32_t)ph->limits->processes, &err);
     if (r == 0)
         r = open_streams(ex, ph, &err);
@@ -297,17 +326,19 @@ static void not_started(struct shim_exec *ex, struct shim_exec_phase *ph,
 {
     char words[256];
     (void)shim_init_ack(shim_sandbox_init(ex->sb), &ex->rq->process, ph->flag);
-    if (s->stage != INIT_STAGE_EXEC) {
+    bool no_folder = s->stage == INIT_STAGE_CWD && ex->rq->cwd;
+    if (s->stage != INIT_STAGE_EXEC && !no_folder) {
         dbx_log(DBX_LOG_ERR, &ex->log_trace, "init could not start it: stage %d, %s", (int)s->stage,
                 strerror(s->error));
         shim_exec__finish(ex, "init could not start it");
         return;
     }
-    snprintf(words, sizeof(words), "%.200s: %s\n", ph->argv[0], strerror(s->error));
+    snprintf(words, sizeof(words), "%.200s: %s\n", no_folder ? ex->rq->cwd : ph->argv[0],
+             strerror(s->error));
     shim_ship_words(ph->ship, 1, words);
-    account(ex, ph);
+    account(ex, ph, NULL);
     ph->exited = ph->ending.exited = ph->others_gone = true;
-    ph->ending.exit_code = s->error == ENOENT ? 127 : 126;
+    ph->ending.exit_code = s->error == ENOENT && !no_folder ? 127 : 126;
     shim_exec__set_state(ex, SHIM_EX_DRAINING);
     shim_ship_hurry(ph->ship);
     check_over(ex, ph);
@@ -326,7 +357,8 @@ void shim_exec__on_started(struct shim_exec *ex, const struct shim_init_started 
     ph->started = true;
     uint64_t since = ex->run.began && ex->compile.began ? ph->ordered_ms : ex->claimed_ms;
     ph->outcome.usage.start_ms = (int64_t)(now - since);
-    shim_watch_begin(&ph->watch, (uint64_t)ph->limits->cpu_ms, (uint64_t)ph->limits->wall_ms,
+    uint64_t wall = ph->limits->wall_ms ? (uint64_t)ph->limits->wall_ms : UINT64_MAX;
+    shim_watch_begin(&ph->watch, ex->box ? UINT64_MAX : (uint64_t)ph->limits->cpu_ms, wall,
                      ex->execs->opts.ncpu, now);
     shim_watch_hold(&ph->watch, shim_ship_is_held(ph->ship), now);
     if (ph->killed)
@@ -388,7 +420,7 @@ void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e
     if (!ph || ph->exited || !ph->started)
         return;
     dbx_timer_stop(ex->watch);
-    account(ex, ph);
+    account(ex, ph, e);
     ph->exited = true;
     ph->ending.exited = e->signal == 0;
     ph->ending.exit_code = e->exit_code;
@@ -398,7 +430,7 @@ void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e
     prefer_inner_wall(ex, ph, e->wall_us / 1000);
     (void)shim_init_ack(shim_sandbox_init(ex->sb), &ex->rq->process, ph->flag);
     shim_exec__set_state(ex, SHIM_EX_DRAINING);
-    if (e->seen & INIT_LEFT_OTHERS)
+    if (e->seen & INIT_LEFT_OTHERS && !ex->box)
         kill_others(ex, ph);
     else
         ph->others_gone = true;
@@ -410,7 +442,7 @@ void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e
 static void without_sandbox(struct shim_exec *ex, struct shim_exec_phase *ph)
 {
     if (!ph->exited)
-        account(ex, ph);
+        account(ex, ph, NULL);
     ph->exited = ph->others_gone = true;
     dbx_timer_stop(ex->watch);
     shim_exec__leave_sandbox(ex);
@@ -445,7 +477,11 @@ void shim_exec__kill(struct shim_exec *ex)
     ph->killed = true;
     dbx_timer_stop(ex->watch);
     shim_exec__arm(ex, KILL_MS);
-    if (shim_init_kill_all(shim_sandbox_init(ex->sb), KILL_ALL_MS, NULL, NULL) < 0)
+    struct shim_init *init = shim_sandbox_init(ex->sb);
+    int r = ex->box ? shim_init_signal(init, &ex->rq->process, ph->flag, SIGKILL, INIT_TO_GROUP,
+                                       NULL, NULL)
+                    : shim_init_kill_all(init, KILL_ALL_MS, NULL, NULL);
+    if (r < 0)
         without_sandbox(ex, ph);
 }
 
@@ -457,7 +493,10 @@ void shim_exec__on_watch(void *user)
     uint64_t next;
     if (!ph || !ph->started || ph->exited || ph->killed || !ex->sb)
         return;
-    shim_sandbox_usage(ex->sb, &u);
+    if (ex->box && !ph->limits->wall_ms)
+        return; /* nothing to look at */
+    if (!ex->box)
+        shim_sandbox_usage(ex->sb, &u);
     switch (shim_watch_check(&ph->watch, dbx_now_ms(), (uint64_t)u.cpu_ms, u.oom, &next)) {
     case SHIM_OVER_NOT:
         dbx_timer_start(ex->watch, next, 0);
@@ -482,11 +521,18 @@ void shim_exec__phase_deadline(struct shim_exec *ex)
         dbx_log(DBX_LOG_WARN, &ex->log_trace, "%s: its sandbox is ended",
                 ph->killed ? "it does not end" : "it does not start");
         ph->ending.sandbox_lost = true;
+        struct shim_box *box = ex->box;
         without_sandbox(ex, ph);
+        if (box)
+            shim_box_give_up(box);
         return;
     }
     if (shim_ship_is_held(ph->ship)) { /* the log is slow: these bytes are not given up */
         shim_exec__arm(ex, shim_exec_deadline_ms(SHIM_EX_DRAINING));
+        return;
+    }
+    if (ex->box) { /* what it left behind in groups of its own holds them */
+        shim_exec__phase_lost(ex);
         return;
     }
     if (ex->deadlines++ == 0 && ex->sb) {

@@ -159,4 +159,7 @@ void shim_launch_rlimits(const struct dbx_limits *l,
         {.resource = RLIMIT_STACK, .soft = STACK_SOFT, .hard = UINT64_MAX},
     };
     memcpy(out, limits, sizeof(limits));
+    for (size_t i = 0; i < SHIM_LAUNCH_RLIMITS && l->cpu_ms == 0; i++)
+        if (out[i].resource == RLIMIT_CPU)
+            out[i].soft = out[i].hard = UINT64_MAX;
 }

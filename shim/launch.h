@@ -18,6 +18,6 @@ int shim_launch_files(const struct shim_request *rq, const struct bnd_plan *plan
 char **shim_launch_env(const struct bnd_template *tpl, char *const *more);
 char **shim_launch_env_free(char **env);
 
-#define SHIM_LAUNCH_RLIMITS 6
+#define SHIM_LAUNCH_RLIMITS 6 /* cpu_ms 0: none */
 void shim_launch_rlimits(const struct dbx_limits *l,
                          struct init_rlimit out[static SHIM_LAUNCH_RLIMITS]);

@@ -12,6 +12,7 @@
 #include "common/base/clock.h"
 #include "common/io/loop.h"
 #include "common/proto/link.h"
+#include "shim/box.h"
 #include "shim/pool.h"
 
 #include <errno.h>
@@ -78,6 +79,11 @@ static void write_process(struct shim_exec *ex, void *user)
     dbx_jw_object_end(w);
 }
 
+static void write_box(const char *id, void *user)
+{
+    dbx_jw_str(user, id);
+}
+
 static void fill_hello(struct dbx_jw *w, void *arg)
 {
     const struct shim_node_link *nl = arg;
@@ -88,6 +94,10 @@ static void fill_hello(struct dbx_jw *w, void *arg)
     dbx_jw_key(w, "processes");
     dbx_jw_array(w);
     shim_execs_each(nl->execs, write_process, w);
+    dbx_jw_array_end(w);
+    dbx_jw_key(w, "sandboxes");
+    dbx_jw_array(w);
+    shim_boxes_each(nl->execs, write_box, w);
     dbx_jw_array_end(w);
 }
 
@@ -254,6 +264,32 @@ static int take_target(struct shim_node_link *nl, const struct dbx_link_msg *m, 
     return 0;
 }
 
+static int take_end_sandbox(struct shim_node_link *nl, const struct dbx_link_msg *m,
+                            struct dbx_err *err)
+{
+    struct dbx_id id;
+    const char *text = dbx_json_get_str(m->header, "sandbox_id");
+    if (!text || dbx_id_parse(text, &id) < 0)
+        return dbx_err_field(err, "sandbox_id", "not an id");
+    struct shim_box *box = shim_box_find(nl->execs, &id);
+    if (!box)
+        return dbx_err_set(err, -ESRCH, DBX_NOT_FOUND, "it is not here");
+    shim_box_cancel(box);
+    return 0;
+}
+
+static void fill_box(struct dbx_jw *w, void *arg)
+{
+    dbx_jw_kstr(w, "sandbox_id", arg);
+}
+
+/* Not heard: the next hello does not list it. */
+void shim_node_link_box_ended(struct shim_node_link *nl, const char *sandbox_id)
+{
+    if (nl->welcome)
+        (void)dbx_link_send(nl->link, "sandbox_ended", fill_box, (void *)sandbox_id, NULL, 0);
+}
+
 static void on_msg(struct dbx_link *l, const struct dbx_link_msg *m, void *user)
 {
     struct shim_node_link *nl = DBX_CAST(struct shim_node_link, NODE_MAGIC, user);
@@ -265,6 +301,8 @@ static void on_msg(struct dbx_link *l, const struct dbx_link_msg *m, void *user)
         r = take_start(nl, m, &err);
     else if (strcmp(m->op, "cancel") == 0 || strcmp(m->op, "drop") == 0)
         r = take_target(nl, m, &err);
+    else if (strcmp(m->op, "end_sandbox") == 0)
+        r = take_end_sandbox(nl, m, &err);
     else
         r = dbx_err_set(&err, -ENOSYS, DBX_INVALID, "no such op");
     if (r < 0) /* a cancel that comes late is everyday */

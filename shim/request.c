@@ -3,7 +3,10 @@
 
 #include "common/ext/json.h"
 #include "common/proto/files.h"
+#include "common/proto/path.h"
+#include "shim/box.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,10 +23,20 @@ static const struct dbx_limits believable = {
 
 struct raw {
     const char *template;
-    const struct dbx_json *command, *env, *limits, *compile_limits;
+    const struct dbx_json *command, *env, *limits, *compile_limits, *workspace;
     bool stdin_open;
     const char *retry;
 };
+
+/* Of a process in a workspace: what the sandbox has, and what the call gives. */
+static const struct dbx_limits workspace_limits = {
+    .memory_mb = SHIM_BOX_MEMORY_MB,
+    .output_bytes = 1ll << 40,
+    .processes = SHIM_BOX_PROCESSES,
+    .open_files = SHIM_BOX_OPEN_FILES,
+    .disk_mb = SHIM_BOX_DISK_MB,
+};
+#define MAX_BOX_MS (7 * 86400000ll)
 
 static char **words_free(char **words)
 {
@@ -123,6 +136,56 @@ static int decode_env(const struct dbx_json *env, struct shim_request *rq, struc
     return 0;
 }
 
+struct raw_workspace {
+    const char *size, *cwd;
+    int64_t revision, idle_ms, max_ms;
+};
+
+static int decode_workspace(const struct dbx_json *object, struct shim_request *rq,
+                            struct dbx_err *err)
+{
+    static const struct dbx_json_field fields[] = {
+        {.name = "size",
+         .type = DBX_JSON_STRING,
+         .offset = offsetof(struct raw_workspace, size),
+         .flags = DBX_JSON_REQUIRED},
+        {.name = "cwd", .type = DBX_JSON_STRING, .offset = offsetof(struct raw_workspace, cwd)},
+        {.name = "revision",
+         .type = DBX_JSON_INT,
+         .offset = offsetof(struct raw_workspace, revision),
+         .flags = DBX_JSON_REQUIRED,
+         .max = INT64_MAX},
+        {.name = "idle_ms",
+         .type = DBX_JSON_INT,
+         .offset = offsetof(struct raw_workspace, idle_ms),
+         .flags = DBX_JSON_REQUIRED,
+         .min = 1,
+         .max = MAX_BOX_MS},
+        {.name = "max_ms",
+         .type = DBX_JSON_INT,
+         .offset = offsetof(struct raw_workspace, max_ms),
+         .flags = DBX_JSON_REQUIRED,
+         .min = 1,
+         .max = MAX_BOX_MS},
+    };
+    struct raw_workspace raw = {0};
+    int r = dbx_json_decode(object, fields, DBX_ARRAY_LEN(fields), &raw, "request.workspace.", err);
+    if (r < 0)
+        return r;
+    if (strcmp(raw.size, "cpu-small") != 0)
+        return dbx_err_field(err, "request.workspace.size", "no size of this node");
+    if (raw.cwd && dbx_path_check(raw.cwd, strlen(raw.cwd), "request.workspace.cwd", err) < 0)
+        return -EINVAL;
+    if (!rq->command_shell && !rq->command_argv)
+        return dbx_err_field(err, "request.command", "missing");
+    rq->workspace = true;
+    rq->cwd = raw.cwd ? dbx_strdup(raw.cwd) : NULL;
+    rq->revision = raw.revision;
+    rq->idle_ms = raw.idle_ms;
+    rq->max_ms = raw.max_ms;
+    return 0;
+}
+
 static int decode_inner(const struct dbx_json *object, struct shim_request *rq, struct dbx_err *err)
 {
     static const struct dbx_json_field fields[] = {
@@ -146,6 +209,10 @@ static int decode_inner(const struct dbx_json *object, struct shim_request *rq, 
          .type = DBX_JSON_OBJECT,
          .offset = offsetof(struct raw, compile_limits),
          .flags = DBX_JSON_NULLABLE},
+        {.name = "workspace",
+         .type = DBX_JSON_OBJECT,
+         .offset = offsetof(struct raw, workspace),
+         .flags = DBX_JSON_NULLABLE},
         {.name = "retry", .type = DBX_JSON_STRING, .offset = offsetof(struct raw, retry)},
     };
     struct raw raw = {0};
@@ -154,8 +221,8 @@ static int decode_inner(const struct dbx_json *object, struct shim_request *rq, 
         return r;
     memcpy(rq->template, raw.template, strlen(raw.template) + 1);
     rq->stdin_open = raw.stdin_open;
-    r = dbx_limits_decode(raw.limits, &dbx_limits_default, &believable, "request.limits.",
-                          &rq->limits, err);
+    r = dbx_limits_decode(raw.limits, raw.workspace ? &workspace_limits : &dbx_limits_default,
+                          &believable, "request.limits.", &rq->limits, err);
     if (r == 0)
         r = dbx_limits_decode(raw.compile_limits, &dbx_limits_compile_default, &believable,
                               "request.compile_limits.", &rq->compile_limits, err);
@@ -163,6 +230,8 @@ static int decode_inner(const struct dbx_json *object, struct shim_request *rq, 
         r = decode_command(raw.command, rq, err);
     if (r == 0)
         r = decode_env(raw.env, rq, err);
+    if (r == 0 && raw.workspace)
+        r = decode_workspace(raw.workspace, rq, err);
     return r;
 }
 
@@ -215,6 +284,7 @@ struct shim_request *shim_request_free(struct shim_request *rq)
     if (!rq)
         return NULL;
     free(rq->command_shell);
+    free(rq->cwd);
     words_free(rq->command_argv);
     words_free(rq->env);
     dbx_buf_done(&rq->files);

@@ -123,6 +123,7 @@ struct shim_sandbox_usage {
     int64_t cpu_ms;
     int64_t memory_peak_bytes; /* without cache of files on disk */
     int64_t memory_bytes;
+    uint64_t oom_kills;
     bool oom; /* the kernel killed something for want of memory */
 };
 /* Works until the sandbox is terminated; after it died by itself the last numbers stand. */

@@ -67,6 +67,7 @@ void shim_sandbox_usage(struct shim_sandbox *sb, struct shim_sandbox_usage *ret)
         sb->last.memory_bytes = (int64_t)now;
         if ((int64_t)peak > sb->last.memory_peak_bytes)
             sb->last.memory_peak_bytes = (int64_t)peak;
+        sb->last.oom_kills = without(st.oom_kills, sb->mark.oom_kills);
         sb->last.oom = sb->last.oom || st.oom_kills > sb->mark.oom_kills;
     }
     *ret = sb->last;

@@ -211,6 +211,13 @@ static void on_exec_ended(struct shim_exec *ex, void *user)
         shim_node_link_ended(sh->link, ex);
 }
 
+static void on_box_ended(const char *sandbox_id, void *user)
+{
+    struct shim *sh = cast(user);
+    if (sh->link)
+        shim_node_link_box_ended(sh->link, sandbox_id);
+}
+
 static void check_drained_later(void *user)
 {
     check_drained(cast(user));
@@ -365,6 +372,7 @@ static void make_executions(struct shim *sh)
                                  .max = (uint32_t)sh->cfg->max_executions,
                                  .on_started = on_exec_started,
                                  .on_ended = on_exec_ended,
+                                 .on_box_ended = on_box_ended,
                                  .on_change = on_execs_changed,
                                  .user = sh};
     sh->execs = shim_execs_new(&eo);
@@ -466,6 +474,7 @@ static void on_timer(void *user)
         break;
     case SHIM_REPORTING:
         sh->phase = SHIM_CLOSING;
+        shim_execs_end_all(sh->execs);
         sh->probe = shim_probe_free(sh->probe);
         dbx_timer_start(sh->timer, POOL_MS, 0);
         shim_pool_drain(sh->pool, on_pool_drained, sh);

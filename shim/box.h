@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sandboxes of workspaces. One stays while it is used: processes join it and leave it, and when it
+ * has had none for its idle time it ends. An execution of a workspace (rq->workspace) has a box
+ * instead of a sandbox of its own; what differs for it: its end ends its process group only, and
+ * its limits are what its own call gave.
+ *
+ *   claiming -> live -> closing (no more joins; ends with its last process) -> ended
+ */
+#pragma once
+
+#include "common/base/buf.h"
+#include "common/base/err.h"
+#include "common/proto/id.h"
+
+struct shim_box;
+struct shim_exec;
+struct shim_execs;
+
+/* cpu-small, the one size there is. */
+#define SHIM_BOX_MEMORY_MB 2048
+#define SHIM_BOX_CPU_MILLIS 1000
+#define SHIM_BOX_PROCESSES 256
+#define SHIM_BOX_OPEN_FILES 4096
+#define SHIM_BOX_DISK_MB 1024
+
+struct shim_box *shim_box_find(struct shim_execs *execs, const struct dbx_id *sandbox);
+bool shim_box_closing(const struct shim_box *box);
+/* ex goes to claiming, and on from there when the sandbox is live: perhaps at once. */
+void shim_box_join(struct shim_exec *ex);
+/* Its process, when it still runs, is killed with its group. Harmless when it has left. */
+void shim_box_leave(struct shim_exec *ex);
+/* Its files of record: what has changed since they were last written, or 0 bytes for nothing. out
+ * is initialised here. */
+int shim_box_files(struct shim_exec *ex, struct dbx_buf *out, struct dbx_err *err) DBX_MUST_USE;
+void shim_box_forget_files(
+    struct shim_box *box); /* they could not be written: all of them the next time */
+/* Nobody wants it any more: its processes end as CANCELLED, then it ends. */
+void shim_box_cancel(struct shim_box *box);
+/* One of its processes does not end: the sandbox does, and everybody in it. */
+void shim_box_give_up(struct shim_box *box);
+void shim_boxes_end(struct shim_execs *execs); /* all, now */
+void shim_boxes_each(struct shim_execs *execs, void (*fn)(const char *id, void *user), void *user);
