@@ -23,6 +23,7 @@ struct sched_core *sched_core_new(size_t max_queue)
     core->max_queue = max_queue;
     core->procs = dbx_map_new();
     core->nodes = dbx_map_new();
+    core->boxes = dbx_map_new();
     core->templates = dbx_map_new();
     dbx_list_init(&core->node_list);
     dbx_list_init(&core->template_ring);
@@ -49,6 +50,7 @@ struct sched_core *sched_core_free(struct sched_core *core)
     sched_queue__done(core);
     while (dbx_map_next(core->procs, &it))
         sched_proc_free(it.value);
+    sched_boxes__done(core);
     it = (struct dbx_map_iter){0};
     while (dbx_map_next(core->nodes, &it))
         free(it.value);
@@ -100,17 +102,21 @@ void sched_core_add(struct sched_core *core, struct sched_proc *sp)
     sched_queue__push(core, sp, /* front= */ false);
 }
 
-static void join_node(struct sched_proc *sp, struct sched_node *node)
+void sched_core__join(struct sched_core *core, struct sched_proc *sp, struct sched_node *node)
 {
     sp->node = node;
     dbx_list_push(&node->procs, &sp->_of_node);
     node->nprocs++;
+    if (sp->workspace)
+        sched_boxes__join(core, sp);
 }
 
-static void leave_node(struct sched_proc *sp)
+static void leave_node(struct sched_core *core, struct sched_proc *sp)
 {
     if (!sp->node)
         return;
+    if (sp->_box)
+        sched_boxes__leave(core, sp);
     dbx_list_remove(&sp->_of_node);
     sp->node->nprocs--;
     sp->node = NULL;
@@ -121,7 +127,7 @@ void sched_core_adopt(struct sched_core *core, struct sched_proc *sp, struct sch
 {
     insert(core, sp);
     sp->state = running ? SCHED_RUNNING : SCHED_STARTING;
-    join_node(sp, node);
+    sched_core__join(core, sp, node);
 }
 
 void sched_proc_drop_blob(struct sched_core *core, struct sched_proc *sp)
@@ -148,7 +154,7 @@ void sched_core_remove(struct sched_core *core, struct sched_proc *sp)
 {
     if (sp->state == SCHED_QUEUED)
         sched_queue__remove(core, sp);
-    leave_node(sp);
+    leave_node(core, sp);
     sched_proc_drop_blob(core, sp);
     (void)dbx_map_del(core->procs, sp->id.b, sizeof(sp->id.b));
     sched_proc_free(sp);
@@ -160,7 +166,7 @@ void sched_proc_set_state(struct sched_core *core, struct sched_proc *sp, enum s
     if (sp->state == SCHED_QUEUED)
         sched_queue__remove(core, sp);
     if (to == SCHED_QUEUED)
-        leave_node(sp);
+        leave_node(core, sp);
     sp->state = to;
     sp->accepted = sp->accepted && to != SCHED_QUEUED;
     sp->asks = 0;
@@ -193,4 +199,16 @@ enum sched_fate sched_proc_fate(const struct sched_proc *sp)
     if (sp->state == SCHED_PLACING) /* never sent */
         return SCHED_AGAIN;
     return sp->retry_safe && sp->attempt < SCHED_MAX_ATTEMPTS ? SCHED_AGAIN : SCHED_END_LOST;
+}
+
+void sched_core_each_of_sandbox(struct sched_core *core, const struct dbx_id *sandbox,
+                                void (*fn)(struct sched_proc *sp, void *arg), void *arg)
+{
+    struct dbx_map_iter it = {0};
+
+    while (dbx_map_next(core->procs, &it)) {
+        struct sched_proc *sp = it.value;
+        if (dbx_id_equal(&sp->sandbox, sandbox))
+            fn(sp, arg);
+    }
 }

@@ -25,6 +25,7 @@ const char *sched_state_name(enum sched_state st);
 
 struct sched_node;
 struct sched_owner_queue;
+struct sched_box;
 
 struct sched_proc {
     struct dbx_id id, sandbox, owner;
@@ -34,6 +35,7 @@ struct sched_proc {
     uint8_t *blob; /* owned; files and stdin. NULL: in the database */
     size_t blob_len, files_len;
     bool retry_safe;
+    bool workspace; /* it joins the sandbox, where that stands */
 
     enum sched_state state;  /* by sched_proc_set_state only */
     struct sched_node *node; /* borrowed; set from PLACING on */
@@ -48,6 +50,7 @@ struct sched_proc {
     struct dbx_list _of_node;
     struct sched_owner_queue *_oq; /* while it waits in one */
     uint64_t _not_before;
+    struct sched_box *_box; /* while it has a node, in a workspace */
 };
 
 struct sched_template {
@@ -70,6 +73,8 @@ struct sched_node {
     uint64_t hold_until;   /* refused something: nothing goes there for so long */
     struct dbx_list procs; /* sched_proc._of_node: PLACING .. ENDING */
     uint32_t nprocs;
+    uint32_t nboxes;  /* sandboxes of workspaces: each takes a slot */
+    uint32_t njoined; /* processes in those: they take none */
     struct sched_capacity cap;
     struct dbx_list _node;
 };
@@ -118,6 +123,21 @@ enum sched_fate sched_proc_fate(const struct sched_proc *sp); /* when its node i
 /* ---- nodes ---- */
 
 struct sched_node *sched_core_node(struct sched_core *core, const char *id, bool create);
+/* ---- sandboxes of workspaces ---- */
+
+/* Where it stands, or is about to; NULL: nowhere. */
+struct sched_node *sched_core_box_node(const struct sched_core *core, const struct dbx_id *sandbox);
+/* The node has it. One that stands elsewhere as we know is left to end by being idle. */
+void sched_core_box_live(struct sched_core *core, const struct dbx_id *sandbox,
+                         struct sched_node *node);
+void sched_core_box_gone(struct sched_core *core, const struct dbx_id *sandbox,
+                         const struct sched_node *node);
+void sched_core_boxes_reset(struct sched_core *core,
+                            const struct sched_node *node); /* it has none */
+/* All processes of a sandbox, in any state. */
+void sched_core_each_of_sandbox(struct sched_core *core, const struct dbx_id *sandbox,
+                                void (*fn)(struct sched_proc *sp, void *arg), void *arg);
+
 /* Any node whose lease ended before now; its deadline is 0 and it is offline from then on. NULL
  * when there is none. */
 struct sched_node *sched_core_expire(struct sched_core *core, uint64_t now);

@@ -9,6 +9,7 @@ struct sched_core {
     struct dbx_map *procs;     /* by id: sched_proc, owned */
     struct dbx_map *nodes;     /* by name: sched_node, owned */
     struct dbx_list node_list; /* the same */
+    struct dbx_map *boxes;     /* by sandbox: sched_box, owned */
     size_t max_queue, queued, blob_bytes;
     struct dbx_map
         *templates; /* by name: template_queue, owned; only those with somebody in them */
@@ -22,5 +23,10 @@ void sched_queue__remove(struct sched_core *core, struct sched_proc *sp);
 /* Moves those whose time has come from `delayed` to the queue. */
 void sched_queue__wake(struct sched_core *core, uint64_t now);
 void sched_queue__done(struct sched_core *core);
+/* boxes.c: sp->node is set. */
+void sched_boxes__join(struct sched_core *core, struct sched_proc *sp);
+void sched_boxes__leave(struct sched_core *core, struct sched_proc *sp);
+void sched_boxes__done(struct sched_core *core);
+void sched_core__join(struct sched_core *core, struct sched_proc *sp, struct sched_node *node);
 /* The node for one more of this template, or NULL. */
 struct sched_node *sched_nodes__choose(struct sched_core *core, const char *template, uint64_t now);

@@ -213,6 +213,8 @@ static void on_start_answer(const struct dbx_link_msg *m, const struct dbx_err *
         sp->start_ask = 0;
         if (!err) {
             sp->accepted = true;
+            if (sp->workspace)
+                sched_core_box_live(a->s->core, &sp->sandbox, sp->node);
             sched_proc_drop_blob(a->s->core, sp);
             if (sp->cancel)
                 sched_send_cancel(a->s, sp);

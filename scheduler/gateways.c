@@ -139,6 +139,30 @@ static void reply_where(struct sched_conn *cn, int64_t rid, const struct sched_p
     (void)dbx_link_reply(cn->link, rid, fill_answer, &a);
 }
 
+/* ---- end_sandbox ---- */
+
+static void cancel_one(struct sched_proc *sp, void *arg)
+{
+    sched_cancel(arg, sp);
+}
+
+static void on_end_sandbox(struct sched_conn *cn, const struct dbx_link_msg *m)
+{
+    struct sched *s = cn->s;
+    struct dbx_err err = {0};
+    struct dbx_id id;
+
+    if (sched_id_field(m->header, "sandbox_id", &id, &err) < 0) {
+        (void)dbx_link_reply_error(cn->link, m->rid, &err);
+        return;
+    }
+    struct sched_node *node = sched_core_box_node(s->core, &id);
+    sched_core_each_of_sandbox(s->core, &id, cancel_one, s);
+    if (node)
+        sched_node_end_sandbox(s, node, &id);
+    (void)dbx_link_reply(cn->link, m->rid, NULL, NULL);
+}
+
 void sched_gateway_msg(struct sched_conn *cn, const struct dbx_link_msg *m)
 {
     struct sched *s = cn->s;
@@ -147,6 +171,10 @@ void sched_gateway_msg(struct sched_conn *cn, const struct dbx_link_msg *m)
 
     if (strcmp(m->op, "place") == 0) {
         on_place(cn, m);
+        return;
+    }
+    if (strcmp(m->op, "end_sandbox") == 0) {
+        on_end_sandbox(cn, m);
         return;
     }
     bool cancel = strcmp(m->op, "cancel") == 0;

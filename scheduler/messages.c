@@ -116,6 +116,24 @@ static int read_inventory(const struct dbx_json *processes, struct sched_hello *
     return 0;
 }
 
+/* A node that knows of none does not say "sandboxes". */
+static int read_boxes(const struct dbx_json *boxes, struct sched_hello *h, struct dbx_err *err)
+{
+    size_t n = dbx_json_count(boxes);
+
+    if (!boxes)
+        return 0;
+    if (dbx_json_type(boxes) != DBX_JSON_ARRAY || n > SCHED_MAX_INVENTORY)
+        return dbx_err_field(err, "sandboxes", "is not an array of at most %d",
+                             SCHED_MAX_INVENTORY);
+    h->boxes = dbx_calloc(n ? n : 1, sizeof(*h->boxes));
+    h->nboxes = n;
+    for (size_t i = 0; i < n; i++)
+        if (dbx_id_parse(dbx_json_str(dbx_json_at(boxes, i), NULL), &h->boxes[i]) < 0)
+            return dbx_err_field(err, "sandboxes", "holds what is not an id");
+    return 0;
+}
+
 int sched_hello_decode(const struct dbx_json *header, struct sched_hello *ret, struct dbx_err *err)
 {
     int r;
@@ -127,13 +145,17 @@ int sched_hello_decode(const struct dbx_json *header, struct sched_hello *ret, s
     if ((r = text_field(header, "url", ret->url, sizeof(ret->url), err)) < 0 ||
         (r = text_field(header, "version", ret->version, sizeof(ret->version), err)) < 0 ||
         (r = sched_capacity_decode(header, &ret->cap, err)) < 0 ||
-        (r = read_inventory(dbx_json_get(header, "processes"), ret, err)) < 0)
+        (r = read_inventory(dbx_json_get(header, "processes"), ret, err)) < 0 ||
+        (r = read_boxes(dbx_json_get(header, "sandboxes"), ret, err)) < 0)
         sched_hello_done(ret);
     return r;
 }
 
 void sched_hello_done(struct sched_hello *h)
 {
+    free(h->boxes);
+    h->boxes = NULL;
+    h->nboxes = 0;
     free(h->inventory);
     h->inventory = NULL;
     h->ninventory = 0;
@@ -161,6 +183,7 @@ static int use_request(struct sched_proc *sp, const struct dbx_json *request, st
     if (!is_name(template))
         return dbx_err_field(err, "request.template", "is not a name");
     (void)dbx_strcpy(sp->template, sizeof(sp->template), template);
+    sp->workspace = dbx_json_type(dbx_json_get(request, "workspace")) == DBX_JSON_OBJECT;
     sp->retry_safe = dbx_streq(dbx_json_get_str(request, "retry"), "safe");
     return 0;
 }

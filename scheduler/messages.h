@@ -20,6 +20,8 @@ struct sched_inventory {
 struct sched_hello {
     char node_id[SCHED_NAME_MAX + 1], url[256], version[65];
     struct sched_capacity cap;
+    struct dbx_id *boxes; /* owned: sandboxes of workspaces that live there */
+    size_t nboxes;
     struct sched_inventory *inventory; /* owned */
     size_t ninventory;
 };

@@ -194,6 +194,8 @@ static void take_node(struct sched_conn *cn, const struct sched_hello *h)
     (void)dbx_strcpy(node->url, sizeof(node->url), h->url);
 }
 
+static void agree_on_boxes(struct sched_conn *cn, const struct sched_hello *h);
+
 static void on_hello(struct sched_conn *cn, const struct dbx_link_msg *m)
 {
     struct sched *s = cn->s;
@@ -216,9 +218,70 @@ static void on_hello(struct sched_conn *cn, const struct dbx_link_msg *m)
             h.node_id, h.url, h.cap.sandboxes, h.cap.ntemplates, h.ninventory);
     (void)dbx_link_reply(cn->link, m->rid, fill_hello, s);
     sched_node_save(s, cn->node, h.version);
+    agree_on_boxes(cn, &h);
     reconcile(cn, &h);
     sched_hello_done(&h);
     sched_pump_soon(s);
+}
+
+/* ---- sandboxes of workspaces ---- */
+
+static void fill_sandbox(struct dbx_jw *w, void *arg)
+{
+    char id[DBX_ID_TEXT];
+
+    dbx_id_format(arg, id);
+    dbx_jw_kstr(w, "sandbox_id", id);
+}
+
+/* When it does not hear of it, the sandbox ends by being idle. */
+void sched_node_end_sandbox(struct sched *s, const struct sched_node *node,
+                            const struct dbx_id *sandbox)
+{
+    struct sched_conn *cn = node->online ? sched_conn_find(s, node->conn) : NULL;
+
+    if (cn && dbx_link_is_up(cn->link))
+        (void)dbx_link_send(cn->link, "end_sandbox", fill_sandbox, (void *)sandbox, NULL, 0);
+}
+
+static void on_sandbox_ended(struct sched_conn *cn, const struct dbx_link_msg *m)
+{
+    struct sched *s = cn->s;
+    struct dbx_id id;
+    char epoch[24], text[DBX_ID_TEXT];
+
+    if (sched_id_field(m->header, "sandbox_id", &id, NULL) < 0)
+        return;
+    sched_core_box_gone(s->core, &id, cn->node);
+    (void)snprintf(epoch, sizeof(epoch), "%lld", (long long)s->epoch);
+    dbx_id_format(&id, text);
+    struct dbx_pg_param params[] = {DBX_PG_TEXT(epoch), DBX_PG_TEXT(text)};
+    dbx_pg_query(s->pg, "box_ended", params, DBX_ARRAY_LEN(params), on_saved, NULL);
+}
+
+/* What lives there, by its own word. */
+static void agree_on_boxes(struct sched_conn *cn, const struct sched_hello *h)
+{
+    struct sched *s = cn->s;
+    struct dbx_buf ids;
+    char epoch[24];
+
+    sched_core_boxes_reset(s->core, cn->node);
+    dbx_buf_init(&ids, 8u << 20);
+    int r = dbx_buf_str(&ids, "{");
+    for (size_t i = 0; i < h->nboxes; i++) {
+        char id[DBX_ID_TEXT];
+        dbx_id_format(&h->boxes[i], id);
+        r |= dbx_buf_printf(&ids, "%s%s", i ? "," : "", id);
+        sched_core_box_live(s->core, &h->boxes[i], cn->node);
+    }
+    r |= dbx_buf_str(&ids, "}");
+    dbx_assert(r == 0); /* at most SCHED_MAX_INVENTORY of 37 bytes */
+    (void)snprintf(epoch, sizeof(epoch), "%lld", (long long)s->epoch);
+    struct dbx_pg_param params[] = {DBX_PG_TEXT(epoch), DBX_PG_TEXT(cn->node->id),
+                                    DBX_PG_TEXT(dbx_buf_cstr(&ids))};
+    dbx_pg_query(s->pg, "boxes_live", params, DBX_ARRAY_LEN(params), on_saved, NULL);
+    dbx_buf_done(&ids);
 }
 
 /* ---- state, started, ended ---- */
@@ -280,6 +343,8 @@ void sched_node_msg(struct sched_conn *cn, const struct dbx_link_msg *m)
     cn->node->deadline = dbx_now_ms() + cn->s->cfg->lease_ms;
     if (strcmp(m->op, "state") == 0) {
         on_state(cn, m);
+    } else if (strcmp(m->op, "sandbox_ended") == 0) {
+        on_sandbox_ended(cn, m);
     } else if (strcmp(m->op, "started") == 0 || strcmp(m->op, "ended") == 0) {
         on_report(cn, m, m->op[0] == 'e');
     } else {

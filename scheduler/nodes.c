@@ -64,12 +64,13 @@ struct sched_node *sched_nodes__choose(struct sched_core *core, const char *temp
     dbx_list_each(it, next, &core->node_list)
     {
         struct sched_node *node = dbx_list_entry(it, struct sched_node, _node);
-        if (!node->online || node->nprocs >= node->cap.sandboxes || node->hold_until > now)
+        uint32_t used = node->nprocs - node->njoined + node->nboxes;
+        if (!node->online || used >= node->cap.sandboxes || node->hold_until > now)
             continue;
         const struct sched_template *t = template_of(node, template);
         if (!t)
             continue;
-        uint32_t free_slots = node->cap.sandboxes - node->nprocs;
+        uint32_t free_slots = node->cap.sandboxes - used;
         bool warm = has_warm(node, t);
         if (!best || warm > best_warm || (warm == best_warm && free_slots > best_free)) {
             best = node;
@@ -91,6 +92,7 @@ struct sched_node *sched_core_expire(struct sched_core *core, uint64_t now)
             continue;
         node->deadline = 0;
         node->online = false;
+        sched_core_boxes_reset(core, node);
         return node;
     }
     return NULL;
@@ -103,7 +105,7 @@ void sched_core_sweep(struct sched_core *core)
     dbx_list_each(it, next, &core->node_list)
     {
         struct sched_node *node = dbx_list_entry(it, struct sched_node, _node);
-        if (node->online || node->deadline > 0 || node->nprocs > 0)
+        if (node->online || node->deadline > 0 || node->nprocs > 0 || node->nboxes > 0)
             continue;
         dbx_list_remove(&node->_node);
         (void)dbx_map_del(core->nodes, node->id, strlen(node->id));

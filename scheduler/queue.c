@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ASIDE_MS 100
+
 struct template_queue {
     char name[SCHED_NAME_MAX + 1];
     struct dbx_list node;   /* in core->template_ring */
@@ -66,9 +68,18 @@ static void free_if_empty(struct sched_core *core, struct sched_owner_queue *oq)
     free(tq);
 }
 
+/* No template has this name. Those whose sandbox stands wait for nobody's room. */
+#define JOINING "@"
+
+static struct sched_node *bound_to(const struct sched_core *core, const struct sched_proc *sp)
+{
+    return sp->workspace ? sched_core_box_node(core, &sp->sandbox) : NULL;
+}
+
 void sched_queue__push(struct sched_core *core, struct sched_proc *sp, bool front)
 {
-    struct sched_owner_queue *oq = owner_queue(template_queue(core, sp->template), &sp->owner);
+    const char *name = bound_to(core, sp) ? JOINING : sp->template;
+    struct sched_owner_queue *oq = owner_queue(template_queue(core, name), &sp->owner);
 
     sp->_oq = oq;
     if (front)
@@ -123,30 +134,62 @@ void sched_queue__done(struct sched_core *core)
     dbx_assert(dbx_list_empty(&core->template_ring));
 }
 
-/* A template whose turn it was goes to the end of the ring, and so does the owner within it. */
+/* It was its turn: the template goes to the end of the ring, and so does the owner within it. */
+static void take_turn(struct sched_core *core, struct template_queue *tq,
+                      struct sched_owner_queue *oq)
+{
+    dbx_list_remove(&tq->node);
+    dbx_list_push(&core->template_ring, &tq->node);
+    dbx_list_remove(&oq->node);
+    dbx_list_push(&tq->owners, &oq->node);
+}
+
+/* The first of a queue, and where it goes. A process whose sandbox stands at a node that takes
+ * nothing now steps aside for a while, and the next one is looked at. */
+static struct sched_proc *next_of(struct sched_core *core, struct template_queue *tq, uint64_t now,
+                                  struct sched_node **ret_node, bool *ret_aside)
+{
+    struct sched_owner_queue *oq = dbx_list_first(&tq->owners, struct sched_owner_queue, node);
+    struct sched_proc *sp = dbx_list_first(&oq->procs, struct sched_proc, _queue);
+    struct sched_node *node = bound_to(core, sp);
+    *ret_aside = false;
+    if (!node) {
+        node = sched_nodes__choose(core, sp->template, now);
+    } else if (!node->online || node->hold_until > now) {
+        sched_queue__remove(core, sp);
+        sched_queue__delay(core, sp, now + ASIDE_MS);
+        *ret_aside = true;
+        return NULL;
+    }
+    *ret_node = node;
+    if (!node)
+        return NULL;
+    take_turn(core, tq, oq);
+    return sp;
+}
+
 struct sched_proc *sched_core_assign(struct sched_core *core, uint64_t now)
 {
     struct dbx_list *it, *next;
+    bool aside;
 
     sched_queue__wake(core, now);
-    dbx_list_each(it, next, &core->template_ring)
-    {
-        struct template_queue *tq = dbx_list_entry(it, struct template_queue, node);
-        struct sched_node *node = sched_nodes__choose(core, tq->name, now);
-        if (!node)
-            continue;
-        struct sched_owner_queue *oq = dbx_list_first(&tq->owners, struct sched_owner_queue, node);
-        struct sched_proc *sp = dbx_list_first(&oq->procs, struct sched_proc, _queue);
-        dbx_list_remove(&tq->node);
-        dbx_list_push(&core->template_ring, &tq->node);
-        dbx_list_remove(&oq->node);
-        dbx_list_push(&tq->owners, &oq->node);
-        sched_proc_set_state(core, sp, SCHED_PLACING);
-        sp->node = node;
-        dbx_list_push(&node->procs, &sp->_of_node);
-        node->nprocs++;
-        sp->attempt++;
-        return sp;
-    }
+    do {
+        aside = false;
+        dbx_list_each(it, next, &core->template_ring)
+        {
+            struct template_queue *tq = dbx_list_entry(it, struct template_queue, node);
+            struct sched_node *node = NULL;
+            struct sched_proc *sp = next_of(core, tq, now, &node, &aside);
+            if (aside)
+                break; /* the queue may have gone with it */
+            if (!sp)
+                continue;
+            sched_proc_set_state(core, sp, SCHED_PLACING);
+            sched_core__join(core, sp, node);
+            sp->attempt++;
+            return sp;
+        }
+    } while (aside);
     return NULL;
 }

@@ -204,6 +204,28 @@ static void on_scan(void *user)
     walk_on(walk_new(s, /* placed= */ false));
 }
 
+/* Until the nodes' hellos say better. */
+static void on_boxes(const struct dbx_pg_result *res, const struct dbx_err *err, void *user)
+{
+    struct walk *w = user;
+    struct sched *s = w->s;
+
+    if (!is_ours(s, w->reign)) {
+        walk_free(w);
+        return;
+    }
+    if (err)
+        dbx_log(DBX_LOG_WARN, NULL, "reading the sandboxes, going on without: %s", err->msg);
+    for (size_t i = 0; !err && i < dbx_pg_rows(res); i++) {
+        const char *node_id = dbx_pg_text(res, i, "node_id", NULL);
+        struct sched_node *node = sched_core_node(s->core, node_id, /* create= */ false);
+        struct dbx_id id;
+        if (node && dbx_id_parse(dbx_pg_text(res, i, "id", NULL), &id) == 0)
+            sched_core_box_live(s->core, &id, node);
+    }
+    walk_on(w);
+}
+
 /* Nodes that nobody hears of any more become lost by their lease, like any other. */
 static void on_nodes(const struct dbx_pg_result *res, const struct dbx_err *err, void *user)
 {
@@ -224,7 +246,7 @@ static void on_nodes(const struct dbx_pg_result *res, const struct dbx_err *err,
         (void)dbx_strcpy(node->url, sizeof(node->url), url);
         node->deadline = dbx_now_ms() + s->cfg->lease_ms;
     }
-    walk_on(w);
+    dbx_pg_query(s->pg, "load_boxes", NULL, 0, on_boxes, w);
 }
 
 /* ---- time ---- */

@@ -40,9 +40,10 @@ static const struct dbx_pg_stmt stmts[] = {
      "   ended_at = now(), started_at ="
      "   case when g.ran then coalesce(p.started_at, now()) else p.started_at end from given g"
      "   where p.id = g.id and p.status in ('pending', 'running') and" IF_LEAD
-     "   returning p.id, p.sandbox_id),"
+     "   returning p.id, p.sandbox_id, p.verdict),"
      " boxes as (update sandboxes s set ended_at = now() from done d"
-     "   where s.id = d.sandbox_id and s.kind = 'run' and s.ended_at is null),"
+     "   where s.id = d.sandbox_id and (s.kind = 'run' or d.verdict = 'NODE_LOST')"
+     "   and s.ended_at is null),"
      " inputs as (delete from process_inputs i using given g where i.process_id = g.id and" IF_LEAD
      ")" RESULT},
     {"nodes_up", LEAD
@@ -51,7 +52,20 @@ static const struct dbx_pg_stmt stmts[] = {
      "   as g(id, url, version) where" IF_LEAD
      " on conflict (id) do update set url = excluded.url, state = 'ready', last_seen = now(),"
      "   version = case when excluded.version = '' then nodes.version else excluded.version end"},
-    {"node_lost", LEAD " update nodes set state = 'lost' where id = $2 and" IF_LEAD},
+    {"node_lost", LEAD ", boxes as (update sandboxes set ended_at = now() where node_id = $2"
+                       "   and kind = 'workspace' and ended_at is null and" IF_LEAD
+                       ") update nodes set state = 'lost' where id = $2 and" IF_LEAD},
+    /* $3: those that live at node $2. What a process is on its way to is not over. */
+    {"boxes_live", LEAD
+     " update sandboxes s set ended_at = now() where node_id = $2 and kind = 'workspace'"
+     " and ended_at is null and not s.id = any ($3::uuid[]) and not exists (select 1 from processes"
+     " p where p.sandbox_id = s.id and p.status in ('pending', 'running')) and" IF_LEAD},
+    {"box_ended",
+     LEAD " update sandboxes s set ended_at = now() where id = $2::uuid and ended_at is null"
+          " and not exists (select 1 from processes p where p.sandbox_id = s.id"
+          " and p.status = 'pending') and" IF_LEAD},
+    {"load_boxes", "select id, node_id from sandboxes where kind = 'workspace'"
+                   " and ended_at is null and node_id is not null"},
     {"load_nodes", "select id, url from nodes where state <> 'lost'"},
     {"load_placed", PROCESS_COLUMNS
      "where status in ('pending', 'running') and placed_at is not null"

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sandboxes of workspaces: each stands at one node, and its processes go there. It is known while
+ * the node has it, or a process of it is on its way there. */
+#include "scheduler/core_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct sched_box {
+    struct dbx_id id;
+    struct sched_node *node; /* borrowed */
+    uint32_t nprocs;         /* at the node */
+    bool live;               /* the node has it, as far as we know */
+};
+
+static struct sched_box *find(const struct sched_core *core, const struct dbx_id *id)
+{
+    return dbx_map_get(core->boxes, id->b, sizeof(id->b));
+}
+
+static struct sched_box *add(struct sched_core *core, const struct dbx_id *id,
+                             struct sched_node *node)
+{
+    struct sched_box *box = DBX_NEW(struct sched_box);
+    box->id = *id;
+    box->node = node;
+    node->nboxes++;
+    (void)dbx_map_put(core->boxes, id->b, sizeof(id->b), box);
+    return box;
+}
+
+static void drop_unused(struct sched_core *core, struct sched_box *box)
+{
+    if (box->live || box->nprocs > 0)
+        return;
+    box->node->nboxes--;
+    (void)dbx_map_del(core->boxes, box->id.b, sizeof(box->id.b));
+    free(box);
+}
+
+void sched_boxes__join(struct sched_core *core, struct sched_proc *sp)
+{
+    struct sched_box *box = find(core, &sp->sandbox);
+    if (!box)
+        box = add(core, &sp->sandbox, sp->node);
+    box->nprocs++;
+    box->node->njoined++;
+    sp->_box = box;
+    if (box->node != sp->node) /* read from the database: a past that two nodes share */
+        box->node->njoined--, sp->node->njoined++;
+}
+
+void sched_boxes__leave(struct sched_core *core, struct sched_proc *sp)
+{
+    struct sched_box *box = sp->_box;
+    sp->_box = NULL;
+    sp->node->njoined--;
+    box->nprocs--;
+    drop_unused(core, box);
+}
+
+void sched_boxes__done(struct sched_core *core)
+{
+    struct dbx_map_iter it = {0};
+    while (dbx_map_next(core->boxes, &it))
+        free(it.value);
+    dbx_map_free(core->boxes);
+}
+
+struct sched_node *sched_core_box_node(const struct sched_core *core, const struct dbx_id *sandbox)
+{
+    const struct sched_box *box = find(core, sandbox);
+    return box ? box->node : NULL;
+}
+
+void sched_core_box_live(struct sched_core *core, const struct dbx_id *sandbox,
+                         struct sched_node *node)
+{
+    struct sched_box *box = find(core, sandbox);
+    if (!box)
+        box = add(core, sandbox, node);
+    if (box->node == node)
+        box->live = true;
+}
+
+void sched_core_box_gone(struct sched_core *core, const struct dbx_id *sandbox,
+                         const struct sched_node *node)
+{
+    struct sched_box *box = find(core, sandbox);
+    if (!box || box->node != node)
+        return;
+    box->live = false;
+    drop_unused(core, box);
+}
+
+void sched_core_boxes_reset(struct sched_core *core, const struct sched_node *node)
+{
+    struct dbx_map_iter it = {0};
+    while (dbx_map_next(core->boxes, &it)) {
+        struct sched_box *box = it.value;
+        if (box->node != node)
+            continue;
+        box->live = false;
+        drop_unused(core, box);
+    }
+}
