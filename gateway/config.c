@@ -38,6 +38,10 @@ const struct dbx_config_field gw_config_fields[] = {
     NUM(max_processes, "64", 1, 65536, "", "The largest limits.processes."),
     NUM(max_open_files, "1024", 1, 1048576, "", "The largest limits.open_files."),
     NUM(max_disk_mb, "256", 1, 1048576, "MB", "The largest limits.disk_mb."),
+    NUM(workspace_idle_ms, "600000", 100, 86400000, "ms",
+        "How long the sandbox of a workspace stays when no process runs in it."),
+    NUM(workspace_max_ms, "43200000", 1000, 604800000, "ms",
+        "How long the sandbox of a workspace stays at most."),
     STR(log_level, "info", "err, warn, info or debug."),
     STR(log_format, "logfmt", "logfmt or json."),
 };

@@ -19,7 +19,6 @@
 #include "gateway/templates.h"
 #include "gateway/upstream.h"
 
-#define MAX_KEY 200
 #define MAX_RESULT (64u << 20) /* four streams of 1 MiB, escaped at worst */
 
 /* What is kept under an idempotency key is enough to give the same answer again. */
@@ -203,6 +202,9 @@ static void on_accepted(bool taken, const struct dbx_err *err, void *arg)
                                    .owner = &rq->user.id,
                                    .trace = rq->trace,
                                    .ex = &c->ex,
+                                   .files = &c->ex.files,
+                                   .stdin_data = c->ex.stdin_data,
+                                   .stdin_len = c->ex.stdin_len,
                                    .stdin_open = stdin_open(c)};
     gw_upstream_place(rq->gw->up, &place);
     if (!gw_req_gone(rq) && !c->wait)
@@ -268,16 +270,7 @@ static int read_options(struct gw_req *rq, struct create *c, struct dbx_err *err
     if (wait && !dbx_streq(wait, "true") && !dbx_streq(wait, "false"))
         return dbx_err_field(err, "wait", "must be true or false");
     c->wait = dbx_streq(wait, "true");
-    if (!key)
-        return 0;
-    size_t len = strlen(key);
-    for (size_t i = 0; i < len; i++)
-        if (key[i] < 0x20 || key[i] > 0x7e)
-            return dbx_err_field(err, "Idempotency-Key", "must be printable ASCII");
-    if (len < 1 || len > MAX_KEY)
-        return dbx_err_field(err, "Idempotency-Key", "must have 1 to %d characters", MAX_KEY);
-    c->key = dbx_strdup(key);
-    return 0;
+    return gw_idempotency_key(key, &c->key, err);
 }
 
 static bool has_template(const char *name, void *user)

@@ -15,6 +15,7 @@
 /* Contents come in the body; paths and headers come on top. */
 #define MAX_FILES_BLOCK (DBX_MAX_BODY + (2u << 20))
 #define MAX_NODES 200000
+#define MAX_KEY 200
 
 struct raw {
     const char *template, *retry;
@@ -146,7 +147,7 @@ static int check_word(const struct dbx_json *node, const char *field, size_t *le
     return 0;
 }
 
-static int check_command(const struct dbx_json *command, struct dbx_err *err)
+int gw_command_check(const struct dbx_json *command, struct dbx_err *err)
 {
     size_t left = GW_MAX_WORDS, count = dbx_json_count(command);
     if (dbx_json_type(command) == DBX_JSON_STRING) {
@@ -181,7 +182,7 @@ static bool env_name_ok(const char *name)
     return true;
 }
 
-static int check_env(const struct dbx_json *env, struct dbx_err *err)
+int gw_env_check(const struct dbx_json *env, struct dbx_err *err)
 {
     size_t left = GW_MAX_WORDS, count = dbx_json_count(env);
     if (count > GW_MAX_ENV)
@@ -218,9 +219,9 @@ static int decode_words(const struct raw *raw, const struct gw_execution_rules *
     ex->has_stdin = raw->stdin_node != NULL;
     ex->stdin_data = raw->stdin_node ? dbx_json_str(raw->stdin_node, &ex->stdin_len) : "";
     if (ex->command)
-        r = check_command(ex->command, err);
+        r = gw_command_check(ex->command, err);
     if (r == 0 && ex->env)
-        r = check_env(ex->env, err);
+        r = gw_env_check(ex->env, err);
     if (r == 0)
         r = dbx_limits_decode(raw->limits, &dbx_limits_default, &rules->max, "limits.", &ex->limits,
                               err);
@@ -295,4 +296,19 @@ void gw_execution_write_request(struct dbx_jw *w, const struct gw_execution *ex,
     dbx_limits_write(w, &ex->compile_limits);
     dbx_jw_kstr(w, "retry", ex->retry_safe ? "safe" : "never");
     dbx_jw_object_end(w);
+}
+
+int gw_idempotency_key(const char *header, char **ret, struct dbx_err *err)
+{
+    size_t len = header ? strlen(header) : 0;
+    *ret = NULL;
+    if (!header)
+        return 0;
+    for (size_t i = 0; i < len; i++)
+        if (header[i] < 0x20 || header[i] > 0x7e)
+            return dbx_err_field(err, "Idempotency-Key", "must be printable ASCII");
+    if (len < 1 || len > MAX_KEY)
+        return dbx_err_field(err, "Idempotency-Key", "must have 1 to %d characters", MAX_KEY);
+    *ret = dbx_strdup(header);
+    return 0;
 }

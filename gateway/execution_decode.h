@@ -32,6 +32,11 @@ struct gw_execution {
 
 int gw_execution_decode(const void *body, size_t len, const struct gw_execution_rules *rules,
                         struct gw_execution *ret, struct dbx_err *err) DBX_MUST_USE;
+/* Shared with processes of workspaces. */
+int gw_command_check(const struct dbx_json *command, struct dbx_err *err) DBX_MUST_USE;
+int gw_env_check(const struct dbx_json *env, struct dbx_err *err) DBX_MUST_USE;
+/* An Idempotency-Key; *ret (owned) NULL when there is no header. */
+int gw_idempotency_key(const char *header, char **ret, struct dbx_err *err) DBX_MUST_USE;
 void gw_execution_done(struct gw_execution *ex);
 /* "The request of a process" of docs/protocols.md. */
 void gw_execution_write_request(struct dbx_jw *w, const struct gw_execution *ex, bool stdin_open);

@@ -184,7 +184,7 @@ void gw_executions_get(struct gw_req *rq)
     gw_with_execution(rq, found_execution);
 }
 
-static void found_process(struct gw_req *rq, const struct gw_process *p)
+void gw_answer_process(struct gw_req *rq, const struct gw_process *p, int status)
 {
     struct dbx_buf buf;
     dbx_buf_init(&buf, DBX_MAX_HEADER);
@@ -200,7 +200,12 @@ static void found_process(struct gw_req *rq, const struct gw_process *p)
     gw_put_usage(w, &p->end);
     gw_put_token(w, rq, &p->sandbox, dbx_wall_us() / 1000000);
     dbx_jw_object_end(w);
-    gw_answer_json(rq, 200, &buf, &w);
+    gw_answer_json(rq, status, &buf, &w);
+}
+
+static void found_process(struct gw_req *rq, const struct gw_process *p)
+{
+    gw_answer_process(rq, p, 200);
 }
 
 void gw_processes_get(struct gw_req *rq)
@@ -299,26 +304,32 @@ static void on_list(const struct gw_process *rows, size_t n, const struct dbx_er
     gw_req_unref(rq);
 }
 
-void gw_executions_list(struct gw_req *rq)
+int gw_list_range(struct gw_req *rq, struct gw_list_range *ret, struct dbx_err *err)
 {
     const char *limit = dbx_http_query(rq->http, "limit", 0);
     const char *cursor = dbx_http_query(rq->http, "cursor", 0);
     uint64_t count = LIST_DEFAULT;
-    int64_t before_us = 0;
-    struct dbx_id before = {0};
-    struct dbx_err err = {0};
+    *ret = (struct gw_list_range){0};
     if (limit && dbx_parse_u64(limit, strlen(limit), 1, LIST_MAX, &count) < 0)
-        dbx_err_field(&err, "limit", "must be a number from 1 to %d", LIST_MAX);
-    else if (cursor && parse_cursor(cursor, &before_us, &before) < 0)
-        dbx_err_field(&err, "cursor", "was not given by this server");
-    if (err.code) {
+        return dbx_err_field(err, "limit", "must be a number from 1 to %d", LIST_MAX);
+    if (cursor && parse_cursor(cursor, &ret->before_us, &ret->before) < 0)
+        return dbx_err_field(err, "cursor", "was not given by this server");
+    ret->limit = count;
+    return 0;
+}
+
+void gw_executions_list(struct gw_req *rq)
+{
+    struct gw_list_range range;
+    struct dbx_err err = {0};
+    if (gw_list_range(rq, &range, &err) < 0) {
         gw_req_fail(rq, &err, NULL);
         return;
     }
     struct list *l = DBX_NEW(struct list);
     l->rq = rq;
-    l->limit = count;
+    l->limit = range.limit;
     gw_req_ref(rq);
-    gw_store_executions(rq->gw->store, &rq->user.id, before_us, &before, (uint32_t)count + 1,
-                        on_list, l);
+    gw_store_executions(rq->gw->store, &rq->user.id, range.before_us, &range.before,
+                        (uint32_t)range.limit + 1, on_list, l);
 }

@@ -25,6 +25,16 @@ void gw_with_process(struct gw_req *rq, gw_visible_fn *fn);
 
 /* Answers with the object of an execution: of an ended one the whole result, once it is read. */
 void gw_answer_execution(struct gw_req *rq, const struct gw_process *p, int status);
+/* The object of a process. */
+void gw_answer_process(struct gw_req *rq, const struct gw_process *p, int status);
+
+/* `limit` and `cursor` of a list that has the newest first. */
+struct gw_list_range {
+    size_t limit;
+    int64_t before_us; /* 0: from the newest */
+    struct dbx_id before;
+};
+int gw_list_range(struct gw_req *rq, struct gw_list_range *ret, struct dbx_err *err);
 /* "stream_token": the caller's own, as owner. issued: unix seconds. */
 void gw_put_token(struct dbx_jw *w, struct gw_req *rq, const struct dbx_id *sandbox,
                   int64_t issued);

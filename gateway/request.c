@@ -186,6 +186,12 @@ void gw_req_fail_status(struct gw_req *rq, int status, enum dbx_kind kind, const
     reply_error(rq, status, kind, code, message, "", extra);
 }
 
+void gw_req_fail_field(struct gw_req *rq, int status, enum dbx_kind kind, const char *code,
+                       const char *message, const char *field)
+{
+    reply_error(rq, status, kind, code, message, field, NULL);
+}
+
 void gw_req_fail_db(struct gw_req *rq, const struct dbx_err *err)
 {
     bool away = err->kind == DBX_UNAVAIL || err->kind == DBX_TIMEOUT || err->kind == DBX_LIMIT ||

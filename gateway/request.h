@@ -56,6 +56,8 @@ void gw_req_json(struct gw_req *rq, int status, const struct dbx_buf *body);
 void gw_req_fail(struct gw_req *rq, const struct dbx_err *err, const char *code);
 void gw_req_fail_status(struct gw_req *rq, int status, enum dbx_kind kind, const char *code,
                         const char *message, const struct dbx_header *extra);
+void gw_req_fail_field(struct gw_req *rq, int status, enum dbx_kind kind, const char *code,
+                       const char *message, const char *field);
 /* What the database said: whatever it is, it is not the client's fault unless it is a conflict. */
 void gw_req_fail_db(struct gw_req *rq, const struct dbx_err *err);
 void gw_req_not_found(struct gw_req *rq);

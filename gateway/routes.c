@@ -9,9 +9,14 @@
 #include "gateway/page.h"
 #include "gateway/server.h"
 #include "gateway/templates.h"
+#include "gateway/workspaces.h"
 
 #define SMALL_BODY 4096u
 #define EXECUTION_BODY DBX_MAX_BODY
+#define FILE_BODY DBX_MAX_BODY /* 1 MiB, escaped at worst */
+#define RUN_BODY (1u << 20)
+#define INPUT_BODY (1u << 20)
+#define MOVE_BODY (16u << 10)
 
 static void get_healthz(struct gw_req *rq)
 {
@@ -57,6 +62,21 @@ const struct gw_route gw_routes[] = {
     {"GET", "/api/executions/{}/output", gw_executions_output, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/processes/{}", gw_processes_get, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/processes/{}/output", gw_processes_output, GW_AUTH_KEY, SMALL_BODY},
+    {"POST", "/api/processes/{}/input", gw_processes_input, GW_AUTH_KEY, INPUT_BODY},
+    {"POST", "/api/processes/{}/cancel", gw_processes_cancel, GW_AUTH_KEY, SMALL_BODY},
+    {"POST", "/api/workspaces", gw_workspaces_create, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/api/workspaces", gw_workspaces_list, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/api/workspaces/{}", gw_workspaces_get, GW_AUTH_KEY, SMALL_BODY},
+    {"PUT", "/api/workspaces/{}", gw_workspaces_put, GW_AUTH_KEY, SMALL_BODY},
+    {"DELETE", "/api/workspaces/{}", gw_workspaces_delete, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/api/workspaces/{}/files", gw_files_tree, GW_AUTH_KEY, SMALL_BODY},
+    {"POST", "/api/workspaces/{}/files", gw_files_create, GW_AUTH_KEY, FILE_BODY},
+    {"POST", "/api/workspaces/{}/run", gw_workspaces_run, GW_AUTH_KEY, RUN_BODY},
+    {"POST", "/api/workspaces/{}/sandbox", gw_workspaces_sandbox, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/api/files/{}", gw_files_get, GW_AUTH_KEY, SMALL_BODY},
+    {"PUT", "/api/files/{}", gw_files_put, GW_AUTH_KEY, FILE_BODY},
+    {"DELETE", "/api/files/{}", gw_files_delete, GW_AUTH_KEY, SMALL_BODY},
+    {"POST", "/api/files/{}/move", gw_files_move, GW_AUTH_KEY, MOVE_BODY},
     {"GET", "/api/templates", gw_templates_list, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/version", get_version, GW_AUTH_NONE, SMALL_BODY},
     {"GET", "/healthz", get_healthz, GW_AUTH_NONE, SMALL_BODY},

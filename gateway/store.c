@@ -9,9 +9,11 @@
 #include "common/base/str.h"
 #include "common/ext/crypto.h"
 #include "common/ext/pg.h"
+#include "gateway/workspaces_int.h"
 
 struct gw_store {
     struct dbx_pg *pg;
+    struct dbx_pg_stmt *stmts; /* owned */
 };
 
 #define PROCESS_COLUMNS                                                                            \
@@ -60,13 +62,17 @@ static const struct dbx_pg_stmt statements[] = {
 
 struct gw_store *gw_store_new(struct dbx_loop *loop, const char *conninfo, uint32_t pool)
 {
+    struct gw_store *st = DBX_NEW(struct gw_store);
+    size_t n = DBX_ARRAY_LEN(statements);
+    st->stmts = dbx_calloc(n + gw_workspace_sql_len, sizeof(*st->stmts));
+    memcpy(st->stmts, statements, sizeof(statements));
+    memcpy(st->stmts + n, gw_workspace_sql, gw_workspace_sql_len * sizeof(*st->stmts));
     const struct dbx_pg_opts opts = {.loop = loop,
                                      .conninfo = conninfo,
                                      .pool = pool,
                                      .query_timeout_ms = 5000,
-                                     .stmts = statements,
-                                     .nstmts = DBX_ARRAY_LEN(statements)};
-    struct gw_store *st = DBX_NEW(struct gw_store);
+                                     .stmts = st->stmts,
+                                     .nstmts = n + gw_workspace_sql_len};
     st->pg = dbx_pg_new(&opts);
     return st;
 }
@@ -76,8 +82,14 @@ struct gw_store *gw_store_free(struct gw_store *st)
     if (!st)
         return NULL;
     st->pg = dbx_pg_free(st->pg);
+    free(st->stmts);
     free(st);
     return NULL;
+}
+
+struct dbx_pg *gw_store_pg(struct gw_store *st)
+{
+    return st->pg;
 }
 
 bool gw_store_ready(const struct gw_store *st)

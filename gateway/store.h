@@ -7,11 +7,15 @@
 #include "gateway/request.h"
 
 struct dbx_loop;
+struct dbx_pg;
 struct gw_store;
 
 struct gw_store *gw_store_new(struct dbx_loop *loop, const char *conninfo, uint32_t pool);
 struct gw_store *gw_store_free(struct gw_store *st);
 bool gw_store_ready(const struct gw_store *st);
+
+/* For the statements of workspace_sql.c. */
+struct dbx_pg *gw_store_pg(struct gw_store *st);
 
 /* user NULL and err NULL: no such key. */
 typedef void gw_user_fn(const struct gw_user *user, const struct dbx_err *err, void *arg);

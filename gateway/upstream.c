@@ -14,6 +14,7 @@
 #include "gateway/execution_decode.h"
 #include "gateway/gw.h"
 #include "gateway/watch.h"
+#include "gateway/workspace_decode.h"
 
 #define PLACE_MS 5000
 #define CANCEL_MS 5000
@@ -132,8 +133,11 @@ static void fill_place(struct dbx_jw *w, void *arg)
     dbx_jw_kstr(w, "trace", p->trace);
     dbx_jw_ki64(w, "accepted_us", dbx_wall_us());
     dbx_jw_key(w, "request");
-    gw_execution_write_request(w, p->ex, p->stdin_open);
-    dbx_jw_ki64(w, "files_len", (int64_t)p->ex->files.len);
+    if (p->run)
+        gw_run_write_request(w, p->run);
+    else
+        gw_execution_write_request(w, p->ex, p->stdin_open);
+    dbx_jw_ki64(w, "files_len", (int64_t)p->files->len);
 }
 
 static void on_placed(const struct dbx_link_msg *m, const struct dbx_err *err, void *user)
@@ -146,13 +150,13 @@ static void on_placed(const struct dbx_link_msg *m, const struct dbx_err *err, v
 
 void gw_upstream_place(struct gw_upstream *up, const struct gw_place *p)
 {
-    const struct dbx_buf *files = &p->ex->files;
+    const struct dbx_buf *files = p->files;
     if (!gw_upstream_ready(up))
         return;
-    size_t len = files->len + p->ex->stdin_len;
+    size_t len = files->len + p->stdin_len;
     DBX_CLEANUP(dbx_freep) uint8_t *blob = dbx_malloc(len + 1);
     memcpy(blob, files->data, files->len);
-    memcpy(blob + files->len, p->ex->stdin_data, p->ex->stdin_len);
+    memcpy(blob + files->len, p->stdin_data, p->stdin_len);
     dbx_link_request(up->scheduler, "place", fill_place, (void *)p, blob, len, PLACE_MS, on_placed,
                      up);
 }
@@ -183,6 +187,25 @@ void gw_upstream_cancel(struct gw_upstream *up, const struct dbx_id *process, gw
     c->arg = arg;
     dbx_link_request(up->scheduler, "cancel", fill_process, (void *)process, NULL, 0, CANCEL_MS,
                      on_cancelled, c);
+}
+
+static void fill_sandbox(struct dbx_jw *w, void *arg)
+{
+    put_id(w, "sandbox_id", arg);
+}
+
+static void on_sandbox_ended(const struct dbx_link_msg *m, const struct dbx_err *err, void *user)
+{
+    struct gw_upstream *up = user;
+    (void)m;
+    if (err)
+        dbx_log(DBX_LOG_WARN, up->closing ? NULL : &up->gw->log, "end a sandbox: %s", err->msg);
+}
+
+void gw_upstream_end_sandbox(struct gw_upstream *up, const struct dbx_id *sandbox)
+{
+    dbx_link_request(up->scheduler, "end_sandbox", fill_sandbox, (void *)sandbox, NULL, 0,
+                     CANCEL_MS, on_sandbox_ended, up);
 }
 
 /* --- nodes --- */

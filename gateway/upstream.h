@@ -9,6 +9,7 @@
 struct gw;
 struct gw_upstream;
 struct gw_execution;
+struct gw_run;
 
 struct gw_upstream *gw_upstream_new(struct gw *gw);
 struct gw_upstream *gw_upstream_free(struct gw_upstream *up);
@@ -18,8 +19,12 @@ bool gw_upstream_seen(const struct gw_upstream *up);  /* it has stood */
 struct gw_place {
     const struct dbx_id *process, *sandbox, *owner;
     const char *trace;
-    const struct gw_execution *ex;
-    bool stdin_open;
+    const struct gw_execution *ex; /* one of ex and run */
+    const struct gw_run *run;      /* in a workspace */
+    const struct dbx_buf *files;
+    const void *stdin_data;
+    size_t stdin_len;
+    bool stdin_open; /* of ex */
 };
 /* Says once that there is something to place. When that fails nothing is lost: the scheduler finds
  * the row. */
@@ -29,6 +34,9 @@ void gw_upstream_place(struct gw_upstream *up, const struct gw_place *p);
 typedef void gw_upstream_fn(const struct dbx_err *err, void *arg);
 void gw_upstream_cancel(struct gw_upstream *up, const struct dbx_id *process, gw_upstream_fn *fn,
                         void *arg);
+/* Nobody needs this sandbox of a workspace any more. When that is not heard, it ends by being idle.
+ */
+void gw_upstream_end_sandbox(struct gw_upstream *up, const struct dbx_id *sandbox);
 /* Bytes for stdin (copied), then its end when eof. Calls for one process that overlap are not kept
  * in order. */
 void gw_upstream_input(struct gw_upstream *up, const struct dbx_id *process, const void *data,

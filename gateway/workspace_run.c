@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Processes in a workspace. POST .../run reads the files of record and which sandbox is the current
+ * one, takes the log offset of that sandbox's partition, and writes the process only if the sandbox
+ * is still the same: else it begins anew. Each process carries all files of record and their
+ * revision; the node writes what has changed since it last did. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/str.h"
+#include "common/proto/files.h"
+#include "common/proto/output_log.h"
+#include "gateway/executions.h"
+#include "gateway/result.h"
+#include "gateway/store.h"
+#include "gateway/upstream.h"
+#include "gateway/workspaces.h"
+#include "gateway/workspaces_int.h"
+
+/* --- run --- */
+
+static int add_file(struct gw_write *wr, const struct dbx_pg_result *res, size_t row)
+{
+    size_t len = 0;
+    const char *path = dbx_pg_text(res, row, "path", NULL);
+    if (!path)
+        return 0; /* the workspace has none */
+    bool folder = dbx_streq(dbx_pg_text(res, row, "type", NULL), "directory");
+    DBX_CLEANUP(dbx_freep) uint8_t *content = dbx_pg_bytes(res, row, "content", &len);
+    bool script = len > 2 && memcmp(content, "#!", 2) == 0;
+    const struct dbx_file f = {.folder = folder,
+                               .mode = folder || script ? 0755 : 0644,
+                               .path = path,
+                               .path_len = (uint16_t)strlen(path),
+                               .data = content,
+                               .size = len};
+    return dbx_files_add(&wr->files, &f);
+}
+
+static int make_plan(struct gw_write *wr, const struct dbx_pg_result *res, struct dbx_err *err)
+{
+    int64_t oldest;
+    dbx_buf_clear(&wr->files);
+    int r = dbx_files_begin(&wr->files);
+    for (size_t i = 0; r == 0 && i < dbx_pg_rows(res); i++)
+        r = add_file(wr, res, i);
+    if (r < 0)
+        return dbx_err_set(err, r, DBX_INTERNAL, "the files do not fit into a block");
+    (void)dbx_strcpy(wr->template, sizeof(wr->template), dbx_pg_text(res, 0, "template", NULL));
+    wr->revision = dbx_pg_i64(res, 0, "revision", 0);
+    if (!gw_column_id(res, 0, "sandbox_id", &wr->sandbox))
+        wr->sandbox = dbx_id_new();
+    wr->process = dbx_id_new();
+    dbx_id_format(&wr->sandbox, wr->sandbox_text);
+    dbx_id_format(&wr->process, wr->process_text);
+    if (!wr->rq->gw->olog)
+        return dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the output log is not there yet, try again");
+    return dbx_olog_bounds(wr->rq->gw->olog, dbx_olog_partition(&wr->sandbox), &oldest,
+                           &wr->log_offset, err);
+}
+
+static void on_plan(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
+{
+    struct gw_req *rq = arg;
+    struct dbx_err why = {0};
+    if (gw_answered(rq, err)) {
+        /* nothing to do */
+    } else if (dbx_pg_rows(res) == 0) {
+        gw_req_not_found(rq);
+    } else if (make_plan(rq->op, res, &why) < 0) {
+        gw_req_fail(rq, &why, NULL);
+    } else {
+        gw_write_now(rq->op);
+    }
+    gw_req_unref(rq);
+}
+
+static void begin_run(struct gw_write *wr)
+{
+    if (!gw_req_gone(wr->rq))
+        gw_workspace_ask(wr->rq, "run_plan", &wr->object, on_plan);
+}
+
+static struct gw_run run_of(const struct gw_write *wr)
+{
+    const struct gw_config *cfg = wr->rq->gw->cfg;
+    return (struct gw_run){.body = &wr->body,
+                           .template = wr->template,
+                           .revision = wr->revision,
+                           .idle_ms = cfg->workspace_idle_ms,
+                           .max_ms = cfg->workspace_max_ms};
+}
+
+static size_t fill_run(struct gw_write *wr, struct dbx_pg_param params[static 16])
+{
+    const struct gw_run run = run_of(wr);
+    struct dbx_jw *w = dbx_jw_new(&wr->request);
+    gw_run_write_request(w, &run);
+    int r = dbx_jw_end(&w);
+    dbx_assert(r == 0); /* the body was bounded */
+    w = dbx_jw_new(&wr->kept);
+    dbx_jw_object(w);
+    dbx_jw_kstr(w, "process_id", wr->process_text);
+    dbx_jw_kstr(w, "sandbox_id", wr->sandbox_text);
+    dbx_jw_object_end(w);
+    r = dbx_jw_end(&w);
+    dbx_assert(r == 0);
+    snprintf(wr->offset_text, sizeof(wr->offset_text), "%" PRId64, wr->log_offset);
+    params[4] = DBX_PG_TEXT(wr->object_text);
+    params[5] = DBX_PG_TEXT(wr->sandbox_text);
+    params[6] = DBX_PG_TEXT(wr->process_text);
+    params[7] = DBX_PG_TEXT(wr->offset_text);
+    params[8] = DBX_PG_TEXT(dbx_buf_cstr(&wr->request));
+    params[9] = DBX_PG_TEXT(wr->rq->trace);
+    params[10] = DBX_PG_BYTES(wr->files.data, wr->files.len);
+    params[11] = DBX_PG_TEXT(wr->template);
+    return 12;
+}
+
+static void answer_run(struct gw_write *wr)
+{
+    struct dbx_buf buf;
+    dbx_buf_init(&buf, DBX_MAX_HEADER);
+    struct dbx_jw *w = dbx_jw_new(&buf);
+    dbx_jw_object(w);
+    gw_put_id(w, "process_id", &wr->process);
+    gw_put_id(w, "sandbox_id", &wr->sandbox);
+    gw_put_token(w, wr->rq, &wr->sandbox, dbx_wall_us() / 1000000);
+    dbx_jw_object_end(w);
+    gw_answer_json(wr->rq, 202, &buf, &w);
+}
+
+static void done_run(struct gw_write *wr, const struct dbx_pg_result *res)
+{
+    struct gw_req *rq = wr->rq;
+    const struct gw_run run = run_of(wr);
+    (void)res;
+    const struct gw_place place = {.process = &wr->process,
+                                   .sandbox = &wr->sandbox,
+                                   .owner = &rq->user.id,
+                                   .trace = rq->trace,
+                                   .run = &run,
+                                   .files = &wr->files,
+                                   .stdin_data = ""};
+    dbx_log(DBX_LOG_INFO, &rq->log, "accepted process=%s workspace=%s sandbox=%s trace=%s",
+            wr->process_text, wr->object_text, wr->sandbox_text, rq->trace);
+    gw_upstream_place(rq->gw->up, &place);
+    if (!gw_req_gone(rq))
+        answer_run(wr);
+}
+
+/* The same ids; the token is a fresh one. */
+static void again_run(struct gw_write *wr, const char *kept)
+{
+    DBX_CLEANUP(dbx_json_doc_freep) struct dbx_json_doc *doc = NULL;
+    const struct dbx_json *root =
+        dbx_json_parse(kept, strlen(kept), NULL, &doc, NULL) == 0 ? dbx_json_root(doc) : NULL;
+    const char *process = dbx_json_get_str(root, "process_id");
+    const char *sandbox = dbx_json_get_str(root, "sandbox_id");
+    if (!process || !sandbox || dbx_id_parse(process, &wr->process) < 0 ||
+        dbx_id_parse(sandbox, &wr->sandbox) < 0)
+        gw_req_fail_status(wr->rq, 500, DBX_INTERNAL, NULL, "internal error", NULL);
+    else
+        answer_run(wr);
+}
+
+void gw_workspaces_run(struct gw_req *rq)
+{
+    static const struct gw_write_kind kind = {.body = GW_BODY_RUN,
+                                              .lock = "ws_lock",
+                                              .stmt = "run_accept",
+                                              .begin = begin_run,
+                                              .fill = fill_run,
+                                              .done = done_run,
+                                              .again = again_run};
+    gw_write_begin(rq, &kind);
+}
+
+/* --- the sandbox --- */
+
+static size_t fill_sandbox(struct gw_write *wr, struct dbx_pg_param params[static 16])
+{
+    params[4] = DBX_PG_TEXT(wr->object_text);
+    params[5] = DBX_PG_TEXT(wr->made_text);
+    return 6;
+}
+
+static void done_sandbox(struct gw_write *wr, const struct dbx_pg_result *res)
+{
+    struct dbx_buf buf;
+    bool placed = dbx_streq(dbx_pg_text(res, 0, "placed", NULL), "t");
+    if (gw_req_gone(wr->rq) || !gw_column_id(res, 0, "sandbox_id", &wr->sandbox))
+        return;
+    dbx_buf_init(&buf, DBX_MAX_HEADER);
+    struct dbx_jw *w = dbx_jw_new(&buf);
+    dbx_jw_object(w);
+    gw_put_id(w, "sandbox_id", &wr->sandbox);
+    dbx_jw_kstr(w, "status", placed ? "running" : "pending");
+    gw_put_token(w, wr->rq, &wr->sandbox, dbx_wall_us() / 1000000);
+    dbx_jw_object_end(w);
+    gw_answer_json(wr->rq, 200, &buf, &w);
+}
+
+/* It binds a sandbox or finds one: doing it again is the same. */
+static void again_sandbox(struct gw_write *wr, const char *kept)
+{
+    (void)kept;
+    free(wr->key);
+    wr->key = NULL;
+    gw_write_now(wr);
+}
+
+void gw_workspaces_sandbox(struct gw_req *rq)
+{
+    static const struct gw_write_kind kind = {.body = GW_BODY_SANDBOX,
+                                              .lock = "ws_lock",
+                                              .stmt = "sandbox_bind",
+                                              .fill = fill_sandbox,
+                                              .done = done_sandbox,
+                                              .again = again_sandbox};
+    gw_write_begin(rq, &kind);
+}
+
+/* --- input and cancel --- */
+
+static void free_body(void *op)
+{
+    gw_body_done(op);
+    free(op);
+}
+
+static void on_input(const struct dbx_err *err, void *arg)
+{
+    struct gw_req *rq = arg;
+    if (!gw_req_gone(rq) && err)
+        gw_req_fail(rq, err,
+                    err->kind == DBX_NOT_FOUND || err->kind == DBX_CONFLICT ? "not_running" : NULL);
+    else if (!gw_req_gone(rq))
+        gw_req_reply(rq, 204, NULL, NULL, NULL, 0);
+    gw_req_unref(rq);
+}
+
+static void found_for_input(struct gw_req *rq, const struct gw_process *p)
+{
+    const struct gw_body *b = rq->op;
+    if (p->end.terminal) {
+        gw_req_fail_status(rq, 409, DBX_CONFLICT, "not_running", "the process has ended", NULL);
+        return;
+    }
+    if (b->content_len == 0 && !b->eof) {
+        gw_req_reply(rq, 204, NULL, NULL, NULL, 0);
+        return;
+    }
+    gw_req_ref(rq);
+    gw_upstream_input(rq->gw->up, &p->id, b->content, b->content_len, b->eof, on_input, rq);
+}
+
+void gw_processes_input(struct gw_req *rq)
+{
+    struct gw_body *b = DBX_NEW(struct gw_body);
+    struct dbx_err err = {0};
+    size_t len;
+    const uint8_t *body = dbx_http_body(rq->http, &len);
+    rq->op = b;
+    rq->op_free = free_body;
+    if (gw_body_decode(GW_BODY_INPUT, body, len, NULL, b, &err) < 0)
+        gw_req_fail(rq, &err, NULL);
+    else
+        gw_with_process(rq, found_for_input);
+}
+
+static void found_after_cancel(struct gw_req *rq, const struct gw_process *p)
+{
+    gw_answer_process(rq, p, p->end.terminal ? 200 : 202);
+}
+
+static void on_cancelled(const struct dbx_err *err, void *arg)
+{
+    struct gw_req *rq = arg;
+    if (gw_req_gone(rq)) {
+        /* nobody to answer */
+    } else if (!err || err->kind == DBX_NOT_FOUND || err->kind == DBX_CONFLICT) {
+        gw_with_process(rq, found_after_cancel); /* the row says how it stands */
+    } else {
+        gw_req_fail_status(rq, 503, DBX_UNAVAIL, "scheduler_unavailable",
+                           "the scheduler cannot be reached, try again", NULL);
+    }
+    gw_req_unref(rq);
+}
+
+static void found_to_cancel(struct gw_req *rq, const struct gw_process *p)
+{
+    if (p->end.terminal) {
+        gw_answer_process(rq, p, 200);
+        return;
+    }
+    gw_req_ref(rq);
+    gw_upstream_cancel(rq->gw->up, &p->id, on_cancelled, rq);
+}
+
+void gw_processes_cancel(struct gw_req *rq)
+{
+    gw_with_process(rq, found_to_cancel);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The workspaces' SQL. A write is a batch: the lock of the workspace's row, then one statement,
+ * which so sees all that was written before. Parameters of each: $1 owner, $2 Idempotency-Key or
+ * null, $3 hash of the request, $4 what is kept under the key; then its own. It gives one row:
+ * found, problem (a word, or null), taken (0: nothing was written), and what it wrote. */
+#include "common/ext/pg.h"
+#include "gateway/workspaces_int.h"
+
+#define US(column) "(extract(epoch from " column ") * 1000000)::bigint"
+#define TIME(param) "(timestamptz 'epoch' + " param "::bigint * interval '1 microsecond')"
+#define TEXT_(n) #n
+#define TEXT(n) TEXT_(n)
+
+/* `ok` has a row when nothing speaks against it; `go` is the same unless the key was used before.
+ */
+#define GO                                                                                         \
+    " i as (insert into idempotency (owner, key, request_hash, response, status)"                  \
+    " select $1::uuid, $2::text, $3::bytea, $4::text, 0 from ok where $2::text is not null"        \
+    " on conflict do nothing returning 1),"                                                        \
+    " go as (select * from ok where $2::text is null or exists (select 1 from i)) "
+#define MINE "w.id = $5::uuid and w.owner = $1::uuid "
+#define FILE_OF_MINE                                                                               \
+    "f as (select f.* from files f join workspaces w on w.id = f.workspace_id"                     \
+    " where f.id = $5::uuid and w.owner = $1::uuid), "
+#define CHANGED                                                                                    \
+    "u as (update workspaces set revision = revision + 1, updated_at = now() where id in "
+#define RESULT(found, written)                                                                     \
+    " select (select count(*) from " found ") as found, (select problem from p) as problem,"       \
+    " (select count(*) from " written ") as taken"
+#define LIVE                                                                                       \
+    "left join sandboxes s on s.id = w.sandbox_id and s.ended_at is null and s.template = "        \
+    "w.template "
+#define WORKSPACE                                                                                  \
+    "select w.id, w.name, w.template, w.sharing_mode, s.id as sandbox_id, " US(                    \
+        "w.created_at") " as created_us, " US("w.updated_at") " as updated_us from workspaces w "  \
+                                                              "" LIVE
+#define ENTRY(t)                                                                                   \
+    t ".id, " t ".path, " t ".type, " t ".size, " t ".etag, " US(t ".updated_at") " as "           \
+                                                                                  "updated_us "
+#define NEW_FOLDERS(go, ids, paths)                                                                \
+    "d as (insert into files (id, workspace_id, path, type) select g.id, " go                      \
+    ", g.path, 'directory' from go, unnest(" ids "::uuid[], " paths                                \
+    "::text[]) as g(id, path) on conflict (workspace_id, path) do nothing), "
+#define ROOM(ws, paths, more)                                                                      \
+    "(select count(*) from files where workspace_id = " ws ") + " more                             \
+    " + (select count(*) from unnest(" paths "::text[]) q where not exists"                        \
+    " (select 1 from files where workspace_id = " ws                                               \
+    " and path = q)) > " TEXT(GW_MAX_WORKSPACE_FILES)
+#define BYTES(ws, more)                                                                            \
+    "(select coalesce(sum(size), 0) from files where workspace_id = " ws ") + " more               \
+    " > " TEXT(33554432)
+_Static_assert(GW_MAX_WORKSPACE_BYTES == 33554432, "as in BYTES");
+
+const struct dbx_pg_stmt gw_workspace_sql[] = {
+    {"ws_lock", "select 1 from workspaces where id = $1::uuid for update"},
+    {"ws_lock_by_file", "select 1 from workspaces where id = (select workspace_id from files"
+                        " where id = $1::uuid) for update"},
+    {"ws_get", WORKSPACE "where w.id = $1::uuid and w.owner = $2::uuid"},
+    {"ws_list",
+     WORKSPACE "where w.owner = $1::uuid and ($2::bigint = 0 or (w.created_at, w.id) < (" TIME(
+         "$2") ", $3::uuid)) order by w.created_at desc, w.id desc limit $4::int"},
+    {"ws_create",
+     "with p as (select case when (select count(*) from workspaces where owner = $1::uuid) >= "
+     "1000 then 'workspaces' end as problem), ok as (select 1 from p where problem is null)," GO
+     ", w as (insert into workspaces (id, owner, name, template, sharing_mode, created_at, "
+     "updated_at) select $5::uuid, $1::uuid, $6::text, $7::text, $8::text, " TIME("$9") ", " TIME(
+         "$9") " from go returning 1)" RESULT("p", "w")},
+    {"ws_put",
+     "with p as (select null::text as problem), ok as (select w.id from workspaces w where " MINE
+     ")," GO ", x as (update workspaces w set name = coalesce($6::text, w.name), template = "
+     "coalesce($7::text, w.template), sharing_mode = coalesce($8::text, w.sharing_mode), "
+     "updated_at = now() from go where w.id = go.id returning 1)" RESULT("ok", "x")},
+    {"ws_delete",
+     "with p as (select null::text as problem), ok as (select w.id, w.sandbox_id from workspaces "
+     "w where " MINE ")," GO
+     ", x as (delete from workspaces w using go where w.id = go.id returning 1), sb as (update "
+     "sandboxes set ended_at = now() where id in (select sandbox_id from go) and ended_at is "
+     "null)" RESULT("ok", "x") ", (select sandbox_id from go) as sandbox_id"},
+    {"ws_tree", "select w.id as workspace_id, " ENTRY(
+                    "f") "from workspaces w left join files f on f.workspace_id = w.id where w.id "
+                         "= $1::uuid and w.owner = $2::uuid order by f.path"},
+    {"file_get", "select f.workspace_id, " ENTRY(
+                     "f") ", f.content from files f join workspaces w on w.id = f.workspace_id "
+                          "where f.id = $1::uuid and w.owner = $2::uuid"},
+    {"file_create",
+     "with w as (select w.id from workspaces w where " MINE "), p as (select case when exists "
+     "(select 1 from files where workspace_id = $5::uuid and path = $7::text) then 'exists' when "
+     "exists (select 1 from files where workspace_id = $5::uuid and type = 'file' and path = any "
+     "($11::text[])) then 'parent' when " ROOM("$5::uuid", "$11", "1") " then 'count' when " BYTES(
+         "$5::uuid",
+         "length($9::bytea)") " then 'bytes' end as problem from w), ok as (select "
+                              "w.id from w, p where p.problem is null)," GO ", " NEW_FOLDERS(
+                                  "go.id", "$12",
+                                  "$11") "x as (insert into files (id, workspace_id, path, "
+                                         "type, content, size, etag, updated_at) select "
+                                         "$6::uuid, go.id, $7::text, $8::text, $9::bytea, "
+                                         "length($9::bytea), $10::text, " TIME(
+                                             "$13") " from go returning 1), " CHANGED
+                                                    "(select id from go))" RESULT("w", "x")},
+    {"file_put",
+     "with " FILE_OF_MINE "p as (select case when f.type = 'directory' then 'directory' when "
+     "$8::text <> '' and $8::text <> f.etag then 'stale' when " BYTES(
+         "f.workspace_id",
+         "length($6::bytea) - f.size") " then 'bytes' end as problem from f), "
+                                       "ok as (select f.id, f.workspace_id from "
+                                       "f, p where p.problem is null)," GO
+                                       ", x as (update files t set content = $6::bytea, size = "
+                                       "length($6::bytea), etag = $7::text, "
+                                       "updated_at = now() from go where t.id = go.id returning "
+                                       "t.*), " CHANGED
+                                       "(select workspace_id from go))" RESULT("f", "x") ", " ENTRY(
+                                           "x") "from (select 1) one left join x on true"},
+    {"file_move",
+     "with " FILE_OF_MINE "p as (select case when $9::text <> '' and $9::text is distinct from "
+     "f.etag then 'stale' when exists (select 1 from files where workspace_id = f.workspace_id "
+     "and path = $6::text and id <> f.id) then 'exists' when starts_with($6::text, f.path || "
+     "'/') then 'inside' when exists (select 1 from files where workspace_id = f.workspace_id and "
+     "type = 'file' and path = any ($7::text[])) then 'parent' when " ROOM(
+         "f.workspace_id", "$7",
+         "0") " then 'count' when exists (select 1 from files t where "
+              "t.workspace_id = f.workspace_id and starts_with(t.path, "
+              "f.path || '/') and octet_length($6::text || "
+              "substr(t.path, length(f.path) + 1)) > 1024) then 'long' "
+              "end as problem from f), ok as (select f.id, "
+              "f.workspace_id, f.path from f, p where p.problem is "
+              "null)," GO ", " NEW_FOLDERS(
+                  "go.workspace_id", "$8",
+                  "$7") "m as (update files t set path = $6::text || "
+                        "substr(t.path, length(go.path) + 1), updated_at = now() "
+                        "from go where t.workspace_id = go.workspace_id and (t.id "
+                        "= go.id or starts_with(t.path, go.path || '/')) "
+                        "returning t.*), x as (select * from m where id = "
+                        "$5::uuid), " CHANGED "(select workspace_id from go))" RESULT(
+                            "f", "x") ", " ENTRY("x") "from (select 1) one left join x on true"},
+    {"file_delete",
+     "with " FILE_OF_MINE "p as (select case when $6::text <> '' and $6::text is distinct from "
+     "f.etag then 'stale' end as problem from f), ok as (select f.id, f.workspace_id, f.path from "
+     "f, p where p.problem is null)," GO
+     ", x as (delete from files t using go where t.workspace_id = go.workspace_id and (t.id = "
+     "go.id or starts_with(t.path, go.path || '/')) returning 1), " CHANGED
+     "(select workspace_id from go))" RESULT("f", "x")},
+    {"run_plan",
+     "select w.template, w.revision, s.id as sandbox_id, f.path, f.type, f.content from workspaces "
+     "w " LIVE "left join files f on f.workspace_id = w.id where w.id = $1::uuid and w.owner = "
+     "$2::uuid order by f.path"},
+    {"run_accept",
+     "with cur as (select w.id, w.template, s.id as sandbox from workspaces w " LIVE "where " MINE
+     "), p as (select case when cur.sandbox <> $6::uuid or (cur.sandbox is null and "
+     "exists (select 1 from sandboxes where id = $6::uuid)) or cur.template <> $12::text then "
+     "'moved' end as problem from cur), ok as (select cur.* from cur, p where p.problem is "
+     "null)," GO
+     ", sb as (insert into sandboxes (id, owner, template, kind) select $6::uuid, $1::uuid, "
+     "go.template, 'workspace' from go where go.sandbox is null), ws as (update workspaces w set "
+     "sandbox_id = $6::uuid from go where w.id = go.id and go.sandbox is null), x as (insert into "
+     "processes (id, sandbox_id, owner, log_offset, request, trace) select $7::uuid, $6::uuid, "
+     "$1::uuid, $8::bigint, $9::text, $10::text from go returning 1), pi as (insert into "
+     "process_inputs (process_id, files, stdin) select $7::uuid, $11::bytea, '' from go)" RESULT(
+         "cur", "x")},
+    {"sandbox_bind",
+     "with cur as (select w.id, w.template, s.id as sandbox, s.node_id from workspaces w " LIVE
+     "where " MINE "), p as (select null::text as problem), ok as (select * from cur)," GO
+     ", sb as (insert into sandboxes (id, owner, template, kind) select $6::uuid, $1::uuid, "
+     "go.template, 'workspace' from go where go.sandbox is null), ws as (update workspaces w set "
+     "sandbox_id = $6::uuid from go where w.id = go.id and go.sandbox is null)" RESULT(
+         "cur", "go") ", (select coalesce(sandbox, $6::uuid) from go) as sandbox_id, (select "
+                      "node_id is not null from go) as placed"},
+};
+const size_t gw_workspace_sql_len = DBX_ARRAY_LEN(gw_workspace_sql);

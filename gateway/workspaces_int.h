@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the handlers of workspaces share: a write from its body to its answer (workspace_write.c).
+ *
+ *   decode -> [was the key used? then the same answer] -> lock and one statement -> answer
+ */
+#pragma once
+
+#include "common/ext/crypto.h"
+#include "common/ext/pg.h"
+#include "gateway/gw.h"
+#include "gateway/request.h"
+#include "gateway/workspace_decode.h"
+
+extern const struct dbx_pg_stmt gw_workspace_sql[];
+extern const size_t gw_workspace_sql_len;
+
+struct gw_write;
+
+struct gw_write_kind {
+    enum gw_body_kind body;
+    bool no_body;            /* nothing is decoded */
+    const char *lock, *stmt; /* lock NULL: the statement alone */
+    /* Fills params[4..] and returns their number with the first four; strings live as long as the
+     * write. */
+    size_t (*fill)(struct gw_write *wr, struct dbx_pg_param params[static 16]);
+    void (*done)(struct gw_write *wr, const struct dbx_pg_result *res); /* it is written: answers */
+    void (*again)(struct gw_write *wr, const char *kept);   /* the key was used for it: answers */
+    int (*check)(struct gw_write *wr, struct dbx_err *err); /* or NULL: after decoding */
+    void (*begin)(
+        struct gw_write *wr); /* or NULL: instead of writing at once; calls gw_write_now */
+};
+
+struct gw_write {
+    const struct gw_write_kind *kind;
+    struct gw_req *rq; /* borrowed: the request owns this */
+    struct gw_body body;
+    char *key; /* owned, or NULL */
+    uint8_t hash[DBX_SHA256_LEN];
+    struct dbx_id object, made; /* of the route; of what is made */
+    char owner_text[DBX_ID_TEXT], object_text[DBX_ID_TEXT], made_text[DBX_ID_TEXT];
+    char if_match[65], etag[2 * DBX_SHA256_LEN + 1];
+    char at_text[24];
+    int64_t at_us;
+    char *parents, *parent_ids;   /* owned: array literals */
+    struct dbx_buf kept, request; /* what is kept under the key; the request of a process */
+    /* run */
+    struct dbx_buf files;
+    struct dbx_id sandbox, process;
+    char sandbox_text[DBX_ID_TEXT], process_text[DBX_ID_TEXT], offset_text[24], template[65];
+    int64_t revision, log_offset;
+    unsigned tries;
+    bool busy; /* a question of `begin` is on its way */
+};
+
+void gw_write_begin(struct gw_req *rq, const struct gw_write_kind *kind);
+void gw_write_now(struct gw_write *wr);
+
+/* The id in the route, or answers 404. */
+bool gw_route_id(struct gw_req *rq, struct dbx_id *ret);
+/* `limit` and `cursor` of a list. */
+bool gw_column_id(const struct dbx_pg_result *res, size_t row, const char *column,
+                  struct dbx_id *ret);
+void gw_put_entry(struct dbx_jw *w, const struct dbx_pg_result *res, size_t row);
+/* Query with the caller's id as the second parameter: $1 the route's id. fn has a reference to rq,
+ * and drops it. */
+void gw_workspace_ask(struct gw_req *rq, const char *stmt, const struct dbx_id *id, dbx_pg_fn *fn);
+/* The common ends: true when there is nothing to answer with (it was answered then). Drops the
+ * reference. */
+bool gw_answered(struct gw_req *rq, const struct dbx_err *err);
