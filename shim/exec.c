@@ -277,6 +277,9 @@ static int check_order(struct shim_execs *execs, const struct shim_request *rq, 
         return dbx_err_set(err, -EEXIST, DBX_CONFLICT, "a later attempt is here");
     if (execs->refuse)
         return dbx_err_set(err, -EBUSY, DBX_UNAVAIL, "%s", execs->refuse);
+    const char *held = shim_pool_held(execs->opts.pool);
+    if (held) /* not yet, or not any more: another node may be */
+        return dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the node is not fit: %s", held);
     if (!shim_keeper_is_up(execs->opts.keeper))
         return dbx_err_set(err, -ENOTCONN, DBX_UNAVAIL, "the keeper is away");
     if (shim_execs_unreported(execs) >= execs->opts.max)

@@ -158,6 +158,58 @@ static void test_adopt(void)
     sched_core_free(core);
 }
 
+static struct sched_proc *joining(struct sched_core *core, uint8_t sandbox)
+{
+    struct sched_proc *sp = DBX_NEW(struct sched_proc);
+
+    sp->id = dbx_id_new();
+    sp->workspace = true;
+    sp->sandbox.b[0] = sandbox;
+    (void)dbx_strcpy(sp->template, sizeof(sp->template), "python");
+    sched_core_add(core, sp);
+    return sp;
+}
+
+/* The sandbox of a workspace takes one slot, and all its processes go where it stands. */
+static void test_boxes(void)
+{
+    struct sched_core *core = sched_core_new(100);
+    struct sched_node *a = node_of(core, "a", 1, "python", 1);
+    struct sched_node *b = node_of(core, "b", 5, "python", 0);
+    struct sched_proc *first = joining(core, 1), *second = joining(core, 1);
+
+    CHECK(sched_core_assign(core, 0) == first && first->node == a);
+    CHECK(sched_core_assign(core, 0) == second && second->node == a);
+    CHECK(a->nboxes == 1 && a->njoined == 2 && a->nprocs == 2);
+    /* Others find a full, and go elsewhere; those that join wait for nobody's room. */
+    struct sched_proc *other = joining(core, 2);
+    CHECK(sched_core_assign(core, 0) == other && other->node == b);
+    struct sched_proc *third = joining(core, 1);
+    CHECK(sched_core_assign(core, 0) == third && third->node == a);
+    /* Known while somebody is in it, then while the node says so. */
+    struct dbx_id sandbox = first->sandbox;
+    sched_core_box_live(core, &sandbox, a);
+    sched_core_remove(core, first);
+    sched_core_remove(core, second);
+    sched_core_remove(core, third);
+    CHECK(sched_core_box_node(core, &sandbox) == a && a->njoined == 0);
+    sched_core_box_gone(core, &sandbox, b);
+    CHECK(sched_core_box_node(core, &sandbox) == a);
+    /* Its node is away: it steps aside, and nobody behind it has to wait. */
+    a->online = false;
+    struct sched_proc *waits = joining(core, 1), *goes = proc_of(core, 1, "python");
+    CHECK(sched_core_assign(core, 0) == goes && goes->node == b);
+    CHECK(sched_core_assign(core, 1) == NULL);
+    a->online = true;
+    CHECK(sched_core_assign(core, 50) == NULL);
+    CHECK(sched_core_assign(core, 200) == waits && waits->node == a);
+    /* Its node is lost: the next process may go anywhere. */
+    CHECK(sched_core_expire(core, 2000) != NULL && sched_core_expire(core, 2000) != NULL);
+    sched_core_remove(core, waits);
+    CHECK(sched_core_box_node(core, &sandbox) == NULL && a->nboxes == 0);
+    sched_core_free(core);
+}
+
 int main(void)
 {
     test_choice();
@@ -165,5 +217,6 @@ int main(void)
     test_back_off();
     test_lost();
     test_adopt();
+    test_boxes();
     return check_result();
 }

@@ -82,6 +82,22 @@ int main(void)
     check_refused("{\"template\":\"p\",\"command\":7}", "request.command");
     check_refused("{\"template\":\"p\",\"limits\":{\"cpu_ms\":0}}", "request.limits.cpu_ms");
     check_refused("{\"template\":\"p\",\"compile_limits\":{\"x\":0}}", "request.compile_limits.x");
+
+#define WORKSPACE "\"workspace\":{\"size\":\"cpu-small\",\"revision\":4,\"idle_ms\":5,\"max_ms\":6"
+    CHECK_EQ(decode("{\"template\":\"p\",\"command\":\"x\",\"limits\":{\"wall_ms\":9}," WORKSPACE
+                    ",\"cwd\":\"a/b\"}}",
+                    files_len, &rq, &err),
+             0);
+    CHECK(rq->workspace && rq->revision == 4 && rq->idle_ms == 5 && rq->max_ms == 6);
+    CHECK_STR(rq->cwd, "a/b");
+    CHECK(rq->limits.cpu_ms == 0 && rq->limits.wall_ms == 9 && rq->limits.memory_mb == 2048);
+    shim_request_free(rq);
+    rq = NULL;
+    check_refused("{\"template\":\"p\"," WORKSPACE "}}", "request.command");
+    check_refused("{\"template\":\"p\",\"command\":\"x\"," WORKSPACE ",\"cwd\":\"../a\"}}",
+                  "request.workspace.cwd");
+    check_refused("{\"template\":\"p\",\"command\":\"x\",\"workspace\":{}}",
+                  "request.workspace.size");
     dbx_buf_done(&block);
     return check_result();
 }

@@ -4,7 +4,9 @@
 import base64
 import hashlib
 import os
+import pathlib
 import signal
+import subprocess
 import time
 
 import pytest
@@ -255,10 +257,9 @@ def test_deleting_ends_what_runs(api):
 
 def test_another_users_is_not_there(devbox, api, ws):
     key = "stranger-" + os.urandom(12).hex()
-    conninfo = f"host={devbox.state}/run" if (devbox.state / "run").exists() else None
     file = ws.put("f", "x")
     run = ws.start("true")
-    devbox.add_user(key) if hasattr(devbox, "add_user") else add_user(devbox, key)
+    add_user(devbox, key)
     other = devbox.client(key=key)
     assert other.call("GET", "/api/workspaces").json()["items"] == []
     for method, path, body in [("GET", ws.path, None), ("PUT", ws.path, {"name": "x"}), ("DELETE", ws.path, None),
@@ -275,11 +276,8 @@ def test_another_users_is_not_there(devbox, api, ws):
 
 def add_user(devbox, key):
     """People come with a later issue: a row by hand."""
-    import re
-    import subprocess
-
-    text = next(iter(devbox.state.glob("**/gateway*.conf")), None)
-    conninfo = re.search(r"database = (.*)", text.read_text())[1].strip()
+    args = pathlib.Path(f"/proc/{devbox.daemons('scheduler')[0]['pid']}/cmdline").read_text().split("\0")
+    conninfo = next(a for a in args if a.startswith("--database=")).split("=", 1)[1]
     sql = f"""with u as (insert into users (id, email) values (gen_random_uuid(), '{key}') returning id)
               insert into api_keys (id, user_id, hash) select gen_random_uuid(), id, '\\x{hashlib.sha256(key.encode()).hexdigest()}' from u"""
     subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", conninfo, "-c", sql], check=True, capture_output=True)
@@ -309,4 +307,6 @@ def test_idle_and_lost(own_devbox):
     assert (end["status"], end["verdict"]) == ("failed", "NODE_LOST")
     again = w.start("ls; cat f")
     assert again["sandbox_id"] != lost["sandbox_id"]
-    assert w.wait(again)["verdict"] == "OK" and w.output(again) == "f\nof record"
+    end = w.wait(again)
+    assert end["verdict"] == "OK", end
+    assert w.output(again) == "f\nof record"
