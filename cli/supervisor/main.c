@@ -2,6 +2,7 @@
 /* devbox-supervisor: options, lock, services, run. */
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -89,6 +90,24 @@ static void on_terminate(void *user)
     sup_stop(user);
 }
 
+/* Sockets, and the empty cgroups that the shim and runsc leave in every hierarchy. */
+static void clean_up(const char *state_dir)
+{
+    char run_dir[SUP_RUN_DIR_MAX];
+    struct dbx_err ignored;
+    glob_t found;
+    if (sup_run_dir(state_dir, run_dir, &ignored) < 0)
+        return;
+    DBX_CLEANUP(dbx_freep)
+    char *groups = dbx_asprintf("/sys/fs/cgroup/{,*/}%s", strrchr(run_dir, '/') + 1);
+    if (glob(groups, GLOB_BRACE | GLOB_NOSORT, NULL, &found) == 0) {
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            (void)rmdir(found.gl_pathv[i]);
+        globfree(&found);
+    }
+    (void)!dbx_fs_remove_tree(run_dir, &ignored);
+}
+
 static int run(const struct config *cfg, struct dbx_err *err)
 {
     char path[PATH_MAX];
@@ -127,9 +146,7 @@ static int run(const struct config *cfg, struct dbx_err *err)
     sup_free(sup);
     snprintf(path, sizeof(path), "%s/status.json", cfg->state_dir);
     (void)unlink(path);
-    struct dbx_err ignored;
-    if (sup_run_dir(cfg->state_dir, path, &ignored) == 0)
-        (void)!dbx_fs_remove_tree(path, &ignored);
+    clean_up(cfg->state_dir);
     return r;
 }
 
