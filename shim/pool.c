@@ -447,6 +447,21 @@ static void end_misfits(struct shim_pool *pool)
     }
 }
 
+void shim_pool_renew(struct shim_pool *pool)
+{
+    struct dbx_list *it, *tmp;
+    dbx_list_each(it, tmp, &pool->slots)
+    {
+        struct slot *sl = dbx_list_entry(it, struct slot, node);
+        if (sl->state != SLOT_STARTING && sl->state != SLOT_WARM)
+            continue;
+        if (sl->claim) /* it waits for another */
+            sl->claim->slot = NULL;
+        sl->claim = NULL;
+        slot_end(sl);
+    }
+}
+
 static void decide(struct shim_pool *pool)
 {
     bool all = true;

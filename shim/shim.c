@@ -304,6 +304,8 @@ static void on_keeper_down(const struct dbx_err *err, void *user)
     struct shim *sh = cast(user);
     dbx_log(DBX_LOG_ERR, &sh->log, "the keeper is gone: %s", err ? err->msg : "it closed");
     shim_execs_keeper_down(sh->execs);
+    if (sh->pool) /* a new keeper knows none of the warm sandboxes */
+        shim_pool_renew(sh->pool);
 }
 
 /* The parts that can refuse. */
