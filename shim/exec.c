@@ -90,14 +90,22 @@ static void on_process_exited(struct shim_sandbox *sb, const struct shim_init_ex
     shim_exec__on_exited(DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user), e);
 }
 
+static void on_process_saw(struct shim_sandbox *sb, const struct shim_init_saw *s, void *user)
+{
+    (void)sb;
+    shim_exec__on_saw(DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user), s);
+}
+
 static void on_sandbox_lost(struct shim_sandbox *sb, const struct dbx_err *err, void *user)
 {
     (void)sb;
     shim_exec__sandbox_lost(DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user), err);
 }
 
-static const struct shim_sandbox_handlers sandbox_handlers = {
-    .on_lost = on_sandbox_lost, .on_started = on_process_started, .on_exited = on_process_exited};
+static const struct shim_sandbox_handlers sandbox_handlers = {.on_lost = on_sandbox_lost,
+                                                              .on_started = on_process_started,
+                                                              .on_exited = on_process_exited,
+                                                              .on_saw = on_process_saw};
 
 void shim_exec__leave_sandbox(struct shim_exec *ex)
 {

@@ -92,6 +92,7 @@ void shim_exec__arm(struct shim_exec *ex, uint64_t ms); /* the state's deadline,
 void shim_exec__phase_begin(struct shim_exec *ex, struct shim_exec_phase *ph);
 void shim_exec__on_started(struct shim_exec *ex, const struct shim_init_started *s);
 void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e);
+void shim_exec__on_saw(struct shim_exec *ex, const struct shim_init_saw *s);
 void shim_exec__sandbox_lost(struct shim_exec *ex, const struct dbx_err *err);
 void shim_exec__kill(struct shim_exec *ex); /* the phase's process, for a reason in its ending */
 void shim_exec__on_watch(void *user);

@@ -382,6 +382,20 @@ static void prefer_inner_wall(struct shim_exec *ex, struct shim_exec_phase *ph, 
         usage->start_ms = (int64_t)(ph->exited_ms - begin - inner_ms);
 }
 
+static void note_seen(struct shim_exec_phase *ph, uint32_t seen)
+{
+    ph->ending.disk_full |= (seen & INIT_SAW_DISK_FULL) != 0;
+    ph->ending.at_process_max |= (seen & INIT_SAW_PROCESS_MAX) != 0;
+}
+
+/* Told at once, so that it is known if the program takes the sandbox with it. */
+void shim_exec__on_saw(struct shim_exec *ex, const struct shim_init_saw *s)
+{
+    struct shim_exec_phase *ph = phase_of(ex, &s->process, s->phase);
+    if (ph && !ph->exited)
+        note_seen(ph, s->seen);
+}
+
 void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e)
 {
     struct shim_exec_phase *ph = phase_of(ex, &e->process, e->phase);
@@ -393,8 +407,7 @@ void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e
     ph->ending.exited = e->signal == 0;
     ph->ending.exit_code = e->exit_code;
     ph->ending.signal = e->signal;
-    ph->ending.disk_full = e->seen & INIT_SAW_DISK_FULL;
-    ph->ending.at_process_max = e->seen & INIT_SAW_PROCESS_MAX;
+    note_seen(ph, e->seen);
     prefer_inner_wall(ex, ph, e->wall_us / 1000);
     (void)shim_init_ack(shim_sandbox_init(ex->sb), &ex->rq->process, ph->flag);
     shim_exec__set_state(ex, SHIM_EX_DRAINING);

@@ -25,6 +25,7 @@ struct shim_keeper;
 struct shim_init;
 struct shim_init_started;
 struct shim_init_exited;
+struct shim_init_saw;
 struct shim_sandbox;
 struct bnd_template;
 
@@ -82,6 +83,7 @@ struct shim_sandbox_handlers {
     /* What init says of processes, for the owner; see init_client.h. May be NULL. */
     void (*on_started)(struct shim_sandbox *sb, const struct shim_init_started *s, void *user);
     void (*on_exited)(struct shim_sandbox *sb, const struct shim_init_exited *e, void *user);
+    void (*on_saw)(struct shim_sandbox *sb, const struct shim_init_saw *s, void *user);
     /* Nothing is left of it, and it is freed when this returns. */
     void (*on_gone)(struct shim_sandbox *sb, void *user);
 };
