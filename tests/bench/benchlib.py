@@ -314,6 +314,8 @@ class Runsc:
         return time.perf_counter() - begin
 
     def close(self):
+        # runsc mounts an empty network namespace there and leaves it.
+        subprocess.run(["umount", str(self.dir / "root" / "null-netns")], stderr=subprocess.DEVNULL)
         shutil.rmtree(self.dir, ignore_errors=True)
         for group in pathlib.Path("/sys/fs/cgroup").glob(f"**/devbox-bench-{os.getpid()}"):
             for d in [*sorted(group.glob("**/*/"), reverse=True), group]:
