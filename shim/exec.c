@@ -276,6 +276,9 @@ static int check_order(struct shim_execs *execs, const struct shim_request *rq, 
         return dbx_err_set(err, -EBUSY, DBX_UNAVAIL, "%s", execs->refuse);
     if (!shim_keeper_is_up(execs->opts.keeper))
         return dbx_err_set(err, -ENOTCONN, DBX_UNAVAIL, "the keeper is away");
+    if (shim_pool_held(execs->opts.pool))
+        return dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the node is not fit: %s",
+                           shim_pool_held(execs->opts.pool));
     if (shim_execs_unreported(execs) >= execs->opts.max)
         return dbx_err_set(err, -ENOBUFS, DBX_LIMIT, "this node has %u executions",
                            execs->opts.max);

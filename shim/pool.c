@@ -576,6 +576,11 @@ void shim_pool_hold(struct shim_pool *pool, const char *why)
     ask(pool);
 }
 
+const char *shim_pool_held(const struct shim_pool *pool)
+{
+    return pool->held[0] ? pool->held : NULL;
+}
+
 void shim_pool_drain(struct shim_pool *pool, void (*fn)(void *user), void *user)
 {
     struct dbx_list *it, *tmp;

@@ -39,6 +39,7 @@ void shim_pool_start(struct shim_pool *pool);
 /* With words: new claims are refused with them (kind UNAVAIL), and nothing is filled; NULL: goes
  * on. */
 void shim_pool_hold(struct shim_pool *pool, const char *why);
+const char *shim_pool_held(const struct shim_pool *pool); /* the words, or NULL */
 /* Ends all sandboxes that nobody has claimed, and makes new ones: what they were known to is gone
  * (the keeper). */
 void shim_pool_renew(struct shim_pool *pool);
