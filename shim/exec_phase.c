@@ -233,6 +233,18 @@ static void open_shipping(struct shim_exec *ex, struct shim_exec_phase *ph)
     ex->refs++; /* until on_released */
 }
 
+/* It has no room, or does not know the sandbox: nobody would read the streams. */
+static void on_kept_answer(const struct dbx_err *err, void *user)
+{
+    struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
+    bool lost = err && err->code != -ECANCELED && ex->now && !ex->now->ended;
+    if (lost) {
+        dbx_log(DBX_LOG_ERR, &ex->log_trace, "the keeper does not take its streams: %s", err->msg);
+        shim_exec__finish(ex, err->msg);
+    }
+    shim_exec__unref(ex);
+}
+
 static int open_streams(struct shim_exec *ex, struct shim_exec_phase *ph, struct dbx_err *err)
 {
     bool input = ph == &ex->run && (ex->rq->input.len > 0 || ex->rq->stdin_open);
@@ -240,10 +252,13 @@ static int open_streams(struct shim_exec *ex, struct shim_exec_phase *ph, struct
     struct shim_kept_opts opts = {.sandbox = *shim_sandbox_id(ex->sb),
                                   .process = ex->rq->process,
                                   .phase = ph->flag,
-                                  .stdin_open = input};
+                                  .stdin_open = input,
+                                  .fn = on_kept_answer,
+                                  .user = ex};
     int r = shim_kept_new(ex->execs->opts.keeper, &opts, &ph->kept, fds, err);
     if (r < 0)
         return r;
+    ex->refs++; /* until the keeper's answer */
     open_shipping(ex, ph);
     r = start_process(ex, ph, fds);
     for (int i = 0; i < 3; i++)
