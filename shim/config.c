@@ -41,6 +41,8 @@ const struct dbx_config_field shim_config_fields[] = {
     NUM(warm_memory_mb, "256", 16, 1048576, "MB", "Memory of a warm sandbox."),
     NUM(warm_disk_mb, "256", 1, 1048576, "MB", "Disk of a warm sandbox."),
     NUM(log_retain_bytes, "8589934592", 0, 1ull << 50, "bytes", "How much the log keeps; 0: all."),
+    NUM(log_segment_bytes, "67108864", 65536, 1ull << 40, "bytes",
+        "What the log drops at a time (on files)."),
     NUM(log_retain_ms, "86400000", 0, 1ull << 50, "ms", "How long the log keeps it; 0: for ever."),
     NUM(drain_ms, "2000", 0, 3600000, "ms", "How long executions may run on after SIGTERM."),
     STR(log_level, "info", "err, warn, info or debug."),

@@ -329,6 +329,7 @@ static int open_parts(struct shim *sh, struct dbx_err *err)
     struct dbx_olog_opts oo = {.loop = sh->loop,
                                .url = cfg->output_log,
                                .writer = true,
+                               .segment_bytes = cfg->log_segment_bytes,
                                .retain_bytes = cfg->log_retain_bytes,
                                .retain_ms = cfg->log_retain_ms};
     struct shim_serve_opts so = {.loop = sh->loop,
