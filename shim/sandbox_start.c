@@ -180,7 +180,7 @@ static int read_pid(struct shim_sandbox *sb, pid_t *ret, struct dbx_err *err)
 
 static int watch_sentry(struct shim_sandbox *sb, struct dbx_err *err)
 {
-    pid_t pid;
+    pid_t pid = 0;
     int r = read_pid(sb, &pid, err);
     if (r < 0)
         return r;
@@ -277,7 +277,7 @@ int shim_sb__start(struct shim_sandbox *sb, struct dbx_err *err)
         .cpu_millis = sb->opts.cpu_millis,
         .processes = sb->opts.processes,
     };
-    int control[2];
+    int control[2] = {-1, -1};
     int r = shim_cgroup_create(sb->node->cgroups, sb->id_text, &limits, &sb->cg, err);
     if (r == 0)
         r = make_bundle(sb, overlay, err);
