@@ -421,6 +421,7 @@ static const struct dbx_olog_ops file_ops = {
     .bounds = olf_bounds,
     .follow = olf_follow,
     .resume = olf_resume,
+    .catch_up = olf_catch_up,
     .reader_free = olf_reader_free,
 };
 

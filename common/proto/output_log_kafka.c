@@ -45,7 +45,6 @@
 #define KICK_TRIES 50
 #define KICK_RETENTION_MS 60000
 #define BOUNDS_EVERY_MS 1000
-#define LOST_MS 10           /* how often to look whether the bounds have come */
 #define WRITER_WAIT_MS 15000 /* how long opening waits for the cluster */
 #define READER_WAIT_MS 2000  /* a gateway tries again by itself */
 #define RETENTION_HOURS 24
@@ -59,9 +58,7 @@ struct replay;
 struct olk_tail {
     struct dbx_list live;
     bool assigned;
-    bool heard;     /* anything since it was assigned */
-    bool at_end;    /* the last thing heard was that pos is the end */
-    bool end_asked; /* somebody wants to be told of the end */
+    bool heard; /* anything since it was assigned */
     unsigned kicks;
     int64_t pos; /* the next offset the live consumer will give */
 };
@@ -75,7 +72,8 @@ struct olk_reader {
     uint32_t partition;
     struct dbx_id key;
     int64_t pos;
-    uint64_t ticket; /* in LOST: the question for the bounds */
+    uint64_t ticket;      /* in LOST: the question for the bounds */
+    uint64_t live_ticket; /* the question for the end that on_live is about */
     bool told_live;
     struct dbx_olog_reader_handlers h;
     void *user;
@@ -106,7 +104,7 @@ struct olk {
     struct dbx_list incoming, waiting, lost, graveyard;
     unsigned depth;
     bool pump_queued;
-    struct dbx_timer *kick_timer, *lost_timer;
+    struct dbx_timer *kick_timer;
     void (*room_fn)(void *user);
     void *room_user;
 };
@@ -209,16 +207,10 @@ static void set_state(struct olk_reader *r, enum olk_state state)
         break;
     case OLK_LIVE:
         dbx_list_push(&t->live, &r->node);
-        if (!r->told_live && r->h.on_live && !t->at_end && !t->end_asked) {
-            t->end_asked = true;
-            t->kicks = 0;
-            kick(log);
-        }
         break;
     case OLK_LOST:
         dbx_list_push(&log->lost, &r->node);
         r->ticket = dbx_kafka_offsets_refresh(log->offsets);
-        dbx_timer_start(log->lost_timer, LOST_MS, 0);
         break;
     case OLK_DEAD:
         dbx_list_push(&log->graveyard, &r->node);
@@ -228,12 +220,24 @@ static void set_state(struct olk_reader *r, enum olk_state state)
     }
 }
 
+/* A live reader is told when it has come to what was the end after it asked. */
 static void tell_live(struct olk_reader *r)
 {
-    if (r->told_live || !r->h.on_live)
+    struct dbx_kafka_offsets *o = r->log->offsets;
+    int64_t oldest, next;
+    if (r->told_live || !r->h.on_live ||
+        !dbx_kafka_offsets_heard(o, (int)r->partition, r->live_ticket) ||
+        dbx_kafka_offsets_get(o, (int)r->partition, &oldest, &next) < 0 || r->pos < next)
         return;
     r->told_live = true;
     r->h.on_live(r->pos, r->user);
+}
+
+static void ask_live(struct olk_reader *r)
+{
+    r->told_live = !r->h.on_live;
+    if (!r->told_live)
+        r->live_ticket = dbx_kafka_offsets_refresh(r->log->offsets);
 }
 
 /* Gives a reader an entry at or behind its position. */
@@ -277,8 +281,7 @@ static void on_kick_timer(void *user)
     struct olk *log = user;
     for (uint32_t i = 0; i < DBX_LOG_PARTITIONS; i++) {
         struct olk_tail *t = &log->tails[i];
-        bool waits = !t->heard || (t->end_asked && !t->at_end);
-        if (t->assigned && waits && t->kicks++ < KICK_TRIES) {
+        if (t->assigned && !t->heard && t->kicks++ < KICK_TRIES) {
             kick(log);
             return;
         }
@@ -294,7 +297,6 @@ static void on_live_message(const struct dbx_kafka_message *m, void *user)
     struct dbx_list all;
     enter(log);
     t->pos = m->offset + 1;
-    t->at_end = false;
     t->heard = true;
     move_all(&t->live, &all);
     while (!dbx_list_empty(&all)) {
@@ -302,6 +304,8 @@ static void on_live_message(const struct dbx_kafka_message *m, void *user)
         dbx_list_remove(&r->node);
         dbx_list_push(&t->live, &r->node);
         deliver(r, m);
+        if (r->state == OLK_LIVE)
+            tell_live(r);
     }
     leave(log);
 }
@@ -309,23 +313,9 @@ static void on_live_message(const struct dbx_kafka_message *m, void *user)
 static void on_live_eof(size_t topic, int partition, int64_t offset, void *user)
 {
     struct olk *log = user;
-    struct dbx_list *it, *tmp;
-    if (topic != TOPIC_OUTPUT)
-        return;
-    struct olk_tail *t = &log->tails[partition];
-    enter(log);
-    t->at_end = t->heard = true;
-    t->end_asked = false;
-    t->pos = offset;
-    dbx_list_each(it, tmp, &t->live)
-    {
-        struct olk_reader *r = dbx_list_entry(it, struct olk_reader, node);
-        if (r->pos > offset) /* it wants what is not there yet and, by what it says, was */
-            set_state(r, OLK_LOST);
-        else
-            tell_live(r);
-    }
-    leave(log);
+    (void)offset;
+    if (topic == TOPIC_OUTPUT)
+        log->tails[partition].heard = true;
 }
 
 static void on_live_out_of_range(size_t topic, int partition, void *user)
@@ -347,6 +337,13 @@ static void on_live_starved(void *user)
     kick(user);
 }
 
+/* From the tail's position on: at once, the tail may move before the next turn. */
+static void join_tail(struct olk_reader *r)
+{
+    set_state(r, OLK_LIVE);
+    tell_live(r);
+}
+
 /* The live consumer begins to follow a partition, at this reader's position. */
 static void follow_tail(struct olk_reader *r)
 {
@@ -358,24 +355,14 @@ static void follow_tail(struct olk_reader *r)
         return;
     }
     t->assigned = true;
-    t->at_end = t->heard = false;
-    t->end_asked = true;
+    t->heard = false;
     t->kicks = 0;
     t->pos = r->pos;
-    set_state(r, OLK_LIVE);
     kick(r->log);
+    join_tail(r);
 }
 
 /* --- the replay consumers --- */
-
-/* From the tail's position on: at once, the tail may move before the next turn. */
-static void join_tail(struct olk_reader *r)
-{
-    struct olk_tail *t = &r->log->tails[r->partition];
-    set_state(r, OLK_LIVE);
-    if (t->at_end && r->pos == t->pos)
-        tell_live(r);
-}
 
 /* The replay has come to the end of the partition, or to where the tail is. */
 static void caught_up(struct olk_reader *r)
@@ -537,8 +524,21 @@ static void pump(void *user)
     leave(log);
 }
 
-/* The bounds have been asked for since: tell what is gone, and go on where something is. */
-static void on_lost_timer(void *user)
+/* Tells what is gone, and goes on where something is. */
+static void find_again(struct olk_reader *r)
+{
+    int64_t oldest, next, wanted = r->pos;
+    if (!dbx_kafka_offsets_heard(r->log->offsets, (int)r->partition, r->ticket) ||
+        dbx_kafka_offsets_get(r->log->offsets, (int)r->partition, &oldest, &next) < 0)
+        return; /* Kafka is away: the offsets' thread asks again */
+    set_state(r, OLK_PLACING);
+    r->pos = wanted < oldest ? oldest : wanted > next ? next : wanted;
+    if (r->pos != wanted)
+        r->h.on_truncated(wanted, r->pos, r->user);
+}
+
+/* The bounds have come. */
+static void on_bounds(void *user)
 {
     struct olk *log = user;
     struct dbx_list turn;
@@ -546,18 +546,18 @@ static void on_lost_timer(void *user)
     move_all(&log->lost, &turn);
     while (!dbx_list_empty(&turn)) {
         struct olk_reader *r = dbx_list_first(&turn, struct olk_reader, node);
-        int64_t oldest, next, wanted = r->pos;
-        if (!dbx_kafka_offsets_heard(log->offsets, (int)r->partition, r->ticket) ||
-            dbx_kafka_offsets_get(log->offsets, (int)r->partition, &oldest, &next) < 0) {
-            dbx_list_remove(&r->node); /* Kafka is away: asked again by the offsets' own thread */
-            dbx_list_push(&log->lost, &r->node);
-            dbx_timer_start(log->lost_timer, LOST_MS, 0);
-            continue;
+        dbx_list_remove(&r->node);
+        dbx_list_push(&log->lost, &r->node);
+        find_again(r);
+    }
+    for (uint32_t i = 0; i < DBX_LOG_PARTITIONS; i++) {
+        move_all(&log->tails[i].live, &turn);
+        while (!dbx_list_empty(&turn)) {
+            struct olk_reader *r = dbx_list_first(&turn, struct olk_reader, node);
+            dbx_list_remove(&r->node);
+            dbx_list_push(&log->tails[i].live, &r->node);
+            tell_live(r);
         }
-        set_state(r, OLK_PLACING);
-        r->pos = wanted < oldest ? oldest : wanted > next ? next : wanted;
-        if (r->pos != wanted)
-            r->h.on_truncated(wanted, r->pos, r->user);
     }
     leave(log);
 }
@@ -648,6 +648,7 @@ static struct dbx_olog_reader *olk_follow(struct dbx_olog *head, const struct db
     r->h = *h;
     r->user = user;
     dbx_list_init(&r->node);
+    ask_live(r);
     set_state(r, OLK_PLACING);
     return &r->head;
 }
@@ -656,9 +657,14 @@ static void olk_resume(struct dbx_olog_reader *head)
 {
     struct olk_reader *r = (struct olk_reader *)head;
     if (r->state == OLK_HELD) {
-        r->told_live = false;
+        ask_live(r);
         set_state(r, OLK_PLACING);
     }
+}
+
+static void olk_catch_up(struct dbx_olog_reader *head)
+{
+    ask_live((struct olk_reader *)head);
 }
 
 static struct dbx_olog_reader *olk_reader_free(struct dbx_olog_reader *head)
@@ -690,7 +696,6 @@ static struct dbx_olog *olk_close(struct dbx_olog *head)
     dbx_kafka_producer_free(log->producer);
     dbx_kafka_offsets_free(log->offsets);
     dbx_timer_free(log->kick_timer);
-    dbx_timer_free(log->lost_timer);
     dbx_loop_undefer(log->loop, pump, log);
     free(log->brokers);
     free(log->properties);
@@ -708,6 +713,7 @@ static const struct dbx_olog_ops kafka_ops = {
     .bounds = olk_bounds,
     .follow = olk_follow,
     .resume = olk_resume,
+    .catch_up = olk_catch_up,
     .reader_free = olk_reader_free,
 };
 
@@ -766,8 +772,8 @@ static int open_clients(struct olk *log, bool writer, struct dbx_err *err)
     log->producer = dbx_kafka_producer_new(&log->opts, topics, 2, on_producer_room, log, err);
     if (!log->producer)
         return -EIO;
-    log->offsets =
-        dbx_kafka_offsets_new(&log->opts, log->topic, DBX_LOG_PARTITIONS, BOUNDS_EVERY_MS, err);
+    log->offsets = dbx_kafka_offsets_new(&log->opts, log->topic, DBX_LOG_PARTITIONS,
+                                         BOUNDS_EVERY_MS, on_bounds, log, err);
     if (!log->offsets)
         return -EIO;
     return writer ? 0 : start_reading(log, err);
@@ -791,7 +797,6 @@ int dbx_olog__open_kafka(const struct dbx_olog_opts *opts, const char *url, stru
         dbx_list_init(&log->replays[i].readers);
     }
     log->kick_timer = dbx_timer_new(log->loop, on_kick_timer, log);
-    log->lost_timer = dbx_timer_new(log->loop, on_lost_timer, log);
     int r = parse_url(log, url, &topic, err);
     log->opts = (struct dbx_kafka_opts){log->loop, log->brokers, log->properties};
     if (r == 0) {

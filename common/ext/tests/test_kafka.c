@@ -311,22 +311,28 @@ static void test_topics(void)
     CHECK(strstr(err.msg, "127.0.0.1:1") && strstr(err.msg, "refused"));
 }
 
+static void on_answer(void *user)
+{
+    (void)user;
+    dbx_loop_stop(loop, 0);
+}
+
 static void test_offsets(void)
 {
     int64_t oldest, next;
     open_producer();
     produce(40);
     wait_for(40);
-    struct dbx_kafka_offsets *o = dbx_kafka_offsets_new(&opts, topics[0], PARTITIONS, 60000, NULL);
+    struct dbx_kafka_offsets *o =
+        dbx_kafka_offsets_new(&opts, topics[0], PARTITIONS, 60000, on_answer, NULL, NULL);
     CHECK_EQ(dbx_kafka_offsets_get(o, 0, &oldest, &next), 0);
     CHECK_EQ(oldest, 0);
     CHECK_EQ(next, 10);
     produce(40);
     wait_for(80);
     uint64_t ticket = dbx_kafka_offsets_refresh(o);
-    for (int i = 0; i < 500 && !dbx_kafka_offsets_heard(o, 0, ticket); i++) {
-        run_ms(10);
-    }
+    while (!dbx_kafka_offsets_heard(o, 0, ticket))
+        run();
     CHECK_EQ(dbx_kafka_offsets_get(o, 0, &oldest, &next), 0);
     CHECK_EQ(next, 20);
     dbx_kafka_offsets_free(o);
