@@ -20,7 +20,7 @@
 
 struct config {
     char *state_dir, *cache_dir, *bin_dir, *source_dir, *bind, *runsc, *node_id, *tls_cert,
-        *tls_key, *log_format;
+        *tls_key, *log_format, *output_log, *kafka_libs;
     uint64_t port, gateways;
     bool images;
 };
@@ -49,6 +49,10 @@ static const struct dbx_config_field fields[] = {
     {"tls_cert", DBX_CONFIG_PATH, FIELD(tls_cert), .def = "",
      .doc = "Certificate chain of the gateways (PEM)."},
     {"tls_key", DBX_CONFIG_PATH, FIELD(tls_key), .def = "", .doc = "Its private key (PEM)."},
+    {"output_log", DBX_CONFIG_STRING, FIELD(output_log), .def = "",
+     .doc = "An output log of your own (kafka:HOST:PORT); files in the state folder otherwise."},
+    {"kafka_libs", DBX_CONFIG_PATH, FIELD(kafka_libs), .def = "",
+     .doc = "Folder of Apache Kafka's jars: it is started, and is the output log."},
     {"log_format", DBX_CONFIG_STRING, FIELD(log_format), .def = "logfmt", .doc = "logfmt or json."},
 };
 
@@ -132,6 +136,8 @@ static int run(const struct config *cfg, struct dbx_err *err)
         .node_id = cfg->node_id,
         .tls_cert = cfg->tls_cert,
         .tls_key = cfg->tls_key,
+        .output_log = cfg->output_log,
+        .kafka_libs = cfg->kafka_libs,
         .images = cfg->images,
     };
     struct dbx_loop *loop = dbx_loop_new();
