@@ -152,9 +152,11 @@ static void prepare(struct shim_exec *ex)
         if (r < 0)
             dbx_err_set(&err, r, DBX_INTERNAL, "init takes no files");
     }
-    if (r == 0)
-        ex->refs++;
-    else
+    if (r == 0) {
+        ex->refs++; /* the limits are set while init writes */
+        r = shim_exec__phase_limit(ex, ex->plan.compile_argv ? &ex->compile : &ex->run, &err);
+    }
+    if (r < 0)
         shim_exec__finish(ex, err.msg);
 }
 

@@ -233,11 +233,12 @@ static void open_shipping(struct shim_exec *ex, struct shim_exec_phase *ph)
     ex->refs++; /* until on_released */
 }
 
-/* It has no room, or does not know the sandbox: nobody would read the streams. */
+/* It has no room, or does not know the sandbox: nobody would read the streams. When it is away,
+ * shim_execs_keeper_down says so to all. */
 static void on_kept_answer(const struct dbx_err *err, void *user)
 {
     struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
-    bool lost = err && err->code != -ECANCELED && ex->now && !ex->now->ended;
+    bool lost = err && shim_keeper_is_up(ex->execs->opts.keeper) && ex->now && !ex->now->ended;
     if (lost) {
         dbx_log(DBX_LOG_ERR, &ex->log_trace, "the keeper does not take its streams: %s", err->msg);
         shim_exec__finish(ex, err->msg);
@@ -274,6 +275,13 @@ static int open_streams(struct shim_exec *ex, struct shim_exec_phase *ph, struct
     return 0;
 }
 
+int shim_exec__phase_limit(struct shim_exec *ex, struct shim_exec_phase *ph, struct dbx_err *err)
+{
+    ph->limited = true;
+    return shim_sandbox_set_limits(ex->sb, (uint64_t)ph->limits->memory_mb,
+                                   (uint32_t)ph->limits->processes, err);
+}
+
 void shim_exec__phase_begin(struct shim_exec *ex, struct shim_exec_phase *ph)
 {
     struct dbx_err err = {0};
@@ -285,8 +293,7 @@ void shim_exec__phase_begin(struct shim_exec *ex, struct shim_exec_phase *ph)
         shim_sandbox_set_running(ex->sb, true);
     shim_exec__set_state(ex, ph == &ex->compile ? SHIM_EX_COMPILING : SHIM_EX_RUNNING);
     shim_ship_status(ex->ship, (uint8_t)ph->flag);
-    int r = shim_sandbox_set_limits(ex->sb, (uint64_t)ph->limits->memory_mb,
-                                    (uint32_t)ph->limits->processes, &err);
+    int r = ph->limited ? shim_sandbox_mark(ex->sb, &err) : shim_exec__phase_limit(ex, ph, &err);
     if (r == 0)
         r = open_streams(ex, ph, &err);
     if (r < 0) {
@@ -347,7 +354,7 @@ void shim_exec__on_started(struct shim_exec *ex, const struct shim_init_started 
     if (ph->killed)
         return; /* the deadline of the kill runs already */
     shim_exec__arm(ex, 0);
-    shim_exec__on_watch(ex);
+    dbx_timer_start(ex->watch, SHIM_WATCH_MIN_MS, 0);
     if (!ex->started_us) {
         ex->started_us = dbx_wall_us();
         dbx_metric_observe(ex->execs->start_seconds,
@@ -411,10 +418,24 @@ void shim_exec__on_saw(struct shim_exec *ex, const struct shim_init_saw *s)
         note_seen(ph, s->seen);
 }
 
+/* What a program has just said waits for no bookkeeping of its end. */
+static void ship_ready(struct shim_exec *ex, struct shim_exec_phase *ph)
+{
+    for (int i = 0; i < 2 && ph->kept; i++) {
+        struct shim_stream *s = shim_kept_stream(ph->kept, i);
+        size_t n = 0;
+        if (shim_stream_peek(s, &n) && n > 0)
+            (void)on_stream(ph->kept, s, ex);
+    }
+}
+
 void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e)
 {
     struct shim_exec_phase *ph = phase_of(ex, &e->process, e->phase);
     if (!ph || ph->exited || !ph->started)
+        return;
+    ship_ready(ex, ph);
+    if (ph->exited) /* what it said was too much, and its sandbox did not obey */
         return;
     dbx_timer_stop(ex->watch);
     account(ex, ph);

@@ -120,7 +120,9 @@ uint64_t shim_sandbox_ready_ms(const struct shim_sandbox *sb); /* how long provi
  * each phase (compile, run). */
 int shim_sandbox_set_limits(struct shim_sandbox *sb, uint64_t memory_mb, uint32_t processes,
                             struct dbx_err *err) DBX_MUST_USE;
-/* Since the last set_limits. */
+/* Usage counts from now on: for a phase the limits of which were set ahead of its begin. */
+int shim_sandbox_mark(struct shim_sandbox *sb, struct dbx_err *err) DBX_MUST_USE;
+/* Since the last set_limits or mark. */
 struct shim_sandbox_usage {
     int64_t cpu_ms;
     int64_t memory_peak_bytes; /* without cache of files on disk */

@@ -49,10 +49,17 @@ int shim_sandbox_set_limits(struct shim_sandbox *sb, uint64_t memory_mb, uint32_
     if (r < 0)
         return r;
     (void)shim_cgroup_reset_peak(sb->cg); /* where it cannot be, mark.memory_peak_bytes tells */
-    r = shim_cgroup_read(sb->cg, &sb->mark);
+    sb->limit_bytes = bytes;
+    return shim_sandbox_mark(sb, err);
+}
+
+int shim_sandbox_mark(struct shim_sandbox *sb, struct dbx_err *err)
+{
+    if (!sb->cg || sb->state >= SHIM_SB_TERMINATING)
+        return dbx_err_set(err, -ECHILD, DBX_UNAVAIL, "the sandbox has ended");
+    int r = shim_cgroup_read(sb->cg, &sb->mark);
     if (r < 0)
         return dbx_err_set(err, r, DBX_INTERNAL, "read the cgroup of sandbox %s", sb->id_text);
-    sb->limit_bytes = bytes;
     sb->last = (struct shim_sandbox_usage){0};
     return 0;
 }
