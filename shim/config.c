@@ -31,7 +31,7 @@ const struct dbx_config_field shim_config_fields[] = {
     PATH(init, "", "The folder that holds the program init."),
     PATH(shim_exec, "", "The program devbox-shim-exec; beside this one when empty."),
     PATH(keeper_socket, "", "The keeper's Unix socket."),
-    STR(output_log, "", "The output log, file:DIR."),
+    STR(output_log, "", "The output log: file:DIR or kafka:HOST:PORT."),
     STR(cgroup_base, "", "The node's cgroup below the mount; devbox-NODE when empty."),
     NUM(max_sandboxes, "64", 1, 1024, "", "Sandboxes at a time, in all states."),
     NUM(max_executions, "4096", 1, 1000000, "", "Executions known at a time, ended ones included."),
