@@ -8,6 +8,7 @@
 #include "shim/keeper_client.h"
 #include "shim/tests/keeper_test.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
