@@ -20,7 +20,7 @@ from conftest import DevBox, free_port
 
 LONG = bool(os.environ.get("DEVBOX_LONG"))
 SECONDS = 60 if LONG else 20
-LOGS = {"files": []}
+LOGS = {"files": [], "kafka": ["--kafka"]}
 TERMINAL = ("completed", "failed", "cancelled")
 
 
