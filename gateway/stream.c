@@ -341,6 +341,8 @@ static void on_asked(const struct gw_process *rows, size_t n, const struct dbx_e
     struct gw_viewed *v = arg;
     struct gw_session *ss = v->ss;
     if (ss->ws && err) {
+        v->asked = false;
+        v->hidden = true; /* it is not known whether he may see it */
         dbx_ws_close(ss->ws, 1013, "reconnect");
     } else if (ss->ws) {
         v->asked = false;

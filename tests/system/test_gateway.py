@@ -709,6 +709,18 @@ def test_bad_messages(w):
     assert op == websocket.ABNF.OPCODE_CLOSE and struct.unpack(">H", data[:2])[0] == 1008
 
 
+def test_answers_that_nobody_reads(w):
+    p, a = w.start()
+    s = w.api.stream(a)
+    frame = b"\x81\x8c\0\0\0\0" + b'{"type":"x"}'  # masked with zeros
+    for _ in range(100):  # each is answered, and none of it is read
+        s.ws.sock.sendall(frame * 2000)
+    op = None
+    while op != websocket.ABNF.OPCODE_CLOSE:
+        op, data = s.ws.recv_data()
+    assert struct.unpack(">H", data[:2])[0] == 1008
+
+
 def upgrade(w, sandbox, query, **kw):
     try:
         websocket.create_connection(w.url.replace("http", "ws") + f"/api/stream/{sandbox}{query}", timeout=5, **kw).close()
