@@ -243,6 +243,24 @@ def test_both_streams(node):
     assert r.output("stderr") == b"".join(b"e%d\n" % i for i in range(300))
 
 
+def test_big_writes_are_whole(node):
+    r = node.python("print('x' * 3000000)\n")
+    assert r.end["verdict"] == "OK" and r.output() == b"x" * 3000000 + b"\n", "one write of an unbuffered python"
+    r = node.run("python", {}, command="echo x > /dev/stdout; echo y > /dev/stderr; echo z | tee /proc/self/fd/1; exec 1>&-; sleep 0.2")
+    assert r.end["verdict"] == "OK" and sorted(r.output()) == sorted(b"x\nz\nz\n") and r.output("stderr") == b"y\n"
+    if "node" in node.hello["templates"]:
+        code = "require('fs').writeFileSync('/dev/stdout', 'w\\n'); process.stdout.write('v'.repeat(1000000))\n"
+        r = node.run("node", {"main.js": code, "index.js": code})
+        assert r.end["verdict"] == "OK" and r.output() == b"w\n" + b"v" * 1000000
+
+
+def test_count_of_processes_is_exact(node):
+    code = ("import os, signal\nn = 1\ntry:\n    while True:\n        if os.fork() == 0: signal.pause()\n        n += 1\n"
+            "except OSError: print(n)\n")
+    for limit in (1, 64):
+        assert node.python(code, limits={"processes": limit}).output() == b"%d\n" % limit
+
+
 def test_exit_codes_and_signals(node):
     r = node.python("raise SystemExit(3)\n")
     assert (r.end["status"], r.end["verdict"], r.end["run"]["exit_code"]) == ("completed", "EXIT_CODE", 3)
