@@ -19,7 +19,7 @@ const struct dbx_config_field gw_config_fields[] = {
     STR(database, "", "How to reach PostgreSQL (a libpq connection string)."),
     STR(scheduler, "", "The scheduler's link, ws://HOST:PORT/gateway."),
     FILE_(keys, "", "The keyring that signs and checks tokens."),
-    STR(output_log, "", "The output log, file:DIR."),
+    STR(output_log, "", "The output log: file:DIR or kafka:HOST:PORT."),
     FILE_(templates_dir, "", "The folder of template descriptions (NAME.json)."),
     FILE_(admin_key_file, "", "The administrator's API key; it is made known at start."),
     STR(origins, "", "Origins besides our own that may open streams, with spaces between."),

@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 
-#include "common/io/loop.h"
-
 #define FOLLOW_MAGIC 0x4c4c4f46u
 
 struct gw_follow {
@@ -12,12 +10,10 @@ struct gw_follow {
     struct dbx_olog *log; /* borrowed */
     struct dbx_id sandbox;
     struct dbx_olog_reader *reader;
-    struct dbx_timer *timer; /* for what must not happen within a call */
     const struct gw_follow_handlers *h;
     void *user;
-    int64_t at;     /* everything before has been given */
-    int64_t target; /* on_end is due there; -1: not asked for */
-    bool live, held;
+    int64_t at; /* everything before has been given */
+    bool end_asked, held;
     unsigned depth; /* callbacks that run */
     bool freed;
 };
@@ -30,14 +26,6 @@ static void leave(struct gw_follow *f)
     free(f);
 }
 
-static void check_end(struct gw_follow *f)
-{
-    if (f->target < 0 || f->at < f->target)
-        return;
-    f->target = -1;
-    f->h->on_end(f->user);
-}
-
 static bool on_entry(const struct dbx_olog_entry *e, void *user)
 {
     struct gw_follow *f = DBX_CAST(struct gw_follow, FOLLOW_MAGIC, user);
@@ -46,12 +34,10 @@ static bool on_entry(const struct dbx_olog_entry *e, void *user)
     f->depth++;
     if (dbx_record_decode(e->value, e->len, &r) == 0) /* else: a newer kind, or a stranger's */
         taken = f->h->on_record(&r, e, f->user);
-    if (!f->freed && taken) {
-        f->at = e->next;
-        check_end(f);
-    }
-    if (!f->freed)
+    if (!f->freed) {
+        f->at = taken ? e->next : f->at;
         f->held = !taken;
+    }
     leave(f);
     return taken;
 }
@@ -72,10 +58,12 @@ static void on_live(int64_t next, void *user)
 {
     struct gw_follow *f = DBX_CAST(struct gw_follow, FOLLOW_MAGIC, user);
     f->depth++;
-    f->live = true;
     if (next > f->at)
         f->at = next;
-    check_end(f);
+    if (f->end_asked) {
+        f->end_asked = false;
+        f->h->on_end(f->user);
+    }
     leave(f);
 }
 
@@ -90,16 +78,7 @@ static void on_error(const struct dbx_err *err, void *user)
 static const struct dbx_olog_reader_handlers reader_handlers = {
     .on_entry = on_entry, .on_truncated = on_truncated, .on_live = on_live, .on_error = on_error};
 
-static void on_timer(void *user)
-{
-    struct gw_follow *f = DBX_CAST(struct gw_follow, FOLLOW_MAGIC, user);
-    f->depth++;
-    check_end(f);
-    leave(f);
-}
-
-struct gw_follow *gw_follow_new(struct dbx_loop *loop, struct dbx_olog *log,
-                                const struct dbx_id *sandbox, int64_t from,
+struct gw_follow *gw_follow_new(struct dbx_olog *log, const struct dbx_id *sandbox, int64_t from,
                                 const struct gw_follow_handlers *h, void *user)
 {
     struct gw_follow *f = DBX_NEW(struct gw_follow);
@@ -108,8 +87,6 @@ struct gw_follow *gw_follow_new(struct dbx_loop *loop, struct dbx_olog *log,
     f->sandbox = *sandbox;
     f->h = h;
     f->user = user;
-    f->target = -1;
-    f->timer = dbx_timer_new(loop, on_timer, f);
     gw_follow_restart(f, from);
     return f;
 }
@@ -119,7 +96,6 @@ struct gw_follow *gw_follow_free(struct gw_follow *f)
     if (!f)
         return NULL;
     f->reader = dbx_olog_reader_free(f->reader);
-    f->timer = dbx_timer_free(f->timer);
     f->freed = true;
     f->depth++;
     leave(f);
@@ -138,7 +114,7 @@ void gw_follow_restart(struct gw_follow *f, int64_t from)
 {
     f->reader = dbx_olog_reader_free(f->reader);
     f->at = from;
-    f->held = f->live = false;
+    f->held = false;
     f->reader = dbx_olog_follow(f->log, &f->sandbox, from, &reader_handlers, f);
 }
 
@@ -149,14 +125,6 @@ int64_t gw_follow_at(const struct gw_follow *f)
 
 void gw_follow_to_end(struct gw_follow *f)
 {
-    int64_t oldest, next;
-    if (dbx_olog_bounds(f->log, dbx_olog_partition(&f->sandbox), &oldest, &next, NULL) < 0)
-        next = f->at; /* no bounds: there is nothing */
-    f->target = next;
-    if (f->at >= next)
-        dbx_timer_start(f->timer, 0, 0);
-    else if (f->live && !f->held)
-        /* Entries of other keys are not told, so `at` may lag: a reader that begins anew says when
-         * it has caught up. */
-        gw_follow_restart(f, f->at);
+    f->end_asked = true;
+    dbx_olog_catch_up(f->reader);
 }

@@ -20,13 +20,13 @@ struct gw_follow_handlers {
 };
 
 /* Never calls back before it returned. May be freed in its own callbacks. */
-struct gw_follow *gw_follow_new(struct dbx_loop *loop, struct dbx_olog *log,
-                                const struct dbx_id *sandbox, int64_t from,
+struct gw_follow *gw_follow_new(struct dbx_olog *log, const struct dbx_id *sandbox, int64_t from,
                                 const struct gw_follow_handlers *h, void *user);
 struct gw_follow *gw_follow_free(struct gw_follow *f);
 void gw_follow_resume(struct gw_follow *f); /* harmless when it is not held back */
 /* Reads on from another place; forgets that it was held back. */
 void gw_follow_restart(struct gw_follow *f, int64_t from);
 int64_t gw_follow_at(const struct gw_follow *f);
-/* Asks for on_end, once. Again while one is asked for: the newer end counts. */
+/* Asks for on_end, once; never called back before it returned. Again while one is asked for: the
+ * newer end counts. */
 void gw_follow_to_end(struct gw_follow *f);

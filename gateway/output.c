@@ -130,8 +130,7 @@ static void found(struct gw_req *rq, const struct gw_process *p)
         gw_req_fail_status(rq, 503, DBX_UNAVAIL, "output_unavailable",
                            "output cannot be read now, try again", NULL);
     } else {
-        o->follow = gw_follow_new(rq->gw->loop, rq->gw->olog, &p->sandbox, p->log_offset,
-                                  &follow_handlers, o);
+        o->follow = gw_follow_new(rq->gw->olog, &p->sandbox, p->log_offset, &follow_handlers, o);
         gw_follow_to_end(o->follow);
     }
 }

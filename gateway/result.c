@@ -116,8 +116,7 @@ struct gw_result *gw_result_new(struct gw *gw, const struct gw_process *p, gw_re
     for (size_t i = 0; i <= GW_PHASE_RUN; i++)
         for (size_t k = 0; k < GW_STREAMS; k++)
             dbx_buf_init(&rs->out[i][k], MAX_STREAM);
-    rs->follow =
-        gw_follow_new(gw->loop, gw->olog, &p->sandbox, p->log_offset, &follow_handlers, rs);
+    rs->follow = gw_follow_new(gw->olog, &p->sandbox, p->log_offset, &follow_handlers, rs);
     rs->watch.on_started = on_started;
     rs->watch.on_ended = on_ended;
     if (p->end.terminal)

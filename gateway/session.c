@@ -23,6 +23,7 @@
 #define MAX_MALFORMED 10
 #define MAX_RESUME 32
 #define MAX_ERROR 1024
+#define MAX_UNREAD (2u << 20) /* of what he was sent; output alone never comes to as much */
 #define JSON_PROTOCOL "devbox.json.v1"
 #define BINARY_PROTOCOL "devbox.bin.v1"
 
@@ -259,6 +260,10 @@ static void on_message(struct dbx_ws *ws, bool binary, const uint8_t *data, size
     struct gw_message m;
     struct dbx_err err = {0};
     char words[sizeof(err.field) + sizeof(err.msg) + 4];
+    if (dbx_ws_queued(ws) > MAX_UNREAD) {
+        dbx_ws_close(ws, 1008, "the answers are not read");
+        return;
+    }
     int r = binary ? dbx_err_set(&err, -EBADMSG, DBX_INVALID, "messages are JSON text")
                    : gw_message_decode(data, len, &m, &err);
     if (r == 0) {

@@ -341,6 +341,8 @@ static void on_asked(const struct gw_process *rows, size_t n, const struct dbx_e
     struct gw_viewed *v = arg;
     struct gw_session *ss = v->ss;
     if (ss->ws && err) {
+        v->asked = false;
+        v->hidden = true; /* it is not known whether he may see it */
         dbx_ws_close(ss->ws, 1013, "reconnect");
     } else if (ss->ws) {
         v->asked = false;
@@ -374,14 +376,13 @@ static int move_to(struct gw_viewed *v, const char *last_seen_id)
     struct gw_session *ss = v->ss;
     struct gw_stream_id id = {0};
     uint64_t next_seq = 0;
-    int64_t oldest, next;
     if (ss->binary ? gw_stream_seq_parse(last_seen_id, &next_seq) < 0
                    : gw_stream_id_parse(last_seen_id, &id) < 0)
         return -EINVAL;
-    if (dbx_olog_bounds(ss->gw->olog, dbx_olog_partition(&ss->sandbox), &oldest, &next, NULL) < 0)
-        next = INT64_MAX;
+    /* An offset beyond the end is for the reader to find out: another gateway may have given what
+     * the bounds here have not heard of yet. */
     bool begin = id.at.phase == GW_PHASE_NONE;
-    if (!begin && (id.log_offset < v->start || id.log_offset > next))
+    if (!begin && id.log_offset < v->start)
         return -EINVAL;
     gw_text_init(&v->text, &v->id);
     gw_text_resume(&v->text, &id);
@@ -454,8 +455,7 @@ static void on_processes(const struct gw_process *rows, size_t n, const struct d
         ended |= v->end.terminal;
         from = v->from < from ? v->from : from;
     }
-    ss->follow =
-        gw_follow_new(ss->gw->loop, ss->gw->olog, &ss->sandbox, from, &follow_handlers, ss);
+    ss->follow = gw_follow_new(ss->gw->olog, &ss->sandbox, from, &follow_handlers, ss);
     if (ended)
         gw_follow_to_end(ss->follow);
     dbx_ws_pause(ss->ws, false);

@@ -300,6 +300,15 @@ static void on_state(struct sched_conn *cn, const struct dbx_link_msg *m)
     sched_pump_soon(cn->s);
 }
 
+/* The platform failed it, and whoever asked said that it may run again. The node is answered at
+ * once: should we die now, its next hello does not list the process, which comes to the same. */
+static bool may_run_again(const struct sched_proc *sp, const struct sched_report *rp)
+{
+    bool open = sp->state == SCHED_STARTING || sp->state == SCHED_RUNNING;
+    bool failed = rp->verdict == DBX_V_NODE_LOST || rp->verdict == DBX_V_INTERNAL;
+    return open && failed && sched_proc_fate(sp) == SCHED_AGAIN;
+}
+
 /* A report about what is not this node's (any more) is answered, so that it is not repeated. */
 static void on_report(struct sched_conn *cn, const struct dbx_link_msg *m, bool ended)
 {
@@ -315,7 +324,10 @@ static void on_report(struct sched_conn *cn, const struct dbx_link_msg *m, bool 
     struct sched_proc *sp = sched_core_find(s->core, &rp.process);
     bool current =
         sp && sp->node == cn->node && sp->attempt == rp.attempt && sp->state != SCHED_PLACING;
-    if (current && ended) {
+    if (current && ended && may_run_again(sp, &rp)) {
+        sched_reply_ok(s, &t);
+        sched_lost(s, sp);
+    } else if (current && ended) {
         sched_end(s, sp, rp.verdict, DBX_TAKE(rp.outcome), /* ran= */ true, &t);
     } else if (current) {
         sched_started(s, sp, dbx_json_get_i64(m->header, "at_us", 0), &t);

@@ -239,6 +239,15 @@ static void on_exited(struct shim_sandbox *sb, const struct shim_init_exited *e,
     unref(box);
 }
 
+static void on_saw(struct shim_sandbox *sb, const struct shim_init_saw *s, void *user)
+{
+    struct shim_box *box = DBX_CAST(struct shim_box, BOX_MAGIC, user);
+    struct shim_exec *ex = member_of(box, &s->process);
+    (void)sb;
+    if (ex)
+        shim_exec__on_saw(ex, s);
+}
+
 static void on_lost(struct shim_sandbox *sb, const struct dbx_err *err, void *user)
 {
     struct shim_box *box = DBX_CAST(struct shim_box, BOX_MAGIC, user);
@@ -256,7 +265,7 @@ static void on_lost(struct shim_sandbox *sb, const struct dbx_err *err, void *us
 }
 
 static const struct shim_sandbox_handlers sandbox_handlers = {
-    .on_lost = on_lost, .on_started = on_started, .on_exited = on_exited};
+    .on_lost = on_lost, .on_started = on_started, .on_exited = on_exited, .on_saw = on_saw};
 
 /* ---- beginning and end ---- */
 

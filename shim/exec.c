@@ -90,14 +90,22 @@ static void on_process_exited(struct shim_sandbox *sb, const struct shim_init_ex
     shim_exec__on_exited(DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user), e);
 }
 
+static void on_process_saw(struct shim_sandbox *sb, const struct shim_init_saw *s, void *user)
+{
+    (void)sb;
+    shim_exec__on_saw(DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user), s);
+}
+
 static void on_sandbox_lost(struct shim_sandbox *sb, const struct dbx_err *err, void *user)
 {
     (void)sb;
     shim_exec__sandbox_lost(DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user), err);
 }
 
-static const struct shim_sandbox_handlers sandbox_handlers = {
-    .on_lost = on_sandbox_lost, .on_started = on_process_started, .on_exited = on_process_exited};
+static const struct shim_sandbox_handlers sandbox_handlers = {.on_lost = on_sandbox_lost,
+                                                              .on_started = on_process_started,
+                                                              .on_exited = on_process_exited,
+                                                              .on_saw = on_process_saw};
 
 void shim_exec__leave_sandbox(struct shim_exec *ex)
 {
@@ -155,9 +163,12 @@ void shim_exec__prepare(struct shim_exec *ex)
         if (r < 0)
             dbx_err_set(&err, r, DBX_INTERNAL, "init takes no files");
     }
-    if (r == 0)
-        ex->refs++;
-    else
+    if (r == 0) {
+        ex->refs++; /* the limits are set while init writes */
+        if (!ex->box)
+            r = shim_exec__phase_limit(ex, ex->plan.compile_argv ? &ex->compile : &ex->run, &err);
+    }
+    if (r < 0)
         shim_exec__finish(ex, err.msg);
 }
 
@@ -282,6 +293,9 @@ static int check_order(struct shim_execs *execs, const struct shim_request *rq, 
         return dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the node is not fit: %s", held);
     if (!shim_keeper_is_up(execs->opts.keeper))
         return dbx_err_set(err, -ENOTCONN, DBX_UNAVAIL, "the keeper is away");
+    if (shim_pool_held(execs->opts.pool))
+        return dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the node is not fit: %s",
+                           shim_pool_held(execs->opts.pool));
     if (shim_execs_unreported(execs) >= execs->opts.max)
         return dbx_err_set(err, -ENOBUFS, DBX_LIMIT, "this node has %u executions",
                            execs->opts.max);

@@ -39,6 +39,7 @@ struct shim_execs {
 /* One phase: compile or run. */
 struct shim_exec_phase {
     bool began, started, exited, killed, others_gone, streams_ended, ended;
+    bool limited;  /* its limits are set */
     bool shipped;  /* sha is set */
     uint32_t flag; /* DBX_REC_COMPILE or 0 */
     const struct dbx_limits *limits;
@@ -95,9 +96,12 @@ void shim_exec__prepare(struct shim_exec *ex);       /* writes its files, then b
 void shim_exec__arm(struct shim_exec *ex, uint64_t ms); /* the state's deadline, anew */
 
 /* exec_phase.c */
+/* May come ahead of the begin, which else does it. */
+int shim_exec__phase_limit(struct shim_exec *ex, struct shim_exec_phase *ph, struct dbx_err *err);
 void shim_exec__phase_begin(struct shim_exec *ex, struct shim_exec_phase *ph);
 void shim_exec__on_started(struct shim_exec *ex, const struct shim_init_started *s);
 void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e);
+void shim_exec__on_saw(struct shim_exec *ex, const struct shim_init_saw *s);
 void shim_exec__sandbox_lost(struct shim_exec *ex, const struct dbx_err *err);
 void shim_exec__kill(struct shim_exec *ex); /* the phase's process, for a reason in its ending */
 void shim_exec__on_watch(void *user);

@@ -260,6 +260,19 @@ static void open_shipping(struct shim_exec *ex, struct shim_exec_phase *ph)
     ex->refs++; /* until on_released */
 }
 
+/* It has no room, or does not know the sandbox: nobody would read the streams. When it is away,
+ * shim_execs_keeper_down says so to all. */
+static void on_kept_answer(const struct dbx_err *err, void *user)
+{
+    struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
+    bool lost = err && shim_keeper_is_up(ex->execs->opts.keeper) && ex->now && !ex->now->ended;
+    if (lost) {
+        dbx_log(DBX_LOG_ERR, &ex->log_trace, "the keeper does not take its streams: %s", err->msg);
+        shim_exec__finish(ex, err->msg);
+    }
+    shim_exec__unref(ex);
+}
+
 static int open_streams(struct shim_exec *ex, struct shim_exec_phase *ph, struct dbx_err *err)
 {
     bool input = ph == &ex->run && (ex->rq->input.len > 0 || ex->rq->stdin_open);
@@ -267,10 +280,13 @@ static int open_streams(struct shim_exec *ex, struct shim_exec_phase *ph, struct
     struct shim_kept_opts opts = {.sandbox = *shim_sandbox_id(ex->sb),
                                   .process = ex->rq->process,
                                   .phase = ph->flag,
-                                  .stdin_open = input};
+                                  .stdin_open = input,
+                                  .fn = on_kept_answer,
+                                  .user = ex};
     int r = shim_kept_new(ex->execs->opts.keeper, &opts, &ph->kept, fds, err);
     if (r < 0)
         return r;
+    ex->refs++; /* until the keeper's answer */
     open_shipping(ex, ph);
     r = start_process(ex, ph, fds);
     for (int i = 0; i < 3; i++)
@@ -286,6 +302,13 @@ static int open_streams(struct shim_exec *ex, struct shim_exec_phase *ph, struct
     return 0;
 }
 
+int shim_exec__phase_limit(struct shim_exec *ex, struct shim_exec_phase *ph, struct dbx_err *err)
+{
+    ph->limited = true;
+    return shim_sandbox_set_limits(ex->sb, (uint64_t)ph->limits->memory_mb,
+                                   (uint32_t)ph->limits->processes, err);
+}
+
 void shim_exec__phase_begin(struct shim_exec *ex, struct shim_exec_phase *ph)
 {
     struct dbx_err err = {0};
@@ -299,8 +322,7 @@ void shim_exec__phase_begin(struct shim_exec *ex, struct shim_exec_phase *ph)
     shim_ship_status(ex->ship, (uint8_t)ph->flag);
     int r = 0;
     if (!ex->box) /* else its own, since it was claimed */
-        r = shim_sandbox_set_limits(ex->sb, (uint64_t)ph->limits->memory_mb,
-                                    (uint32_t)ph->limits->processes, &err);
+        r = ph->limited ? shim_sandbox_mark(ex->sb, &err) : shim_exec__phase_limit(ex, ph, &err);
     if (r == 0)
         r = open_streams(ex, ph, &err);
     if (r < 0) {
@@ -364,7 +386,7 @@ void shim_exec__on_started(struct shim_exec *ex, const struct shim_init_started 
     if (ph->killed)
         return; /* the deadline of the kill runs already */
     shim_exec__arm(ex, 0);
-    shim_exec__on_watch(ex);
+    dbx_timer_start(ex->watch, SHIM_WATCH_MIN_MS, 0);
     if (!ex->started_us) {
         ex->started_us = dbx_wall_us();
         dbx_metric_observe(ex->execs->start_seconds,
@@ -414,10 +436,38 @@ static void prefer_inner_wall(struct shim_exec *ex, struct shim_exec_phase *ph, 
         usage->start_ms = (int64_t)(ph->exited_ms - begin - inner_ms);
 }
 
+static void note_seen(struct shim_exec_phase *ph, uint32_t seen)
+{
+    ph->ending.disk_full |= (seen & INIT_SAW_DISK_FULL) != 0;
+    ph->ending.at_process_max |= (seen & INIT_SAW_PROCESS_MAX) != 0;
+}
+
+/* Told at once, so that it is known if the program takes the sandbox with it. */
+void shim_exec__on_saw(struct shim_exec *ex, const struct shim_init_saw *s)
+{
+    struct shim_exec_phase *ph = phase_of(ex, &s->process, s->phase);
+    if (ph && !ph->exited)
+        note_seen(ph, s->seen);
+}
+
+/* What a program has just said waits for no bookkeeping of its end. */
+static void ship_ready(struct shim_exec *ex, struct shim_exec_phase *ph)
+{
+    for (int i = 0; i < 2 && ph->kept; i++) {
+        struct shim_stream *s = shim_kept_stream(ph->kept, i);
+        size_t n = 0;
+        if (shim_stream_peek(s, &n) && n > 0)
+            (void)on_stream(ph->kept, s, ex);
+    }
+}
+
 void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e)
 {
     struct shim_exec_phase *ph = phase_of(ex, &e->process, e->phase);
     if (!ph || ph->exited || !ph->started)
+        return;
+    ship_ready(ex, ph);
+    if (ph->exited) /* what it said was too much, and its sandbox did not obey */
         return;
     dbx_timer_stop(ex->watch);
     account(ex, ph, e);
@@ -425,8 +475,7 @@ void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e
     ph->ending.exited = e->signal == 0;
     ph->ending.exit_code = e->exit_code;
     ph->ending.signal = e->signal;
-    ph->ending.disk_full = e->seen & INIT_SAW_DISK_FULL;
-    ph->ending.at_process_max = e->seen & INIT_SAW_PROCESS_MAX;
+    note_seen(ph, e->seen);
     prefer_inner_wall(ex, ph, e->wall_us / 1000);
     (void)shim_init_ack(shim_sandbox_init(ex->sb), &ex->rq->process, ph->flag);
     shim_exec__set_state(ex, SHIM_EX_DRAINING);

@@ -507,6 +507,10 @@ static void dispatch(struct shim_init *si, const struct shim_init_msg *m)
         if (si->h->on_exited)
             si->h->on_exited(&m->exited, si->user);
         break;
+    case INIT_SAW:
+        if (si->h->on_saw)
+            si->h->on_saw(&m->saw, si->user);
+        break;
     case INIT_STATUS:
         p = find_pending(si, m->tag, INIT_STAT);
         if (p)

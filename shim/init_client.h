@@ -25,6 +25,14 @@ struct shim_init_started {
     enum init_stage stage; /* where it failed; STAGE_EXEC with ENOENT: no such program */
 };
 
+/* The program runs and has just come to a maximum. What its end says contains this. */
+struct shim_init_saw {
+    struct dbx_id process;
+    uint32_t phase;
+    bool again;
+    uint32_t seen; /* of INIT_SAW_AT_ONCE, at least one */
+};
+
 struct shim_init_exited {
     struct dbx_id process;
     uint32_t phase;
@@ -47,6 +55,8 @@ struct shim_init_handlers {
      * Open requests have been answered with -ECANCELED before. Only shim_init_free may be called
      * afterwards. */
     void (*on_down)(const struct dbx_err *err, void *user);
+    /* Between on_started and on_exited, when there is something to tell. */
+    void (*on_saw)(const struct shim_init_saw *s, void *user);
 };
 
 /* A control socket: ret[0] is the shim's end, ret[1] becomes init's fd 0. gVisor reads the buffer
@@ -96,7 +106,7 @@ int shim_init_signal(struct shim_init *si, const struct dbx_id *process, uint32_
 /* SIGKILL to all but init; done when no process is left. */
 int shim_init_kill_all(struct shim_init *si, uint32_t timeout_ms, shim_init_done_fn *fn,
                        void *user);
-/* on_ready, on_started and on_exited for all init knows (again = true), then fn. */
+/* on_ready, on_started, on_saw and on_exited for all init knows (again = true), then fn. */
 int shim_init_list(struct shim_init *si, shim_init_done_fn *fn, void *user);
 /* The exit (or failed start) is safely recorded: init may forget it. */
 int shim_init_ack(struct shim_init *si, const struct dbx_id *process, uint32_t phase);
@@ -113,6 +123,7 @@ struct shim_init_msg {
         struct init_ready ready;
         struct shim_init_started started;
         struct shim_init_exited exited;
+        struct shim_init_saw saw;
         struct {
             enum init_op of;
             int error;

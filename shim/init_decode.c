@@ -70,6 +70,20 @@ static int get_exited(const uint8_t *p, size_t len, bool again, struct shim_init
     return 0;
 }
 
+static int get_saw(const uint8_t *p, size_t len, bool again, struct shim_init_msg *m,
+                   struct dbx_err *err)
+{
+    struct init_saw s;
+    if (len != sizeof(s))
+        return bad(err, "length of saw");
+    memcpy(&s, p, sizeof(s));
+    if (s.seen == 0 || s.seen & ~(uint32_t)INIT_SAW_AT_ONCE)
+        return bad(err, "what it saw");
+    m->saw = (struct shim_init_saw){.phase = s.key.phase, .again = again, .seen = s.seen};
+    memcpy(m->saw.process.b, s.key.id, sizeof(s.key.id));
+    return 0;
+}
+
 static int get_done(const uint8_t *p, size_t len, struct shim_init_msg *m, struct dbx_err *err)
 {
     struct init_done d;
@@ -119,6 +133,8 @@ int shim_init_decode(const void *data, size_t len, struct shim_init_msg *ret, st
         return get_started(p, len, again, ret, err);
     case INIT_EXITED:
         return get_exited(p, len, again, ret, err);
+    case INIT_SAW:
+        return get_saw(p, len, again, ret, err);
     case INIT_DONE:
         return get_done(p, len, ret, err);
     case INIT_STATUS:

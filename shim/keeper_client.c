@@ -117,12 +117,12 @@ static void leave(struct shim_keeper *sk)
         free(sk);
 }
 
+/* Within busy: a callback may free sk. */
 static void go_down(struct shim_keeper *sk, const struct dbx_err *err)
 {
     bool told = sk->state == LINK_UP || sk->state == LINK_INVENTORY;
     if (sk->state == LINK_DOWN || sk->freed)
         return;
-    sk->busy++;
     shut(sk);
     cancel_pending(sk, err, true);
     if (told && !sk->freed && sk->h->on_down)
@@ -131,7 +131,6 @@ static void go_down(struct shim_keeper *sk, const struct dbx_err *err)
         dbx_timer_start(sk->retry, sk->backoff_ms, 0);
         sk->backoff_ms = sk->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : sk->backoff_ms * 2;
     }
-    leave(sk);
 }
 
 struct shim_keeper *shim_keeper_free(struct shim_keeper *sk)

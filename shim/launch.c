@@ -142,12 +142,16 @@ char **shim_launch_env_free(char **env)
     return NULL;
 }
 
-/* The cgroup bills CPU time; RLIMIT_CPU is the second line, for when the shim is away. Hard limits
- * are soft ones, except for the stack, which a program may want deeper. */
+/* The cgroup bills CPU time; RLIMIT_CPU is the second line, for when the shim is away. It is far
+ * behind the first because gVisor counts a task that only waits for a CPU of the host as running:
+ * on a busy machine, or with many threads, its clock runs up to that many times too fast, and the
+ * verdict would be SIGNAL. Hard limits are soft ones, except for the stack, which a program may
+ * want deeper. */
 void shim_launch_rlimits(const struct dbx_limits *l,
                          struct init_rlimit out[static SHIM_LAUNCH_RLIMITS])
 {
-    uint64_t cpu = (uint64_t)(l->cpu_ms + 999) / 1000 + 1, disk = (uint64_t)l->disk_mb << 20;
+    uint64_t cpu = ((uint64_t)(l->cpu_ms + 999) / 1000 + 1) * (uint64_t)l->processes,
+             disk = (uint64_t)l->disk_mb << 20;
     const struct init_rlimit limits[SHIM_LAUNCH_RLIMITS] = {
         {.resource = RLIMIT_NPROC, .soft = (uint64_t)l->processes, .hard = (uint64_t)l->processes},
         {.resource = RLIMIT_NOFILE,

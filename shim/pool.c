@@ -30,6 +30,7 @@
 #define REFRESH_MS 1000
 #define FIRST_BACKOFF_MS 500
 #define MAX_BACKOFF_MS 30000
+#define CALM_MS 100
 
 enum slot_state { SLOT_STARTING, SLOT_WARM, SLOT_CLAIMED, SLOT_ENDING };
 
@@ -48,6 +49,7 @@ struct slot {
     struct shim_sandbox *sb;  /* a handle until it is gone */
     struct shim_claim *claim; /* who waits for this start; or NULL */
     uint64_t disk_mb, cost_mb;
+    uint64_t given_ms; /* to a claim; 0: never */
     uint32_t cpu_millis;
 };
 
@@ -73,8 +75,8 @@ struct shim_pool {
     uint32_t n_slots, n_claims, n_starting;
     uint64_t used_mb;
     bool started, draining, changed;
-    char held[240];                           /* "": not */
-    struct dbx_timer *kick, *refresh, *retry; /* owned */
+    char held[240];                                  /* "": not */
+    struct dbx_timer *kick, *refresh, *retry, *calm; /* owned */
     void (*on_drained)(void *user);
     void *drained_user;
     void (*on_change)(void *user);
@@ -238,6 +240,7 @@ static void claim_give(struct shim_claim *cl, struct slot *sl)
     shim_claimed *fn = cl->fn;
     void *user = cl->user;
     set_cost(sl, cl->opts.memory_mb);
+    sl->given_ms = dbx_now_ms();
     observe_wait(cl);
     claim_free(cl); /* lets go of its start, be it this one or another */
     slot_state(sl, SLOT_CLAIMED);
@@ -411,8 +414,29 @@ static struct kind *neediest(struct shim_pool *pool)
     return best;
 }
 
+/* A start costs more CPU than most programs do: for a moment the sandboxes that were just given
+ * away have the machine for themselves, until they have gone or CALM_MS have passed. How long from
+ * now. */
+static uint64_t calm_for(const struct shim_pool *pool)
+{
+    uint64_t now = dbx_now_ms(), until = now;
+    struct dbx_list *it, *tmp;
+    dbx_list_each(it, tmp, &pool->slots)
+    {
+        const struct slot *sl = dbx_list_entry(it, struct slot, node);
+        if (sl->given_ms && sl->given_ms + CALM_MS > until)
+            until = sl->given_ms + CALM_MS;
+    }
+    return until - now;
+}
+
 static void fill(struct shim_pool *pool)
 {
+    uint64_t wait = pool->n_claims ? 0 : calm_for(pool);
+    if (wait) {
+        dbx_timer_start(pool->calm, wait, 0);
+        return;
+    }
     while (pool->n_starting < pool->opts.max_starts && room_for(pool, 0)) {
         struct kind *kd = neediest(pool);
         if (!kd)
@@ -444,6 +468,21 @@ static void end_misfits(struct shim_pool *pool)
             slot_end(sl);
         else if (sl->cost_mb != OVERHEAD_MB)
             set_cost(sl, 0);
+    }
+}
+
+void shim_pool_renew(struct shim_pool *pool)
+{
+    struct dbx_list *it, *tmp;
+    dbx_list_each(it, tmp, &pool->slots)
+    {
+        struct slot *sl = dbx_list_entry(it, struct slot, node);
+        if (sl->state != SLOT_STARTING && sl->state != SLOT_WARM)
+            continue;
+        if (sl->claim) /* it waits for another */
+            sl->claim->slot = NULL;
+        sl->claim = NULL;
+        slot_end(sl);
     }
 }
 
@@ -543,6 +582,7 @@ struct shim_pool *shim_pool_new(const struct shim_pool_opts *opts)
         pool->kinds[pool->n_kinds++].tpl = bnd_store_at(opts->store, i);
     pool->kick = dbx_timer_new(opts->node->loop, on_kick, pool);
     pool->retry = dbx_timer_new(opts->node->loop, on_kick, pool);
+    pool->calm = dbx_timer_new(opts->node->loop, on_kick, pool);
     pool->refresh = dbx_timer_new(opts->node->loop, on_refresh, pool);
     if (!all_images(pool))
         dbx_timer_start(pool->refresh, REFRESH_MS, REFRESH_MS);
@@ -595,6 +635,7 @@ struct shim_pool *shim_pool_free(struct shim_pool *pool)
     }
     dbx_timer_free(pool->kick);
     dbx_timer_free(pool->retry);
+    dbx_timer_free(pool->calm);
     dbx_timer_free(pool->refresh);
     free(pool);
     return NULL;

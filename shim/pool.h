@@ -39,7 +39,10 @@ void shim_pool_start(struct shim_pool *pool);
 /* With words: new claims are refused with them (kind UNAVAIL), and nothing is filled; NULL: goes
  * on. */
 void shim_pool_hold(struct shim_pool *pool, const char *why);
-const char *shim_pool_held(const struct shim_pool *pool); /* those words, or NULL */
+const char *shim_pool_held(const struct shim_pool *pool); /* the words, or NULL */
+/* Ends all sandboxes that nobody has claimed, and makes new ones: what they were known to is gone
+ * (the keeper). */
+void shim_pool_renew(struct shim_pool *pool);
 /* No claim is taken any more, open ones get -ECANCELED, warm sandboxes are ended; fn when all of
  * the pool's are gone (claimed ones stay with who claimed them, but count), and what runsc keeps
  * for all of them has been released. */

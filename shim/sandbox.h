@@ -25,6 +25,7 @@ struct shim_keeper;
 struct shim_init;
 struct shim_init_started;
 struct shim_init_exited;
+struct shim_init_saw;
 struct shim_sandbox;
 struct bnd_template;
 
@@ -82,6 +83,7 @@ struct shim_sandbox_handlers {
     /* What init says of processes, for the owner; see init_client.h. May be NULL. */
     void (*on_started)(struct shim_sandbox *sb, const struct shim_init_started *s, void *user);
     void (*on_exited)(struct shim_sandbox *sb, const struct shim_init_exited *e, void *user);
+    void (*on_saw)(struct shim_sandbox *sb, const struct shim_init_saw *s, void *user);
     /* Nothing is left of it, and it is freed when this returns. */
     void (*on_gone)(struct shim_sandbox *sb, void *user);
 };
@@ -118,7 +120,9 @@ uint64_t shim_sandbox_ready_ms(const struct shim_sandbox *sb); /* how long provi
  * each phase (compile, run). */
 int shim_sandbox_set_limits(struct shim_sandbox *sb, uint64_t memory_mb, uint32_t processes,
                             struct dbx_err *err) DBX_MUST_USE;
-/* Since the last set_limits. */
+/* Usage counts from now on: for a phase the limits of which were set ahead of its begin. */
+int shim_sandbox_mark(struct shim_sandbox *sb, struct dbx_err *err) DBX_MUST_USE;
+/* Since the last set_limits or mark. */
 struct shim_sandbox_usage {
     int64_t cpu_ms;
     int64_t memory_peak_bytes; /* without cache of files on disk */

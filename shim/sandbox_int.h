@@ -35,6 +35,7 @@ struct shim_sandbox {
     struct shim_cgroup_stat mark;   /* at the last set_limits */
     struct shim_sandbox_usage last; /* as it was read last: the peak only grows */
     uint64_t limit_bytes;           /* of the phase */
+    uint64_t idle_bytes;            /* what the runtime used before the first phase */
 
     struct dbx_timer *sweep;   /* owned: the rounds of taking it down */
     uint64_t sweep_ms, end_ms; /* wait between rounds; when taking down began */

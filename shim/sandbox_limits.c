@@ -13,6 +13,10 @@
  * that a program that stays within its limit is not killed. */
 #define HEADROOM(bytes) ((8ull << 20) + (bytes) / 64)
 
+/* What the runtime keeps for each process of the program: a sleeping one costs about so much in
+ * all. "The runtime's own overhead is not charged to memory_mb." */
+#define RUNTIME_BYTES_PER_PROCESS (512ull << 10)
+
 static uint64_t without(uint64_t a, uint64_t b)
 {
     return a > b ? a - b : 0;
@@ -33,8 +37,11 @@ int shim_sandbox_set_limits(struct shim_sandbox *sb, uint64_t memory_mb, uint32_
     if (r < 0)
         return dbx_err_set(err, r, DBX_INTERNAL, "read the cgroup of sandbox %s", sb->id_text);
     uint64_t bytes = memory_mb << 20;
+    if (!sb->idle_bytes)
+        sb->idle_bytes = own_bytes(&st);
     const struct shim_cgroup_limits limits = {
-        .memory_bytes = own_bytes(&st) + bytes + HEADROOM(bytes),
+        .memory_bytes =
+            own_bytes(&st) + bytes + HEADROOM(bytes) + RUNTIME_BYTES_PER_PROCESS * processes,
         .cpu_millis = sb->opts.cpu_millis,
         .processes = processes,
     };
@@ -42,10 +49,17 @@ int shim_sandbox_set_limits(struct shim_sandbox *sb, uint64_t memory_mb, uint32_
     if (r < 0)
         return r;
     (void)shim_cgroup_reset_peak(sb->cg); /* where it cannot be, mark.memory_peak_bytes tells */
-    r = shim_cgroup_read(sb->cg, &sb->mark);
+    sb->limit_bytes = bytes;
+    return shim_sandbox_mark(sb, err);
+}
+
+int shim_sandbox_mark(struct shim_sandbox *sb, struct dbx_err *err)
+{
+    if (!sb->cg || sb->state >= SHIM_SB_TERMINATING)
+        return dbx_err_set(err, -ECHILD, DBX_UNAVAIL, "the sandbox has ended");
+    int r = shim_cgroup_read(sb->cg, &sb->mark);
     if (r < 0)
         return dbx_err_set(err, r, DBX_INTERNAL, "read the cgroup of sandbox %s", sb->id_text);
-    sb->limit_bytes = bytes;
     sb->last = (struct shim_sandbox_usage){0};
     return 0;
 }
@@ -54,7 +68,10 @@ void shim_sandbox_usage(struct shim_sandbox *sb, struct shim_sandbox_usage *ret)
 {
     struct shim_cgroup_stat st;
     if (sb->cg && shim_cgroup_read(sb->cg, &st) == 0) {
-        uint64_t base = own_bytes(&sb->mark), now = without(own_bytes(&st), base);
+        /* What an earlier phase left behind in the runtime is given back while this one runs. */
+        uint64_t base =
+            own_bytes(&sb->mark) < sb->idle_bytes ? own_bytes(&sb->mark) : sb->idle_bytes;
+        uint64_t now = without(own_bytes(&st), base);
         uint64_t peak = now;
         /* An old peak says nothing about this phase. */
         if (st.memory_peak_bytes > sb->mark.memory_peak_bytes)

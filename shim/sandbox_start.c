@@ -103,6 +103,13 @@ static void on_init_exited(const struct shim_init_exited *e, void *user)
         sb->owner->on_exited(sb, e, sb->owner_user);
 }
 
+static void on_init_saw(const struct shim_init_saw *s, void *user)
+{
+    struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
+    if (sb->owner && sb->owner->on_saw && sb->state < SHIM_SB_TERMINATING)
+        sb->owner->on_saw(sb, s, sb->owner_user);
+}
+
 /* While provisioning, the CLI knows better why. */
 static void on_init_down(const struct dbx_err *why, void *user)
 {
@@ -126,6 +133,7 @@ static const struct shim_init_handlers init_handlers = {
     .on_started = on_init_started,
     .on_exited = on_init_exited,
     .on_down = on_init_down,
+    .on_saw = on_init_saw,
 };
 
 /* ---- runsc ---- */
@@ -172,7 +180,7 @@ static int read_pid(struct shim_sandbox *sb, pid_t *ret, struct dbx_err *err)
 
 static int watch_sentry(struct shim_sandbox *sb, struct dbx_err *err)
 {
-    pid_t pid;
+    pid_t pid = 0;
     int r = read_pid(sb, &pid, err);
     if (r < 0)
         return r;
@@ -269,7 +277,7 @@ int shim_sb__start(struct shim_sandbox *sb, struct dbx_err *err)
         .cpu_millis = sb->opts.cpu_millis,
         .processes = sb->opts.processes,
     };
-    int control[2];
+    int control[2] = {-1, -1};
     int r = shim_cgroup_create(sb->node->cgroups, sb->id_text, &limits, &sb->cg, err);
     if (r == 0)
         r = make_bundle(sb, overlay, err);

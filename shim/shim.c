@@ -37,7 +37,7 @@
 #define SHIM_MAGIC 0x4d494853u
 #define REPORT_MS 3000 /* at the end: for the log and the scheduler */
 #define POOL_MS 10000
-#define MAX_LEFT 1024
+#define MAX_LEFT KEEPER_SLOTS
 
 enum phase { SHIM_STARTING, SHIM_WORKING, SHIM_DRAINING, SHIM_REPORTING, SHIM_CLOSING };
 
@@ -65,6 +65,8 @@ struct shim {
     bool swept, keeper_was_up;
     struct dbx_id left[MAX_LEFT]; /* sandboxes that the keeper held for an earlier shim */
     size_t n_left;
+    struct shim_kept *left_kept[MAX_LEFT]; /* owned; their processes */
+    size_t n_left_kept;
     uint32_t cpus;
 };
 
@@ -288,10 +290,22 @@ static void on_kept_sandbox(const struct dbx_id *sandbox, int control, int state
         sh->left[sh->n_left++] = *sandbox;
 }
 
+/* The keeper takes requests only when its inventory is complete. */
 static void on_kept_process(struct shim_kept *p, void *user)
 {
-    (void)user;
-    shim_kept_remove(p);
+    struct shim *sh = cast(user);
+    if (sh->n_left_kept < MAX_LEFT)
+        sh->left_kept[sh->n_left_kept++] = p;
+    else
+        shim_kept_free(p);
+}
+
+static void remove_left(struct shim *sh)
+{
+    while (sh->n_left_kept > 0)
+        shim_kept_remove(sh->left_kept[--sh->n_left_kept]);
+    while (sh->n_left > 0)
+        (void)shim_keeper_remove_sandbox(sh->keeper, &sh->left[--sh->n_left]);
 }
 
 static void on_keeper_up(void *user)
@@ -299,9 +313,7 @@ static void on_keeper_up(void *user)
     struct shim *sh = cast(user);
     dbx_log(DBX_LOG_INFO, &sh->log, "the keeper is there (%zu sandboxes of an earlier shim)",
             sh->n_left);
-    for (size_t i = 0; i < sh->n_left; i++)
-        (void)shim_keeper_remove_sandbox(sh->keeper, &sh->left[i]);
-    sh->n_left = 0;
+    remove_left(sh);
     sh->keeper_was_up = true;
     begin_work(sh);
 }
@@ -310,7 +322,10 @@ static void on_keeper_down(const struct dbx_err *err, void *user)
 {
     struct shim *sh = cast(user);
     dbx_log(DBX_LOG_ERR, &sh->log, "the keeper is gone: %s", err ? err->msg : "it closed");
+    remove_left(sh);
     shim_execs_keeper_down(sh->execs);
+    if (sh->pool) /* a new keeper knows none of the warm sandboxes */
+        shim_pool_renew(sh->pool);
 }
 
 /* The parts that can refuse. */
@@ -321,6 +336,7 @@ static int open_parts(struct shim *sh, struct dbx_err *err)
     struct dbx_olog_opts oo = {.loop = sh->loop,
                                .url = cfg->output_log,
                                .writer = true,
+                               .segment_bytes = cfg->log_segment_bytes,
                                .retain_bytes = cfg->log_retain_bytes,
                                .retain_ms = cfg->log_retain_ms};
     struct shim_serve_opts so = {.loop = sh->loop,
@@ -511,6 +527,8 @@ struct shim *shim_free(struct shim *sh)
     sh->pool = shim_pool_free(sh->pool);
     sh->olog = dbx_olog_close(sh->olog);
     sh->ship = shim_ship_free(sh->ship);
+    while (sh->n_left_kept > 0)
+        shim_kept_free(sh->left_kept[--sh->n_left_kept]);
     sh->keeper = sh->keeper ? shim_keeper_free(sh->keeper) : NULL;
     sh->reaper = shim_reaper_free(sh->reaper);
     shim_cgroups_freep(&sh->cgroups);

@@ -11,6 +11,8 @@ enum dbx_verdict shim_verdict(const struct shim_ending *e)
         return DBX_V_CANCELLED;
     if (e->output_over)
         return DBX_V_OUTPUT_LIMIT;
+    if (e->oom && e->sandbox_lost && e->at_process_max)
+        return DBX_V_PROCESS_LIMIT; /* so many that their bare existence was too much */
     if (e->oom)
         return DBX_V_MEMORY_LIMIT;
     if (e->cpu_over)

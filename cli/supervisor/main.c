@@ -2,6 +2,7 @@
 /* devbox-supervisor: options, lock, services, run. */
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +20,7 @@
 
 struct config {
     char *state_dir, *cache_dir, *bin_dir, *source_dir, *bind, *runsc, *node_id, *tls_cert,
-        *tls_key, *log_format;
+        *tls_key, *log_format, *output_log, *kafka_libs;
     uint64_t port, gateways;
     bool images;
 };
@@ -48,6 +49,10 @@ static const struct dbx_config_field fields[] = {
     {"tls_cert", DBX_CONFIG_PATH, FIELD(tls_cert), .def = "",
      .doc = "Certificate chain of the gateways (PEM)."},
     {"tls_key", DBX_CONFIG_PATH, FIELD(tls_key), .def = "", .doc = "Its private key (PEM)."},
+    {"output_log", DBX_CONFIG_STRING, FIELD(output_log), .def = "",
+     .doc = "An output log of your own (kafka:HOST:PORT); files in the state folder otherwise."},
+    {"kafka_libs", DBX_CONFIG_PATH, FIELD(kafka_libs), .def = "",
+     .doc = "Folder of Apache Kafka's jars: it is started, and is the output log."},
     {"log_format", DBX_CONFIG_STRING, FIELD(log_format), .def = "logfmt", .doc = "logfmt or json."},
 };
 
@@ -89,6 +94,24 @@ static void on_terminate(void *user)
     sup_stop(user);
 }
 
+/* Sockets, and the empty cgroups that the shim and runsc leave in every hierarchy. */
+static void clean_up(const char *state_dir)
+{
+    char run_dir[SUP_RUN_DIR_MAX];
+    struct dbx_err ignored;
+    glob_t found;
+    if (sup_run_dir(state_dir, run_dir, &ignored) < 0)
+        return;
+    DBX_CLEANUP(dbx_freep)
+    char *groups = dbx_asprintf("/sys/fs/cgroup/{,*/}%s", strrchr(run_dir, '/') + 1);
+    if (glob(groups, GLOB_BRACE | GLOB_NOSORT, NULL, &found) == 0) {
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            (void)rmdir(found.gl_pathv[i]);
+        globfree(&found);
+    }
+    (void)!dbx_fs_remove_tree(run_dir, &ignored);
+}
+
 static int run(const struct config *cfg, struct dbx_err *err)
 {
     char path[PATH_MAX];
@@ -113,6 +136,8 @@ static int run(const struct config *cfg, struct dbx_err *err)
         .node_id = cfg->node_id,
         .tls_cert = cfg->tls_cert,
         .tls_key = cfg->tls_key,
+        .output_log = cfg->output_log,
+        .kafka_libs = cfg->kafka_libs,
         .images = cfg->images,
     };
     struct dbx_loop *loop = dbx_loop_new();
@@ -127,9 +152,7 @@ static int run(const struct config *cfg, struct dbx_err *err)
     sup_free(sup);
     snprintf(path, sizeof(path), "%s/status.json", cfg->state_dir);
     (void)unlink(path);
-    struct dbx_err ignored;
-    if (sup_run_dir(cfg->state_dir, path, &ignored) == 0)
-        (void)!dbx_fs_remove_tree(path, &ignored);
+    clean_up(cfg->state_dir);
     return r;
 }
 

@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What one machine runs. Stages of the end: gateways first, then the shim (it drains), the keeper,
- * the scheduler, the database. */
+ * the scheduler, the database and Kafka. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/supervisor/supervisor.h"
+#include "common/base/fd.h"
 #include "common/base/fs.h"
 #include "common/base/rand.h"
 #include "common/base/str.h"
+
+#define KAFKA_PORTS 19092
+#define KAFKA_PAIRS 3000
 
 enum { STAGE_DATABASE, STAGE_SCHEDULER, STAGE_KEEPER, STAGE_SHIM, STAGE_GATEWAY };
 
@@ -21,6 +27,7 @@ struct plan {
     struct supervisor *sup;
     const struct sup_service *scheduler, *shim;
     char run_dir[SUP_RUN_DIR_MAX], database[SUP_RUN_DIR_MAX + 8];
+    char output_log[PATH_MAX + 8];
 };
 
 /* Descriptor of the parent's death: a daemon whose supervisor was killed ends too, so that the next
@@ -48,12 +55,6 @@ static void arg_path(struct sup_service *sv, const char *flag, const char *dir, 
     sup_arg(sv, "%s/%s", dir, name);
 }
 
-static void arg_log(struct plan *p, struct sup_service *sv)
-{
-    sup_arg(sv, "--output-log");
-    sup_arg(sv, "file:%s/output", p->o->state_dir);
-}
-
 /* ws://host:port/path of a service whose url is http://host:port. */
 static void arg_link(struct sup_service *sv, const char *flag, const struct sup_service *to,
                      const char *path)
@@ -70,6 +71,61 @@ static void define_postgres(struct plan *p)
     sup_arg(sv, "%s", p->database);
     sv->stop_signal = SIGINT; /* PostgreSQL's fast shutdown */
     sv->stop_ms = 20000;
+}
+
+static bool is_free(uint16_t port)
+{
+    struct sockaddr_in sa = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int on = 1;
+    DBX_CLEANUP(dbx_closep) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+           bind(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0;
+}
+
+/* Kafka takes a pair of ports by number. They are looked for where the kernel gives none to
+ * outgoing connections: a client that tries again and again to reach a broker that is away could
+ * otherwise be given the broker's own port, and keep it. Each state begins elsewhere. */
+static uint16_t free_pair(const char *state_dir)
+{
+    struct stat st;
+    unsigned first = stat(state_dir, &st) == 0 ? (unsigned)(st.st_ino % KAFKA_PAIRS) : 0;
+    for (unsigned i = 0; i < KAFKA_PAIRS; i++) {
+        uint16_t port = (uint16_t)(KAFKA_PORTS + 2 * ((first + i) % KAFKA_PAIRS));
+        if (is_free(port) && is_free(port + 1))
+            return port;
+    }
+    return 0;
+}
+
+static int define_kafka(struct plan *p, struct dbx_err *err)
+{
+    uint16_t port = free_pair(p->o->state_dir);
+    if (port == 0)
+        return dbx_err_set(err, -EADDRINUSE, DBX_CONFLICT, "no port is free for Kafka");
+    struct sup_service *sv = sup_add(p->sup, "kafka", "kafka", SUP_DAEMON, STAGE_DATABASE);
+    sup_arg(sv, "setpriv");
+    sup_arg(sv, "--pdeathsig=TERM");
+    sup_arg(sv, "--");
+    sup_arg(sv, "%s/cli/supervisor/run-kafka", p->o->source_dir);
+    sup_arg(sv, "%s", p->o->kafka_libs);
+    sup_arg(sv, "%s/kafka", p->o->state_dir);
+    sup_arg(sv, "%u", port);
+    sv->stop_ms = 20000;
+    snprintf(p->output_log, sizeof(p->output_log), "kafka:127.0.0.1:%u", port);
+    return 0;
+}
+
+/* The operator's own, Kafka started here, or files. */
+static int define_output_log(struct plan *p, struct dbx_err *err)
+{
+    if (p->o->kafka_libs[0])
+        return define_kafka(p, err);
+    if (p->o->output_log[0])
+        snprintf(p->output_log, sizeof(p->output_log), "%s", p->o->output_log);
+    else
+        snprintf(p->output_log, sizeof(p->output_log), "file:%s/output", p->o->state_dir);
+    return 0;
 }
 
 static int define_scheduler(struct plan *p, struct dbx_err *err)
@@ -109,7 +165,7 @@ static int define_shim(struct plan *p, struct dbx_err *err)
     arg2(sv, "--runsc", p->o->runsc);
     arg_path(sv, "--init", p->o->bin_dir, "sandbox");
     arg_path(sv, "--keeper-socket", p->run_dir, "keeper.sock");
-    arg_log(p, sv);
+    arg2(sv, "--output-log", p->output_log);
     p->shim = sv;
     return 0;
 }
@@ -126,7 +182,7 @@ static int define_gateway(struct plan *p, unsigned i, struct dbx_err *err)
     arg_path(sv, "--keys", p->o->state_dir, "keys/cluster.key");
     arg_path(sv, "--templates-dir", p->o->source_dir, "bundles/templates");
     arg_path(sv, "--admin-key-file", p->o->state_dir, "keys/admin.key");
-    arg_log(p, sv);
+    arg2(sv, "--output-log", p->output_log);
     if (tls) {
         arg2(sv, "--tls-cert", p->o->tls_cert);
         arg2(sv, "--tls-key", p->o->tls_key);
@@ -167,8 +223,8 @@ int sup_define(struct supervisor *s, const struct sup_opts *o, struct dbx_err *e
     snprintf(p.database, sizeof(p.database), "%s/pg", p.run_dir);
 
     define_postgres(&p);
-    if ((r = define_scheduler(&p, err)) < 0 || (r = define_keeper(&p, err)) < 0 ||
-        (r = define_shim(&p, err)) < 0)
+    if ((r = define_output_log(&p, err)) < 0 || (r = define_scheduler(&p, err)) < 0 ||
+        (r = define_keeper(&p, err)) < 0 || (r = define_shim(&p, err)) < 0)
         return r;
     for (unsigned i = 0; i < o->gateways; i++)
         if ((r = define_gateway(&p, i, err)) < 0)

@@ -46,6 +46,8 @@ struct sup_opts {
     const char *state_dir, *cache_dir, *bin_dir, *source_dir;
     const char *bind, *runsc, *node_id;
     const char *tls_cert, *tls_key;
+    const char *output_log; /* "": files in the state folder, or Kafka started here */
+    const char *kafka_libs; /* the jars of Apache Kafka, ""; it is started when they are given */
     uint64_t port, gateways;
     bool images; /* build the images that are missing */
 };

@@ -81,10 +81,11 @@ int dbx_kafka_assign(struct dbx_kafka_consumer *c, size_t topic, int partition, 
 void dbx_kafka_drop(struct dbx_kafka_consumer *c, size_t topic, int partition);
 
 /* The bounds of all partitions of a topic, asked for by a thread of its own every period_ms; once
- * before _new returns. */
+ * before _new returns. on_answer: after each round, also one that failed. */
 struct dbx_kafka_offsets *dbx_kafka_offsets_new(const struct dbx_kafka_opts *opts,
                                                 const char *topic, int partitions,
-                                                uint32_t period_ms, struct dbx_err *err);
+                                                uint32_t period_ms, void (*on_answer)(void *user),
+                                                void *user, struct dbx_err *err);
 struct dbx_kafka_offsets *dbx_kafka_offsets_free(struct dbx_kafka_offsets *o);
 /* As last heard: oldest may be too low, next may be too low, never too high. -EAGAIN: never heard
  * yet. */

@@ -5,9 +5,13 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/ext/kafka_int.h"
+#include "common/io/loop.h"
 
 #define QUERY_MS 2000
 #define RETRY_MS 200
@@ -28,6 +32,10 @@ struct dbx_kafka_offsets {
     bool stop;       /* under lock */
     uint64_t ticket; /* under lock; the last one given out */
     struct bound *bounds;
+    int told_fd; /* written by the thread after each round */
+    struct dbx_watch *watch;
+    void (*on_answer)(void *user);
+    void *user;
 };
 
 /* offsets_for_times with the protocol's special times: -1 asks for the end, -2 for the beginning. A
@@ -95,15 +103,25 @@ static void *offsets_thread(void *arg)
         asked = o->ticket;
         pthread_mutex_unlock(&o->lock);
         ok = ask_all(o, asked);
+        (void)!write(o->told_fd, &(uint64_t){1}, sizeof(uint64_t));
         pthread_mutex_lock(&o->lock);
     }
     pthread_mutex_unlock(&o->lock);
     return NULL;
 }
 
+static void on_told(void *user, int events, int error)
+{
+    struct dbx_kafka_offsets *o = user;
+    (void)events, (void)error;
+    dbx_kafka__drain_fd(o->told_fd);
+    o->on_answer(o->user);
+}
+
 struct dbx_kafka_offsets *dbx_kafka_offsets_new(const struct dbx_kafka_opts *opts,
                                                 const char *topic, int partitions,
-                                                uint32_t period_ms, struct dbx_err *err)
+                                                uint32_t period_ms, void (*on_answer)(void *user),
+                                                void *user, struct dbx_err *err)
 {
     rd_kafka_conf_t *conf = NULL;
     rd_kafka_t *rk = NULL;
@@ -117,6 +135,11 @@ struct dbx_kafka_offsets *dbx_kafka_offsets_new(const struct dbx_kafka_opts *opt
     o->partitions = partitions;
     o->period_ms = period_ms;
     o->bounds = dbx_calloc((size_t)partitions, sizeof(*o->bounds));
+    o->on_answer = on_answer;
+    o->user = user;
+    o->told_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    dbx_assert(o->told_fd >= 0);
+    o->watch = dbx_watch_new(opts->loop, o->told_fd, DBX_READ, on_told, o);
     for (int i = 0; i < partitions; i++)
         o->bounds[i].oldest = o->bounds[i].next = -1;
     pthread_mutex_init(&o->lock, NULL);
@@ -139,6 +162,8 @@ struct dbx_kafka_offsets *dbx_kafka_offsets_free(struct dbx_kafka_offsets *o)
     pthread_mutex_unlock(&o->lock);
     pthread_join(o->thread, NULL);
     rd_kafka_destroy(o->rk);
+    dbx_watch_free(o->watch);
+    dbx_close(o->told_fd);
     pthread_cond_destroy(&o->wake);
     pthread_mutex_destroy(&o->lock);
     free(o->bounds);

@@ -31,7 +31,7 @@ struct dbx_http_client {
     struct dbx_list fetches; /* struct dbx_fetch */
     struct dbx_list socks;   /* struct sock */
     int busy;                /* inside of curl: nothing may be removed from it */
-    bool *freed;             /* of on_later's frame: a callback may free the client */
+    bool calling, dead;      /* on_later runs; a callback of it has freed the client */
 };
 
 struct sock {
@@ -97,10 +97,9 @@ static void detach(struct dbx_fetch *f)
 static void on_later(void *user)
 {
     struct dbx_http_client *c = DBX_CAST(struct dbx_http_client, CLIENT_MAGIC, user);
-    bool freed = false;
 
-    c->freed = &freed;
-    while (!freed) {
+    c->calling = true;
+    while (!c->dead) {
         struct dbx_list *it, *tmp;
         struct dbx_fetch *due = NULL;
         dbx_list_each(it, tmp, &c->fetches)
@@ -110,12 +109,13 @@ static void on_later(void *user)
                 due = f;
         }
         if (!due) {
-            c->freed = NULL;
+            c->calling = false;
             return;
         }
         detach(due);
         fetch_call(due); /* may start and cancel others: begin anew */
     }
+    free(c);
 }
 
 static enum dbx_kind kind_of(CURLcode code)
@@ -422,8 +422,6 @@ struct dbx_http_client *dbx_http_client_free(struct dbx_http_client *c)
 {
     if (!c)
         return NULL;
-    if (c->freed)
-        *c->freed = true;
     while (!dbx_list_empty(&c->fetches)) {
         struct dbx_fetch *f = dbx_list_first(&c->fetches, struct dbx_fetch, node);
         detach(f);
@@ -440,7 +438,10 @@ struct dbx_http_client *dbx_http_client_free(struct dbx_http_client *c)
     dbx_timer_free(c->timer);
     dbx_timer_free(c->later);
     c->magic = 0;
-    free(c);
+    if (c->calling)
+        c->dead = true;
+    else
+        free(c);
     curl_global_cleanup();
     return NULL;
 }

@@ -34,10 +34,10 @@
 #define CONN_MAGIC 0x436f6e6e
 
 #define IN_MAX (DBX_MAX_HEADER + (128u << 10))
+#define SMALL_BODY (64u << 10)
 #define IN_PAUSE (64u << 10) /* pipelined bytes that we hold before we stop reading */
 #define READ_SIZE (32u << 10)
-#define IDLE_MS 75000  /* keep-alive without a request */
-#define STALL_MS 60000 /* output that the client does not take */
+#define IDLE_MS 75000 /* keep-alive without a request */
 #define LINGER_MS 2000
 #define IOV_BATCH 16
 
@@ -141,8 +141,8 @@ static uint64_t conn_deadline(const struct conn *c)
         at = c->since_ms + c->hd->opts.request_timeout_ms;
     else if (c->state == CONN_HEAD)
         at = c->since_ms + IDLE_MS;
-    if (c->out_bytes && c->progress_ms + STALL_MS < at)
-        at = c->progress_ms + STALL_MS;
+    if (c->out_bytes && c->progress_ms + c->hd->opts.stall_ms < at)
+        at = c->progress_ms + c->hd->opts.stall_ms;
     return at;
 }
 
@@ -160,7 +160,7 @@ static void conn_timed_out(struct conn *c)
 {
     if (conn_deadline(c) > dbx_now_ms())
         return;
-    bool stalled = c->out_bytes && c->progress_ms + STALL_MS <= dbx_now_ms();
+    bool stalled = c->out_bytes && c->progress_ms + c->hd->opts.stall_ms <= dbx_now_ms();
     if (!stalled && (c->state == CONN_BODY || (c->state == CONN_HEAD && c->in.len)))
         dbx_http__error(c, 408, DBX_TIMEOUT, "request_timeout",
                         "the request did not arrive in time");
@@ -255,6 +255,13 @@ static void too_large(struct conn *c)
                     "the body is larger than this request may have");
 }
 
+/* Bodies come before anybody has looked at a key, so what strangers may make us hold is bounded for
+ * all of them together. Small ones always get in. */
+static bool has_room(const struct conn *c)
+{
+    return c->req->body.len <= SMALL_BODY || c->hd->body_bytes <= c->hd->opts.max_bodies;
+}
+
 static void conn_dispatch(struct conn *c)
 {
     c->state = CONN_WAIT;
@@ -265,7 +272,7 @@ static void conn_dispatch(struct conn *c)
 static void conn_read_body(struct conn *c)
 {
     struct dbx_http_req *req = c->req;
-    size_t used = 0;
+    size_t used = 0, before = req->body.len;
     int r = 0;
 
     if (req->head.chunked) {
@@ -277,7 +284,10 @@ static void conn_read_body(struct conn *c)
     }
     if (used)
         dbx_buf_consume(&c->in, used);
-    if (r == -EBADMSG)
+    c->hd->body_bytes += req->body.len - before;
+    if (r == 0 && !has_room(c))
+        dbx_http__error(c, 503, DBX_UNAVAIL, "busy", "too many large requests at once, try again");
+    else if (r == -EBADMSG)
         dbx_http__error(c, 400, DBX_INVALID, "bad_chunk", "the chunked body is malformed");
     else if (r < 0)
         too_large(c);
@@ -601,13 +611,16 @@ int dbx_httpd_new(const struct dbx_httpd_opts *opts, struct dbx_httpd **ret, str
     hd->opts = *opts;
     hd->opts.max_body = opts->max_body ? opts->max_body : DBX_MAX_BODY;
     hd->opts.request_timeout_ms = opts->request_timeout_ms ? opts->request_timeout_ms : 30000;
+    hd->opts.stall_ms = opts->stall_ms ? opts->stall_ms : 60000;
+    hd->opts.max_bodies = opts->max_bodies ? opts->max_bodies : 512u << 20;
     hd->opts.max_connections = opts->max_connections ? opts->max_connections : 12000;
     dbx_list_init(&hd->conns);
     dbx_list_init(&hd->socks);
     if (opts->handlers->on_upgrade)
         (void)dbx_lws_context(hd->loop); /* made now: it takes 50 ms */
     if (opts->tls_cert || opts->tls_key)
-        r = dbx_tls_front_new(hd->loop, opts->tls_cert, opts->tls_key, on_plain, hd, &hd->tls, err);
+        r = dbx_tls_front_new(hd->loop, opts->tls_cert, opts->tls_key, hd->opts.stall_ms, on_plain,
+                              hd, &hd->tls, err);
     if (r == 0)
         r = dbx_listener_new(hd->loop, opts->listen, on_accept, hd, &hd->listener, err);
     if (r < 0) {

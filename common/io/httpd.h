@@ -42,7 +42,9 @@ struct dbx_httpd_opts {
     size_t max_body;                /* default DBX_MAX_BODY; more: 413 */
     uint32_t
         request_timeout_ms;   /* from the first byte to the end of the body; default 30000: 408 */
+    uint32_t stall_ms;        /* a client that takes no output for so long goes; default 60000 */
     uint32_t max_connections; /* default 12000; further ones are closed at accept */
+    size_t max_bodies; /* bytes of all bodies together; default 512 MiB; then larger ones: 503 */
     struct dbx_ws_opts ws;
     const struct dbx_httpd_handlers *handlers;
     void *user;

@@ -24,6 +24,7 @@ struct dbx_httpd {
     struct dbx_list conns; /* struct conn */
     struct dbx_list socks; /* struct dbx_ws, by their httpd_node */
     size_t nconns, nsocks;
+    size_t body_bytes; /* of all requests that are there */
     bool draining;
 };
 

@@ -40,6 +40,7 @@ void dbx_http__req_free(struct dbx_http_req *req)
     }
     free(req->query);
     free(req->query_text);
+    req->conn->hd->body_bytes -= req->body.len;
     dbx_buf_done(&req->body);
     dbx_http1_done(&req->head);
     req->magic = 0;

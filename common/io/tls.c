@@ -2,6 +2,7 @@
 /* One relay a connection: the network on one side (OpenSSL), one end of a socketpair on the other.
  * Each direction has one buffer; nothing is read before the last piece was passed on, so
  * back-pressure goes through. */
+#include "common/base/clock.h"
 #include "common/base/fd.h"
 #include "common/base/list.h"
 #include "common/io/loop.h"
@@ -28,6 +29,7 @@ struct dbx_tls_front {
     void *user;
     struct dbx_list relays;
     size_t handshakes;
+    uint64_t stall_ms;
 };
 
 struct block {
@@ -45,6 +47,7 @@ struct relay {
     struct dbx_timer *timer;
     struct block up, down;
     int net_want, pair_want;
+    uint64_t stalled_ms; /* since when the network takes nothing of `down`; 0: it does */
     bool open, net_eof, pair_eof, shut, dead;
     char peer[64];
 };
@@ -71,8 +74,9 @@ static int tls_error(struct dbx_err *err, const char *what, const char *path)
     return dbx_err_set(err, -EINVAL, DBX_INVALID, "%s '%s': %s", what, path ? path : "", text);
 }
 
-int dbx_tls_front_new(struct dbx_loop *loop, const char *cert, const char *key, dbx_accept_fn *fn,
-                      void *user, struct dbx_tls_front **ret, struct dbx_err *err)
+int dbx_tls_front_new(struct dbx_loop *loop, const char *cert, const char *key, uint64_t stall_ms,
+                      dbx_accept_fn *fn, void *user, struct dbx_tls_front **ret,
+                      struct dbx_err *err)
 {
     if (!cert || !key)
         return dbx_err_set(err, -EINVAL, DBX_INVALID, "TLS needs a certificate and a key");
@@ -99,6 +103,7 @@ int dbx_tls_front_new(struct dbx_loop *loop, const char *cert, const char *key, 
     front->ctx = ctx;
     front->fn = fn;
     front->user = user;
+    front->stall_ms = stall_ms;
     dbx_list_init(&front->relays);
     *ret = front;
     return 0;
@@ -208,11 +213,21 @@ static bool pump_down(struct relay *r)
         return false;
     }
     int n = SSL_write(r->ssl, b->data + b->off, (int)(b->len - b->off));
-    if (n > 0)
+    if (n > 0) {
         b->off += (size_t)n;
-    else
+        r->stalled_ms = 0;
+    } else {
         r->dead = !want(r, n);
+        r->stalled_ms = r->stalled_ms ? r->stalled_ms : dbx_now_ms();
+    }
     return n > 0;
+}
+
+static uint64_t stall_left(const struct relay *r)
+{
+    uint64_t now = dbx_now_ms(), end = r->stalled_ms + r->front->stall_ms;
+
+    return end > now ? end - now : 0;
 }
 
 static void pump(struct relay *r)
@@ -234,9 +249,10 @@ static void pump(struct relay *r)
         relay_free(r);
         return;
     }
-    if (rounds == MAX_ROUNDS) { /* OpenSSL may hold what epoll does not know of: come again */
+    if (rounds == MAX_ROUNDS) /* OpenSSL may hold what epoll does not know of: come again */
         dbx_timer_start(r->timer, 0, 0);
-    }
+    else if (r->stalled_ms && !r->shut) /* the server may be done with it already, and not mind */
+        dbx_timer_start(r->timer, stall_left(r), 0);
     dbx_watch_set(r->net_watch, r->net_want);
     if (r->pair_watch)
         dbx_watch_set(r->pair_watch, r->pair_want);
@@ -257,7 +273,7 @@ static void on_relay_timer(void *user)
 {
     struct relay *r = DBX_CAST(struct relay, RELAY_MAGIC, user);
 
-    if (r->open && !r->shut)
+    if (r->open && !r->shut && !(r->stalled_ms && stall_left(r) == 0))
         pump(r);
     else
         relay_free(r);

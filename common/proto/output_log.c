@@ -70,6 +70,11 @@ void dbx_olog_resume(struct dbx_olog_reader *r)
     checked_reader(r)->log->ops->resume(r);
 }
 
+void dbx_olog_catch_up(struct dbx_olog_reader *r)
+{
+    checked_reader(r)->log->ops->catch_up(r);
+}
+
 struct dbx_olog_reader *dbx_olog_reader_free(struct dbx_olog_reader *r)
 {
     return r ? checked_reader(r)->log->ops->reader_free(r) : NULL;

@@ -43,7 +43,8 @@ int dbx_olog_append(struct dbx_olog *log, const struct dbx_id *key, const void *
 void dbx_olog_on_room(struct dbx_olog *log, void (*fn)(void *user), void *user);
 
 /* Offsets of a partition: the oldest still there, and the one the next entry will get. Cheap and
- * local (Kafka: cached). */
+ * local. Files: exact. Kafka: as last heard, up to a second ago, so both may be too low: good as a
+ * place to read from; whether something stands in the log is what on_live tells. */
 int dbx_olog_bounds(struct dbx_olog *log, uint32_t partition, int64_t *ret_oldest,
                     int64_t *ret_next, struct dbx_err *err) DBX_MUST_USE;
 
@@ -58,7 +59,9 @@ struct dbx_olog_reader_handlers {
     bool (*on_entry)(const struct dbx_olog_entry *e, void *user);
     /* The wanted offset is gone; reading goes on at oldest. */
     void (*on_truncated)(int64_t wanted, int64_t oldest, void *user);
-    /* Caught up with the end (once each time it happens); entries to come are live. May be NULL. */
+    /* Everything was given that stood in the log when dbx_olog_follow, dbx_olog_resume or
+     * dbx_olog_catch_up was called last; once for each such call that nothing followed. next: all
+     * before it was given. May be NULL. */
     void (*on_live)(int64_t next, void *user);
     void (*on_error)(const struct dbx_err *err, void *user); /* the reader is dead; free it */
 };
@@ -69,4 +72,5 @@ struct dbx_olog_reader *dbx_olog_follow(struct dbx_olog *log, const struct dbx_i
                                         int64_t from, const struct dbx_olog_reader_handlers *h,
                                         void *user);
 void dbx_olog_resume(struct dbx_olog_reader *r);
+void dbx_olog_catch_up(struct dbx_olog_reader *r); /* asks for on_live */
 struct dbx_olog_reader *dbx_olog_reader_free(struct dbx_olog_reader *r);

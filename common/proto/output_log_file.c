@@ -378,9 +378,12 @@ static int writer_start(struct olf *log, struct dbx_err *err)
     if (flock(log->lock_fd, LOCK_EX | LOCK_NB) < 0)
         return dbx_err_set(err, -EBUSY, DBX_CONFLICT, "the output log '%s' has another writer",
                            log->dir);
+    /* All of them now: the first record of a partition would wait for its files to be made, and who
+     * follows it for a look whether they are there. */
     for (uint32_t i = 0; i < DBX_LOG_PARTITIONS; i++) {
-        olf_path(log, i, "", path, sizeof(path));
-        int r = access(path, F_OK) == 0 ? load_part(log, i, err) : 0;
+        int r = load_part(log, i, err);
+        if (r == 0 && log->parts[i].nsegs == 0)
+            r = new_segment(log, &log->parts[i], i, err);
         if (r < 0)
             return r;
     }
@@ -421,6 +424,7 @@ static const struct dbx_olog_ops file_ops = {
     .bounds = olf_bounds,
     .follow = olf_follow,
     .resume = olf_resume,
+    .catch_up = olf_catch_up,
     .reader_free = olf_reader_free,
 };
 

@@ -54,6 +54,7 @@ struct olf_tail {
     int64_t base, pos;
     struct dbx_list live; /* readers that stand at pos */
     bool dirty;           /* there may be more to read */
+    bool untold;          /* somebody of live may be waiting for on_live */
 };
 
 struct olf_pending {
@@ -103,6 +104,7 @@ struct olf_reader {
     uint8_t *buf;
     size_t buf_cap;
     bool told_live;
+    int64_t live_at; /* what on_live is about */
     struct dbx_olog_reader_handlers h;
     void *user;
 };
@@ -119,6 +121,7 @@ void olf_readers_stop(struct olf *log);
 struct dbx_olog_reader *olf_follow(struct dbx_olog *log, const struct dbx_id *key, int64_t from,
                                    const struct dbx_olog_reader_handlers *h, void *user);
 void olf_resume(struct dbx_olog_reader *r);
+void olf_catch_up(struct dbx_olog_reader *r);
 struct dbx_olog_reader *olf_reader_free(struct dbx_olog_reader *r);
 int olf_bounds(struct dbx_olog *log, uint32_t partition, int64_t *ret_oldest, int64_t *ret_next,
                struct dbx_err *err);

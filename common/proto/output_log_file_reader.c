@@ -256,14 +256,49 @@ static void truncated(struct olf_reader *r, int64_t to)
     r->h.on_truncated(wanted, to, r->user);
 }
 
+/* on_live is about the end as it is now. */
+static void ask_live(struct olf_reader *r)
+{
+    r->told_live = !r->h.on_live;
+    r->live_at = tail_next(r->tail);
+    r->tail->untold = r->tail->untold || !r->told_live;
+}
+
+static void tell_live(struct olf_reader *r)
+{
+    if (r->told_live || r->pos < r->live_at)
+        return;
+    r->told_live = true;
+    r->h.on_live(r->pos, r->user);
+}
+
 static void go_live(struct olf_reader *r)
 {
     set_state(r, OLF_LIVE);
     if (!r->tail->index)
         dbx_timer_start(r->tail->log->poll_timer, POLL_MS, 0);
-    if (r->h.on_live && !r->told_live) {
-        r->told_live = true;
-        r->h.on_live(r->pos, r->user);
+    tell_live(r);
+}
+
+/* The tail has come as far as it goes for now: those that waited for it are told. */
+static void tell_tail(struct olf_tail *t)
+{
+    struct dbx_list all;
+    if (!t->untold)
+        return;
+    t->untold = false;
+    dbx_list_init(&all);
+    while (!dbx_list_empty(&t->live)) {
+        struct dbx_list *n = t->live.next;
+        dbx_list_remove(n);
+        dbx_list_push(&all, n);
+    }
+    while (!dbx_list_empty(&all)) {
+        struct olf_reader *r = dbx_list_first(&all, struct olf_reader, node);
+        dbx_list_remove(&r->node);
+        dbx_list_push(&t->live, &r->node);
+        t->untold = t->untold || (!r->told_live && r->pos < r->live_at);
+        tell_live(r);
     }
 }
 
@@ -401,6 +436,7 @@ static void pump(void *user)
             continue;
         log->tails[i].dirty = false;
         read_tail(&log->tails[i]);
+        tell_tail(&log->tails[i]);
     }
     struct dbx_list turn;
     dbx_list_init(&turn);
@@ -507,6 +543,8 @@ struct dbx_olog_reader *olf_follow(struct dbx_olog *head, const struct dbx_id *k
     r->h = *h;
     r->user = user;
     dbx_list_init(&r->node);
+    (void)map_tail(r->tail);
+    ask_live(r);
     set_state(r, OLF_REPLAY);
     return &r->head;
 }
@@ -515,9 +553,17 @@ void olf_resume(struct dbx_olog_reader *head)
 {
     struct olf_reader *r = (struct olf_reader *)head;
     if (r->state == OLF_HELD) {
-        r->told_live = false;
+        ask_live(r);
         set_state(r, OLF_REPLAY);
     }
+}
+
+void olf_catch_up(struct dbx_olog_reader *head)
+{
+    struct olf_reader *r = (struct olf_reader *)head;
+    ask_live(r);
+    r->tail->dirty = true; /* also where there is nothing to read: it is told from there */
+    schedule(r->tail->log);
 }
 
 struct dbx_olog_reader *olf_reader_free(struct dbx_olog_reader *head)

@@ -14,6 +14,7 @@ struct dbx_olog_ops {
     struct dbx_olog_reader *(*follow)(struct dbx_olog *log, const struct dbx_id *key, int64_t from,
                                       const struct dbx_olog_reader_handlers *h, void *user);
     void (*resume)(struct dbx_olog_reader *r);
+    void (*catch_up)(struct dbx_olog_reader *r);
     struct dbx_olog_reader *(*reader_free)(struct dbx_olog_reader *r);
 };
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The output record: 48 bytes little-endian, then `length` raw bytes. The same bytes are the log's value and the binary
- * WebSocket frame.
+/* The output record: 48 bytes little-endian, then `length` raw bytes. The same bytes are the log's
+ * value and the binary WebSocket frame.
  *
- *   0 magic u8 0xDB | 1 version u8 1 | 2 type u8 | 3 flags u8 | 4 length u32 | 8 seq u64 | 16 ts_us i64
- *   24 process id 16 B | 40 byte offset u64
+ *   0 magic u8 0xDB | 1 version u8 1 | 2 type u8 | 3 flags u8 | 4 length u32 | 8 seq u64 | 16 ts_us
+ * i64 24 process id 16 B | 40 byte offset u64
  *
- * seq counts the records of a process from 0 without a gap. offset: position of the first byte in its stream; compile and
- * run phase count separately (DBX_REC_COMPILE). A reader skips types it does not know, drops seqs it has seen. */
+ * seq counts the records of a process from 0 without a gap. offset: position of the first byte in
+ * its stream; compile and run phase count separately (DBX_REC_COMPILE). A reader skips types it
+ * does not know, drops seqs it has seen. */
 #pragma once
 
 #include "common/base/buf.h"
@@ -20,8 +21,11 @@ enum dbx_rec_type {
     DBX_REC_STDERR = 2,
     DBX_REC_PTY = 3,
     DBX_REC_STATUS = 4, /* data: JSON {"status":"running","phase":"compile"|"run"} */
-    DBX_REC_END = 5,    /* data: JSON {"compile":outcome|null,"run":outcome|null,"status","verdict","sha256":{"stdout","stderr"}} */
-    DBX_REC_GAP = 6,    /* data: u64 from, u64 to, u8 stream type */
+    DBX_REC_END =
+        5,           /* data: JSON
+                        {"compile":outcome|null,"run":outcome|null,"status","verdict","sha256":{"stdout","stderr"}}
+                      */
+    DBX_REC_GAP = 6, /* data: u64 from, u64 to, u8 stream type */
 };
 enum { DBX_REC_COMPILE = 1 }; /* flag: of the compile phase */
 
@@ -37,5 +41,6 @@ struct dbx_record {
 };
 
 void dbx_record_header(const struct dbx_record *r, uint8_t out[static DBX_REC_HEADER]);
-/* One whole record that fills [data, data + len) exactly; -EBADMSG otherwise. An unknown type is returned as it is. */
+/* One whole record that fills [data, data + len) exactly; -EBADMSG otherwise. An unknown type is
+ * returned as it is. */
 int dbx_record_decode(const void *data, size_t len, struct dbx_record *ret) DBX_MUST_USE;

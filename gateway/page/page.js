@@ -13,6 +13,7 @@ const SAMPLES = {
 };
 
 let templates = [];
+let ever = false; // a key was good once
 let drafts = {};  // what was edited, by template
 let current = ""; // template shown
 let run = null;   // the execution that is shown: {id, process, sandbox, token, last, ended, tries}
@@ -254,6 +255,8 @@ async function connect() {
   const before = sessionStorage.getItem("devbox-template");
   choose(templates.some((t) => t.name === before) ? before : templates[0].name);
   busy(false);
+  if (!ever) say("Nothing has run yet.", "idle");
+  ever = true;
 }
 
 $("key").value = sessionStorage.getItem("devbox-key") || "";

@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* PID 1 of a sandbox: reads requests on fd 0 (protocol.h), starts processes, reaps them, says how
- * they ended. One thread, one ppoll; asleep for good while nothing runs and nobody asks. What it
- * has to say is kept as marks on the processes, and a short queue of answers; while the queue holds
- * anything no request is read, so that it needs no more room. */
+ * they ended, carries their output. One thread, one epoll; asleep for good while nothing runs and
+ * nobody asks. What it has to say is kept as marks on the processes, and a short queue of answers;
+ * while the queue holds anything no request is read, so that it needs no more room. */
 #include "shim/init/init.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,14 +26,10 @@
 #define SAMPLE_CLOSELY_MS 10
 #define KILL_AGAIN_MS 5
 #define KILL_GIVE_UP_US 5000000u
+#define EVENTS_MAX 64 /* in one turn */
 
-static volatile sig_atomic_t child_ended;
-
-static void on_sigchld(int signo)
-{
-    (void)signo;
-    child_ended = 1;
-}
+/* In events: what is neither end of a pump. */
+enum { ON_SOCKET = 2 * INIT_MAX_PUMPS, ON_SIGNAL, ON_TICK };
 
 uint64_t init_now_us(void)
 {
@@ -94,15 +92,31 @@ static void say_start(struct init *in, struct proc *p)
     }
     p->say_start = false;
     init_answer(in, INIT_STARTED, p->again ? INIT_AGAIN : 0, p->tag, &s, sizeof(s));
-    if (!p->say_end)
-        p->again = false;
 }
 
 static void say_end(struct init *in, struct proc *p)
 {
     p->say_end = false;
     init_answer(in, INIT_EXITED, p->again ? INIT_AGAIN : 0, 0, &p->end, sizeof(p->end));
-    p->again = false;
+}
+
+static void say_saw(struct init *in, struct proc *p)
+{
+    struct init_saw s = {.key = p->key, .seen = p->end.seen & INIT_SAW_AT_ONCE};
+    p->say_saw = false;
+    init_answer(in, INIT_SAW, p->again ? INIT_AGAIN : 0, 0, &s, sizeof(s));
+}
+
+static void say_of(struct init *in, struct proc *p)
+{
+    if (p->say_start)
+        say_start(in, p);
+    if (p->state == PROC_RUNNING && p->say_saw && in->queued == 0)
+        say_saw(in, p);
+    if (p->state == PROC_EXITED && p->say_end && in->queued == 0)
+        say_end(in, p);
+    if (in->queued == 0)
+        p->again = false;
 }
 
 /* Sends what is marked, as far as the socket takes it. */
@@ -120,12 +134,9 @@ static void flush(struct init *in)
         in->say_ready = false;
         init_answer(in, INIT_READY, in->listing ? INIT_AGAIN : 0, 0, &r, sizeof(r));
     }
-    for (size_t i = 0; i < INIT_MAX_PROCESSES && in->queued == 0; i++) {
-        if (in->procs[i].state != PROC_FREE && in->procs[i].say_start)
-            say_start(in, &in->procs[i]);
-        if (in->procs[i].state == PROC_EXITED && in->procs[i].say_end && in->queued == 0)
-            say_end(in, &in->procs[i]);
-    }
+    for (size_t i = 0; i < INIT_MAX_PROCESSES && in->queued == 0; i++)
+        if (in->procs[i].state != PROC_FREE)
+            say_of(in, &in->procs[i]);
     if (in->killed && in->queued == 0) {
         struct init_header h = {.op = INIT_KILL_ALL, .tag = in->kill_tag};
         in->killed = false;
@@ -150,6 +161,7 @@ static void on_list(struct init *in, const struct init_header *h)
             continue;
         p->again = p->say_start = true;
         p->say_end = p->state == PROC_EXITED;
+        p->say_saw = p->end.seen & INIT_SAW_AT_ONCE;
     }
 }
 
@@ -161,7 +173,7 @@ static void on_kill_all(struct init *in, const struct init_header *h)
         struct init_header old = {.op = INIT_KILL_ALL, .tag = in->kill_tag};
         init_done(in, &old, ECANCELED, 0, NULL);
     }
-    in->killing = true;
+    in->killing = in->look = true;
     in->killed = false;
     in->kill_tag = h->tag;
     in->kill_until_us = init_now_us() + KILL_GIVE_UP_US;
@@ -344,41 +356,102 @@ static int next_wait_ms(const struct init *in)
     return in->closely ? SAMPLE_CLOSELY_MS : SAMPLE_MS;
 }
 
-static void wait_for_something(struct init *in, const sigset_t *while_waiting)
+/* The clock and the socket's direction, where they are not yet as they should be. */
+static void rearm(struct init *in)
 {
     int ms = next_wait_ms(in);
-    struct timespec ts = {.tv_nsec = ms * 1000000L};
-    struct pollfd p = {.fd = in->sock, .events = in->queued ? POLLOUT : POLLIN};
-    int r = ppoll(&p, 1, ms < 0 ? NULL : &ts, while_waiting);
-    if (ms >= 0 && (r < 0 || init_now_us() - in->sampled_us >= (uint64_t)ms * 1000)) {
-        init_sample(in); /* time is up, or a child has ended */
-        in->sampled_us = init_now_us();
+    bool writing = in->queued > 0;
+    if (ms != in->tick_ms) {
+        struct timespec every = {.tv_nsec = ms > 0 ? ms * 1000000L : 0};
+        struct itimerspec ts = {.it_interval = every, .it_value = every};
+        in->tick_ms = ms;
+        (void)timerfd_settime(in->timer, 0, &ts, NULL);
     }
-    if (r > 0 && p.revents & (POLLHUP | POLLERR) && in->queued)
+    if (writing != in->writing) {
+        struct epoll_event ev = {.events = writing ? EPOLLOUT : EPOLLIN, .data.u32 = ON_SOCKET};
+        in->writing = writing;
+        (void)epoll_ctl(in->epoll, EPOLL_CTL_MOD, in->sock, &ev);
+    }
+}
+
+static void on_socket(struct init *in, uint32_t events)
+{
+    if (events & (EPOLLHUP | EPOLLERR) && in->queued)
         in->quit = true;
-    else if (r > 0 && !in->queued)
-        while (!in->quit && !in->queued && !in->listing && read_request(in))
-            ;
+    while (!in->quit && !in->queued && !in->listing && read_request(in))
+        ;
+}
+
+/* Time is up, or a child has ended (which is still counted until it is reaped). */
+static void on_look(struct init *in, int fd)
+{
+    uint8_t data[sizeof(struct signalfd_siginfo)];
+    if (read(fd, data, sizeof(data)) < 0)
+        return; /* the timer was set anew meanwhile */
+    in->look = true;
+    if (init_running(in))
+        init_sample(in);
+}
+
+/* Requests come last: a START may take a pump that was closed in this turn, whose other events then
+ * lie behind us. Nobody is kept waiting by the pumps: each moves one piece. */
+static void take_turn(struct init *in)
+{
+    struct epoll_event events[EVENTS_MAX];
+    uint32_t socket = 0;
+    int n = epoll_wait(in->epoll, events, EVENTS_MAX, -1);
+    for (int i = 0; i < n; i++) {
+        uint32_t what = events[i].data.u32;
+        if (what == ON_SOCKET)
+            socket = events[i].events;
+        else if (what == ON_SIGNAL)
+            on_look(in, in->signals);
+        else if (what == ON_TICK)
+            on_look(in, in->timer);
+        else
+            init_pump_turn(in, what, events[i].events);
+    }
+    if (socket)
+        on_socket(in, socket);
 }
 
 static void run(struct init *in)
 {
-    sigset_t blocked, before;
-    sigemptyset(&blocked);
-    sigaddset(&blocked, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &blocked, &before);
-    sigdelset(&before, SIGCHLD);
     while (!in->quit) {
-        if (child_ended || in->killing) {
-            child_ended = 0;
+        if (in->look) {
+            in->look = false;
             bool children = init_reap(in);
             if (in->killing)
                 go_on_killing(in, children);
         }
         flush(in);
-        if (!in->quit)
-            wait_for_something(in, &before);
+        if (in->quit)
+            break;
+        rearm(in);
+        take_turn(in);
     }
+}
+
+static int watch(struct init *in, int fd, uint32_t what)
+{
+    struct epoll_event ev = {.events = EPOLLIN, .data.u32 = what};
+    return fd < 0 ? -1 : epoll_ctl(in->epoll, EPOLL_CTL_ADD, fd, &ev);
+}
+
+/* SIGCHLD by a descriptor: a wait that always finds something ready would never let a signal in. */
+static int open_loop(struct init *in)
+{
+    sigset_t ended;
+    sigemptyset(&ended);
+    sigaddset(&ended, SIGCHLD);
+    (void)sigprocmask(SIG_BLOCK, &ended, NULL);
+    in->epoll = epoll_create1(EPOLL_CLOEXEC);
+    in->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    in->signals = signalfd(-1, &ended, SFD_CLOEXEC | SFD_NONBLOCK);
+    in->tick_ms = -1;
+    if (watch(in, in->sock, ON_SOCKET) < 0 || watch(in, in->signals, ON_SIGNAL) < 0)
+        return -1;
+    return watch(in, in->timer, ON_TICK);
 }
 
 /* Everything above what init needs goes, for good. */
@@ -412,7 +485,6 @@ static int take_socket(void)
 int main(int argc, char **argv)
 {
     static struct init in;
-    struct sigaction sa = {.sa_handler = on_sigchld, .sa_flags = SA_NOCLDSTOP};
     (void)argv;
     if (argc > 1) {
         fprintf(stderr, "devbox-sandbox-init takes no arguments: it is started by the shim, with a "
@@ -421,10 +493,9 @@ int main(int argc, char **argv)
     }
     umask(0);
     in.sock = take_socket();
-    if (in.sock < 0)
-        return 71;
     signal(SIGPIPE, SIG_IGN);
-    sigaction(SIGCHLD, &sa, NULL);
+    if (in.sock < 0 || open_loop(&in) < 0)
+        return 71;
     in.pid1 = getpid() == 1;
     in.boot_us = init_now_us();
     in.features = init_probe(in.pid1);

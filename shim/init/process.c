@@ -36,6 +36,7 @@
 struct launch {
     const struct init_start_request *req;
     const int *fds;
+    bool uncounted; /* by RLIMIT_NPROC: see limit_of */
     int error;
     enum init_stage stage;
 };
@@ -108,6 +109,18 @@ static int place_fds(uint32_t which, const int *fds)
     return 0;
 }
 
+/* Linux counts a process among those of the user it changes to. gVisor goes on counting it among
+ * those of the user who made it, root: there, one less is left for the others. */
+static struct rlimit limit_of(const struct launch *l, const struct init_rlimit *limit)
+{
+    struct rlimit r = {.rlim_cur = limit->soft, .rlim_max = limit->hard};
+    if (limit->resource == RLIMIT_NPROC && l->uncounted) {
+        r.rlim_cur -= r.rlim_cur > 0 && r.rlim_cur != RLIM_INFINITY;
+        r.rlim_max -= r.rlim_max > 0 && r.rlim_max != RLIM_INFINITY;
+    }
+    return r;
+}
+
 static int child(void *arg)
 {
     struct launch *l = arg;
@@ -118,7 +131,7 @@ static int child(void *arg)
         child_fail(l, INIT_STAGE_SETUP);
     for (size_t i = 0; i < f->n_rlimits; i++) {
         const struct init_rlimit *limit = &l->req->rlimits[i];
-        struct rlimit r = {.rlim_cur = limit->soft, .rlim_max = limit->hard};
+        struct rlimit r = limit_of(l, limit);
         if (setrlimit((__rlimit_resource_t)limit->resource, &r) < 0)
             child_fail(l, INIT_STAGE_SETUP);
     }
@@ -146,12 +159,37 @@ static size_t count_fds(uint32_t which)
     return (size_t)__builtin_popcount(which & 7);
 }
 
-static void launch(struct init *in, struct proc *p, const struct init_start_request *req,
-                   const int *fds)
+static void close_pumps(struct pump *const pumps[2])
+{
+    for (int i = 0; i < 2; i++)
+        if (pumps[i])
+            init_pump_close(pumps[i]);
+}
+
+/* fds becomes what the program is given. */
+static int open_pumps(struct init *in, const struct init_start *f, int *fds, struct pump *ret[2])
+{
+    int error = 0;
+    fds += (f->fds & INIT_FD_STDIN) != 0;
+    for (int i = 0; i < 2 && !error; i++)
+        if (f->fds & (uint32_t)INIT_FD_STDOUT << i)
+            error = init_pump_open(in, fds++, f->uid, f->gid, &ret[i]);
+    if (error)
+        close_pumps(ret);
+    return error;
+}
+
+static void launch(struct init *in, struct proc *p, const struct init_start_request *req, int *fds)
 {
     static uint8_t stack[CHILD_STACK] __attribute__((aligned(16)));
-    struct launch l = {.req = req, .fds = fds};
+    struct launch l = {.req = req, .fds = fds, .uncounted = in->pid1};
+    struct pump *pumps[2] = {0};
     p->end_group = req->fixed.fds & INIT_END_GROUP;
+    int error = open_pumps(in, &req->fixed, fds, pumps);
+    if (error) {
+        failed(p, error, INIT_STAGE_SETUP);
+        return;
+    }
     p->start_us = init_now_us();
     p->end.disk_free_min = UINT64_MAX;
     for (size_t i = 0; i < req->fixed.n_rlimits; i++)
@@ -160,9 +198,11 @@ static void launch(struct init *in, struct proc *p, const struct init_start_requ
     pid_t pid = clone(child, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, &l);
     if (pid < 0) {
         failed(p, errno, INIT_STAGE_FORK);
+        close_pumps(pumps);
     } else if (l.error) {
         (void)waitpid(pid, NULL, 0);
         failed(p, l.error, l.stage);
+        close_pumps(pumps);
     } else {
         p->state = PROC_RUNNING;
         p->pid = pid;
@@ -172,7 +212,7 @@ static void launch(struct init *in, struct proc *p, const struct init_start_requ
 }
 
 void init_start(struct init *in, const struct init_header *h, const uint8_t *body, size_t len,
-                const int *fds, size_t n_fds)
+                int *fds, size_t n_fds)
 {
     struct init_start_request req = {.argv = in->argv, .env = in->env};
     struct init_key key = {0};
@@ -185,6 +225,7 @@ void init_start(struct init *in, const struct init_header *h, const uint8_t *bod
         p->again = true;
         p->say_start = true;
         p->say_end = p->state == PROC_EXITED;
+        p->say_saw = p->end.seen & INIT_SAW_AT_ONCE;
         return;
     }
     p = find_free(in);
@@ -308,6 +349,23 @@ void init_status(const struct init *in, struct init_status *ret)
         ret->tasks = si.procs > 0 ? si.procs - 1u : 0;
 }
 
+static void sample_one(const struct init *in, const struct init_status *st, struct proc *p)
+{
+    uint32_t before = p->end.seen;
+    if (in->features & INIT_CAN_STATFS) {
+        if (st->disk_free < p->end.disk_free_min)
+            p->end.disk_free_min = st->disk_free;
+        if (st->disk_free < DISK_FULL_BELOW)
+            p->end.seen |= INIT_SAW_DISK_FULL;
+    }
+    if (st->tasks > p->end.tasks_max)
+        p->end.tasks_max = st->tasks;
+    if (p->nproc && st->tasks >= p->nproc)
+        p->end.seen |= INIT_SAW_PROCESS_MAX;
+    if (p->end.seen != before)
+        p->say_saw = true;
+}
+
 void init_sample(struct init *in)
 {
     struct init_status st;
@@ -317,16 +375,7 @@ void init_sample(struct init *in)
         struct proc *p = &in->procs[i];
         if (p->state != PROC_RUNNING)
             continue;
-        if (in->features & INIT_CAN_STATFS) {
-            if (st.disk_free < p->end.disk_free_min)
-                p->end.disk_free_min = st.disk_free;
-            if (st.disk_free < DISK_FULL_BELOW)
-                p->end.seen |= INIT_SAW_DISK_FULL;
-        }
-        if (st.tasks > p->end.tasks_max)
-            p->end.tasks_max = st.tasks;
-        if (p->nproc && st.tasks >= p->nproc)
-            p->end.seen |= INIT_SAW_PROCESS_MAX;
+        sample_one(in, &st, p);
         if (init_now_us() - p->start_us < SAMPLE_CLOSELY_US ||
             (p->nproc && st.tasks > p->nproc / 2))
             in->closely = true;

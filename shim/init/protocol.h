@@ -48,6 +48,7 @@ enum init_op {
     INIT_EXITED = 130,  /* init_exited */
     INIT_DONE = 131,    /* init_done */
     INIT_STATUS = 132,  /* init_status */
+    INIT_SAW = 133,     /* init_saw: a maximum was seen just now; EXITED says it again */
 };
 
 enum init_flags {                   /* of init_header */
@@ -78,12 +79,15 @@ struct init_files {
     uint32_t reserved;
 };
 
-enum init_start_fds { /* which descriptors come, in this order; what does not come is /dev/null */
-                      INIT_FD_STDIN = 1,
-                      INIT_FD_STDOUT = 2,
-                      INIT_FD_STDERR = 4,
-                      /* not a descriptor: when the process ends, its group is killed */
-                      INIT_END_GROUP = 8,
+/* Which descriptors come, in this order; what does not come is /dev/null. A pipe for output is not
+ * given to the program: init carries what it writes to it, and closes it after the last byte, which
+ * may be after EXITED. */
+enum init_start_fds {
+    INIT_FD_STDIN = 1,
+    INIT_FD_STDOUT = 2,
+    INIT_FD_STDERR = 4,
+    /* not a descriptor: when the process ends, its group is killed */
+    INIT_END_GROUP = 8,
 };
 
 struct init_rlimit {
@@ -141,6 +145,13 @@ enum init_seen {                           /* while it ran or when it ended */
                  INIT_SAW_DISK_FULL = 1,   /* the writable layer had no room */
                  INIT_SAW_PROCESS_MAX = 2, /* as many tasks as its RLIMIT_NPROC allows */
                  INIT_LEFT_OTHERS = 4,     /* other processes were alive when it ended */
+                 INIT_SAW_AT_ONCE = INIT_SAW_DISK_FULL | INIT_SAW_PROCESS_MAX,
+};
+
+/* Said at once, for a program at its limits may take the sandbox with it. */
+struct init_saw {
+    struct init_key key;
+    uint32_t seen; /* INIT_SAW_DISK_FULL, INIT_SAW_PROCESS_MAX, or both */
 };
 
 struct init_exited {
@@ -172,4 +183,5 @@ struct init_status {
 _Static_assert(sizeof(struct init_header) == 16 && sizeof(struct init_key) == 20, "layout");
 _Static_assert(sizeof(struct init_start) == 40 && sizeof(struct init_exited) == 64, "layout");
 _Static_assert(sizeof(struct init_started) == 32 && sizeof(struct init_done) == 24, "layout");
+_Static_assert(sizeof(struct init_saw) == 24, "layout");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the structs are the wire");

@@ -66,7 +66,8 @@ static void on_down(const struct dbx_err *err, void *user)
     t->err = err ? *err : (struct dbx_err){0};
     dbx_loop_stop(t->loop, 0);
 }
-static const struct shim_init_handlers handlers = {on_ready, on_started, on_exited, on_down};
+static const struct shim_init_handlers handlers = {
+    .on_ready = on_ready, .on_started = on_started, .on_exited = on_exited, .on_down = on_down};
 
 static void on_done(uint64_t value, const struct dbx_err *err, void *user)
 {
@@ -224,6 +225,71 @@ static void test_signal_and_kill(void)
     close_test(&t);
 }
 
+static size_t read_all(int fd)
+{
+    static char data[65536];
+    size_t all = 0;
+    for (ssize_t n; (n = read(fd, data, sizeof(data))) > 0;)
+        all += (size_t)n;
+    return all;
+}
+
+/* Output is carried: all of it, in its order, after the process and its shell have ended too; and
+ * the program is held back while nobody reads. */
+static void test_output(void)
+{
+    struct test t;
+    int p[2];
+    char first[9] = "";
+    char *const argv[] = {
+        "sh", "-c", "echo in order; head -c 1000000 /dev/zero; echo > /dev/stdout; exit 4", NULL};
+    char *const quick[] = {"sh", "-c", "head -c 100000 /dev/zero", NULL};
+    open_test(&t);
+    CHECK_EQ(pipe2(p, O_CLOEXEC), 0);
+    CHECK_EQ(start(&t, 1, argv, p[1]), 0);
+    dbx_close(p[1]);
+    CHECK_EQ(read(p[0], first, 8), 8); /* and then nothing, while other things go on */
+    CHECK_STR(first, "in order");
+    CHECK_EQ(shim_init_list(t.si, on_done, &t), 0);
+    while (!t.done && dbx_loop_run(t.loop) == 0)
+        ;
+    CHECK(t.done == 1 && t.exits == 0);
+    CHECK_EQ(read_all(p[0]), 1 + 1000000 + 1);
+    dbx_close(p[0]);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK_EQ(t.exited.exit_code, 4);
+    CHECK_EQ(pipe2(p, O_CLOEXEC), 0);
+    CHECK_EQ(start(&t, 2, quick, p[1]), 0);
+    dbx_close(p[1]);
+    CHECK_EQ(dbx_loop_run(t.loop), 0); /* it has ended, what it wrote is on its way */
+    CHECK(t.exits == 2 && t.exited.exit_code == 0);
+    CHECK_EQ(shim_init_ack(t.si, &t.exited.process, 0), 0);
+    t.done = 0;
+    CHECK_EQ(shim_init_kill_all(t.si, 5000, on_done, &t), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.done == 1 && t.code == 0);
+    CHECK_EQ(read_all(p[0]), 100000);
+    dbx_close(p[0]);
+    close_test(&t);
+}
+
+/* Nobody will read any more: the program is told by SIGPIPE. */
+static void test_broken_output(void)
+{
+    struct test t;
+    int p[2];
+    char *const argv[] = {"cat", "/dev/zero", NULL};
+    open_test(&t);
+    CHECK_EQ(pipe2(p, O_CLOEXEC), 0);
+    CHECK_EQ(start(&t, 1, argv, p[1]), 0);
+    dbx_close(p[1]);
+    CHECK_EQ(read(p[0], (char[8]){0}, 8), 8);
+    dbx_close(p[0]);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK_EQ(t.exited.signal, SIGPIPE);
+    close_test(&t);
+}
+
 /* A big environment and a big block of files travel in memfds. */
 static void test_big(void)
 {
@@ -317,6 +383,8 @@ int main(void)
     test_start_and_exit();
     test_failures();
     test_signal_and_kill();
+    test_output();
+    test_broken_output();
     test_big();
     test_next_shim();
     test_lies();

@@ -49,6 +49,14 @@ static void test_replies(void)
     CHECK(m.exited.exit_code == -1 && m.exited.signal == 11);
     e.wait_status = 0x137f; /* stopped: not an end */
     CHECK_EQ(decode(INIT_EXITED, &e, sizeof(e), &m), -EBADMSG);
+    struct init_saw w = {.key = {.phase = 2}, .seen = INIT_SAW_PROCESS_MAX};
+    CHECK_EQ(decode(INIT_SAW, &w, sizeof(w), &m), 0);
+    CHECK(m.saw.phase == 2 && m.saw.seen == INIT_SAW_PROCESS_MAX && !m.saw.again);
+    CHECK_EQ(decode(INIT_SAW, &w, sizeof(w) - 1, &m), -EBADMSG);
+    w.seen = 0;
+    CHECK_EQ(decode(INIT_SAW, &w, sizeof(w), &m), -EBADMSG);
+    w.seen = INIT_LEFT_OTHERS | INIT_SAW_DISK_FULL;
+    CHECK_EQ(decode(INIT_SAW, &w, sizeof(w), &m), -EBADMSG);
     CHECK_EQ(decode(INIT_DONE, &d, sizeof(d.d) + 4, &m), 0);
     CHECK_STR(m.done.text, "a??z");
     d.d.text_len = 5;

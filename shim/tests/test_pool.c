@@ -176,6 +176,8 @@ static void test_fills_and_gives(void)
     CHECK_EQ(t.given, 1);
     CHECK(t.last->assigned && !t.last->ended);
     CHECK_EQ(counts("python")->claimed, 1);
+    CHECK_EQ(counts("python")->starting, 0); /* it has the machine for itself, for a moment */
+    run_for(150);
     CHECK_EQ(counts("python")->starting, 1); /* the next is on its way */
     finish();
 }

@@ -22,6 +22,15 @@ static const struct row {
     {{.output_over = true, .signal = SIGKILL}, DBX_V_OUTPUT_LIMIT, -1, 0},
     {{.oom = true, .signal = SIGKILL}, DBX_V_MEMORY_LIMIT, -1, 0},
     {{.oom = true, .sandbox_lost = true}, DBX_V_MEMORY_LIMIT, -1, 0},
+    {{.oom = true, .sandbox_lost = true, .disk_full = true}, DBX_V_MEMORY_LIMIT, -1, 0},
+    /* The sandbox died of memory when the count was at its maximum. */
+    {{.oom = true, .sandbox_lost = true, .at_process_max = true}, DBX_V_PROCESS_LIMIT, -1, 0},
+    {{.oom = true, .at_process_max = true, .signal = SIGKILL}, DBX_V_MEMORY_LIMIT, -1, 0},
+    {{.oom = true, .at_process_max = true, .exited = true, .exit_code = 1},
+     DBX_V_MEMORY_LIMIT,
+     -1,
+     0},
+    {{.sandbox_lost = true, .at_process_max = true}, DBX_V_INTERNAL, -1, 0},
     {{.cpu_over = true, .sandbox_lost = true}, DBX_V_TIME_LIMIT, -1, 0},
     /* Precedence. */
     {{.cancelled = true, .output_over = true, .oom = true, .exited = true}, DBX_V_CANCELLED, -1, 0},

@@ -64,7 +64,7 @@ def first_byte_at_client(box, http):
 
 def native_python():
     begin = time.perf_counter()
-    p = subprocess.Popen(["python3", "-c", PYTHON_HELLO], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    p = subprocess.Popen(["/usr/bin/python3", "-c", PYTHON_HELLO], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     p.stdout.read(1)
     took = time.perf_counter() - begin
     p.stdout.read()
@@ -108,7 +108,7 @@ def bench_client(box, http, rows, rounds):
         ours.append(first_byte_at_client(box, http))
         native.append(native_python())
     say(f"first byte at a client: {rounds} submissions (POST sent -> output message read, opening the WebSocket included), the pool warm; "
-        f"{rounds} times python3 -c on this machine without any sandbox; these two goals bound `ours`")
+        f"{rounds} times /usr/bin/python3 -c on this machine without any sandbox; these two goals bound `ours`")
     rows.add("submit to first byte, python hello, p50: DevBox, native", percentile(ours, 50), percentile(native, 50), "ms", goal=8, of="ours")
     rows.add("submit to first byte, python hello, p99: DevBox, native", percentile(ours, 99), percentile(native, 99), "ms", goal=30, of="ours")
 

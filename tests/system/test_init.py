@@ -11,7 +11,6 @@ import signal
 import socket
 import struct
 import subprocess
-import time
 import uuid
 
 import pytest
@@ -21,7 +20,7 @@ from test_bundles import cache_dir, program  # the same places
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HEADER = struct.Struct("<HHIQ")
 FILES, START, SIGNAL, KILL_ALL, LIST, ACK, STAT, QUIT = range(1, 9)
-READY, STARTED, EXITED, DONE, STATUS = range(128, 133)
+READY, STARTED, EXITED, DONE, STATUS, SAW = range(128, 134)
 BODY_FD, AGAIN = 1, 2
 SAW_DISK_FULL, SAW_PROCESS_MAX, LEFT_OTHERS = 1, 2, 4
 DISK = 16 << 20
@@ -32,6 +31,7 @@ PROBE = r"""
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -58,7 +58,37 @@ static int bomb(void)
         }
     }
     printf("%d %s\n", n, strerror(errno));
+    char c;
+    return read(0, &c, 1) < 0 ? 2 : 1; /* /dev/null, or until it is told */
+}
+static char block[1 << 20];
+/* Standard output in as many bytes as asked for, by one write; the bytes count, so that order is seen. */
+static int one_write(size_t size)
+{
+    char *all = malloc(size);
+    for (size_t i = 0; i < size; i++)
+        all[i] = (char)(i % 251);
+    return write(1, all, size) == (ssize_t)size && write(2, all, size) == (ssize_t)size ? 0 : 1;
+}
+static int flood(void)
+{
+    signal(SIGPIPE, SIG_DFL);
+    while (write(1, block, sizeof(block)) == sizeof(block))
+        ;
     return 1;
+}
+static int count_input(void)
+{
+    size_t n = 0;
+    for (ssize_t r; (r = read(0, block, sizeof(block))) > 0; n += (size_t)r)
+        ;
+    printf("%zu %d%d%d\n", n, isatty(0), isatty(1), isatty(2));
+    return 0;
+}
+static int reopen(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_TRUNC);
+    return fd >= 0 && write(fd, "again\n", 6) == 6 && close(fd) == 0 ? 0 : 1;
 }
 static int who(void)
 {
@@ -83,10 +113,16 @@ int main(int argc, char **argv)
         return bomb();
     if (!strcmp(what, "who"))
         return who();
-    if (!strcmp(what, "reopen")) {
-        FILE *f = fopen("/dev/stdout", "we");
-        return !f || fputs("again\n", f) < 0 || fclose(f) != 0;
-    }
+    if (!strcmp(what, "reopen"))
+        return reopen("/dev/stdout") || reopen("/dev/stderr") || reopen("/proc/self/fd/1");
+    if (!strcmp(what, "one-write"))
+        return one_write(strtoul(argv[2], NULL, 10));
+    if (!strcmp(what, "flood"))
+        return flood();
+    if (!strcmp(what, "count-input"))
+        return count_input();
+    if (!strcmp(what, "leave-flood")) /* a child goes on when the process has ended */
+        return fork() == 0 ? flood() : 0;
     if (!strcmp(what, "cat")) {
         char c[4096];
         for (ssize_t n; (n = read(0, c, sizeof(c))) > 0;)
@@ -114,6 +150,31 @@ def probe(tmp_path_factory):
     (folder / "probe.c").write_text(PROBE)
     subprocess.run(["cc", "-D_GNU_SOURCE", "-Os", "-static", "-o", folder / "probe", folder / "probe.c"], check=True)
     return folder / "probe"
+
+
+def read_some(fd, size=1 << 20):
+    assert select.select([fd], [], [], 20)[0], "nothing comes"
+    return os.read(fd, size)
+
+
+def read_exactly(fd, size):
+    data = b""
+    while len(data) < size and (piece := read_some(fd, size - len(data))):
+        data += piece
+    return data
+
+
+def read_all(fd):
+    data = b""
+    while piece := read_some(fd):
+        data += piece
+    os.close(fd)
+    return data
+
+
+def pass_time(box, seconds):
+    """Nothing is expected to happen meanwhile."""
+    assert not select.select([box.sock], [], [], seconds)[0]
 
 
 class Box:
@@ -170,19 +231,21 @@ class Box:
         assert length == len(data) - HEADER.size
         return op, flags, data[HEADER.size:]
 
-    def start(self, *argv, limits=(), stdin=False, key=None):
-        """Returns (key, stdin's end or None, stdout's end)."""
+    def start(self, *argv, limits=(), stdin=False, stderr=False, key=None):
+        """Returns (key, stdin's end or None, stdout's end); stderr's end is self.stderr."""
         key = key or uuid.uuid4().bytes + bytes(4)
-        out, inn = os.pipe(), os.pipe() if stdin else None
-        os.fchmod(out[1], 0o666)
+        out, inn, err = os.pipe(), os.pipe() if stdin else None, os.pipe() if stderr else None
         env = [b"PATH=/bin"]
-        body = key + struct.pack("<IIIHHHH", 1000, 1000, 3 if stdin else 2, len(argv), len(env), len(limits), 0o022)
+        which = 2 | (1 if stdin else 0) | (4 if stderr else 0)
+        body = key + struct.pack("<IIIHHHH", 1000, 1000, which, len(argv), len(env), len(limits), 0o022)
         body += b"".join(struct.pack("<IIQQ", which, 0, n, n) for which, n in limits)
         body += b"".join(s + b"\0" for s in (b"/workspace", *(a.encode() for a in argv), *env))
-        self.send(START, body, [inn[0], out[1]] if stdin else [out[1]])
-        os.close(out[1])
-        if stdin:
-            os.close(inn[0])
+        theirs = [*inn[:1]] if stdin else []
+        theirs += [out[1], *([err[1]] if stderr else [])]
+        self.send(START, body, theirs)
+        for fd in theirs:
+            os.close(fd)
+        self.stderr = err[0] if stderr else None
         return key, inn[1] if stdin else None, out[0]
 
     def started(self):
@@ -192,22 +255,41 @@ class Box:
 
     def exited(self):
         op, flags, body = self.receive()
+        while op == SAW:
+            op, flags, body = self.receive()
         assert op == EXITED
         status, seen, tasks, *_ = struct.unpack("<iIIQQQQ", body[20:])
         return status, seen, tasks
 
     def run(self, *argv, **kw):
-        """To the exit; the output that is there by then."""
+        """To the exit and the end of the output."""
         key, _, out = self.start(*argv, **kw)
         (pid, error, _), _ = self.started()
         assert error == 0 and pid > 1
         status, seen, tasks = self.exited()
-        text = b""
-        while select.select([out], [], [], 0)[0] and (piece := os.read(out, 65536)):
-            text += piece
-        os.close(out)
+        if seen & LEFT_OTHERS:
+            self.kill_all()
+        text = read_all(out)
         self.send(ACK, key)
         return status, seen, tasks, text.decode()
+
+    def run_beside(self, other):
+        """A short program while `other` runs: its output."""
+        key, _, out = self.start("probe")
+        assert self.started()[0][1] == 0
+        op, _, body = self.receive()
+        assert op == EXITED and body[:20] == key != other
+        self.send(ACK, key)
+        return read_all(out)
+
+    def kill_all(self):
+        self.send(KILL_ALL)
+        assert self.done()[:2] == (KILL_ALL, 0)
+
+    def ticks(self):
+        """Of CPU time, of the whole sandbox's kernel."""
+        stat = pathlib.Path(f"/proc/{int((self.where / 'pid').read_text())}/stat").read_text()
+        return sum(int(x) for x in stat.rsplit(")", 1)[1].split()[11:13])
 
     def stat(self):
         self.send(STAT)
@@ -251,7 +333,10 @@ def test_identity(box):
     assert lines[0] == "1000 1000 1 -1", "user, no_new_privs, and no signal reaches init"
     assert [line.split()[1].strip("0") for line in lines if line.startswith("Cap") and "Bnd" not in line] == [""] * 4
     assert [line for line in lines if line.startswith("fd")] == [f"fd {i} blocking" for i in range(3)]
-    assert box.run("probe", "reopen")[0] == 0
+    key, _, out = box.start("probe", "reopen", stderr=True)
+    assert box.started()[0][1] == 0
+    assert box.exited()[0] == 0, "/dev/stdout may be opened anew by who does not own it"
+    assert read_all(out) == b"again\nagain\n" and read_all(box.stderr) == b"again\n"
 
 
 def test_exit_stdin_and_repeats(box):
@@ -283,14 +368,77 @@ def test_disk_limit(box):
     assert box.files([("main.py", b"x" * 100000)])[1] == 28
 
 
-def test_process_limit_and_kill_all(box):
-    status, seen, tasks, text = box.run("probe", "bomb", limits=[(6, 20)])
-    assert status == 1 << 8 and text.endswith("Resource temporarily unavailable\n")
-    assert seen == SAW_PROCESS_MAX | LEFT_OTHERS and tasks >= 20
-    box.send(KILL_ALL)
-    assert box.done()[:2] == (KILL_ALL, 0)
+@pytest.mark.parametrize("limit", [1, 2, 20])
+def test_process_limit_is_exact(box, limit):
+    status, seen, tasks, text = box.run("probe", "bomb", limits=[(6, limit)])
+    assert status == 1 << 8 and seen & SAW_PROCESS_MAX and tasks == limit
+    assert text == f"{limit - 1} Resource temporarily unavailable\n", "the main process is one of them"
     assert box.stat()["tasks"] == 0
     assert box.run("probe")[0] == 3 << 8
+
+
+def test_a_maximum_is_told_at_once(box):
+    key, inn, out = box.start("probe", "bomb", limits=[(6, 20)], stdin=True)
+    assert box.started()[0][1] == 0
+    op, flags, body = box.receive()
+    assert (op, flags, body) == (SAW, 0, key + struct.pack("<I", SAW_PROCESS_MAX)), "while it runs"
+    box.send(LIST)
+    assert [box.receive()[:2] for _ in range(4)] == [(READY, AGAIN), (STARTED, AGAIN), (SAW, AGAIN), (DONE, 0)]
+    os.write(inn, b"x")
+    op, _, body = box.receive()
+    assert op == EXITED and struct.unpack("<iI", body[20:28]) == (1 << 8, SAW_PROCESS_MAX | LEFT_OTHERS)
+    box.kill_all()
+    assert read_all(out) == b"19 Resource temporarily unavailable\n"
+
+
+def pattern(size):
+    return (bytes(range(251)) * (size // 251 + 1))[:size]
+
+
+@pytest.mark.parametrize("size", [1, 4096, 65537, 3_000_000])
+def test_a_write_is_never_short(box, size):
+    key, _, out = box.start("probe", "one-write", str(size), stderr=True)
+    assert box.started()[0][1] == 0
+    if size > 1 << 20:
+        pass_time(box, 0.1)  # nobody reads: it waits
+    assert read_exactly(out, size) == pattern(size) and read_all(box.stderr) == pattern(size)
+    assert read_all(out) == b""
+    assert box.exited()[0] == 0
+
+
+def test_big_input(box):
+    key, inn, out = box.start("probe", "count-input", stdin=True, stderr=True)
+    assert box.started()[0][1] == 0
+    with os.fdopen(inn, "wb", 0) as f:
+        for _ in range(46):
+            assert f.write(bytes(65536)) == 65536
+    assert read_all(out) == b"%d 000\n" % (46 * 65536) and box.exited()[0] == 0
+    os.close(box.stderr)
+
+
+def test_back_pressure_and_fairness(box):
+    key, _, out = box.start("probe", "flood")
+    assert box.started()[0][1] == 0
+    pass_time(box, 1.2)
+    before = box.ticks()
+    pass_time(box, 1)
+    assert box.ticks() - before <= 20, "who waits for room uses no CPU"
+    others = [box.run_beside(key) for _ in range(3)]
+    assert others == [b"hello\n"] * 3, "a full stream holds nobody else up"
+    os.close(out)
+    assert box.exited()[0] == signal.SIGPIPE, "the host's end broke"
+
+
+def test_output_is_drained_after_the_end(box):
+    key, _, out = box.start("probe", "leave-flood")
+    assert box.started()[0][1] == 0
+    status, seen, _ = box.exited()
+    assert status == 0 and seen == LEFT_OTHERS
+    box.send(ACK, key)
+    assert len(read_exactly(out, 1000)) == 1000
+    box.kill_all()
+    assert len(read_all(out)) > 65536, "what was written comes, and then the end"
+    assert box.stat()["tasks"] == 0
 
 
 def test_signal(box):
@@ -309,14 +457,12 @@ def test_files(box):
 
 
 def test_idle_costs_nothing_and_eof_ends_it(box):
-    pid = int((box.where / "pid").read_text())
-    ticks = lambda: sum(int(x) for x in pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])
+    assert box.run("probe")[0] == 3 << 8
     box.stat()
-    before, until = ticks(), time.monotonic() + 2
-    while time.monotonic() < until:
-        select.select([box.sock], [], [], until - time.monotonic())
-    assert ticks() - before <= 1, "a warm sandbox uses no CPU"
-    fd = os.pidfd_open(pid)
+    before = box.ticks()
+    pass_time(box, 2)
+    assert box.ticks() - before <= 1, "a warm sandbox uses no CPU"
+    fd = os.pidfd_open(int((box.where / "pid").read_text()))
     box.sock.close()
     assert select.select([fd], [], [], 20)[0], "init ends with its socket, and the sandbox with init"
     os.close(fd)

@@ -400,6 +400,26 @@ def test_three_attempts(world):
     assert gw.wait("ended", p["process_id"])["verdict"] == "NODE_LOST"
 
 
+def test_reported_lost_runs_again(world):
+    s = world.scheduler().ready()
+    gw, node, owner = Gateway(s), world.node(), world.db.owner()
+    node.hello(s)
+    never, safe = world.db.process(owner), world.db.process(owner, retry="safe")
+    for p in (never, safe):
+        gw.place(p)
+        node.started(node.wait("start", p["process_id"]))
+    for verdict in ("NODE_LOST", "INTERNAL"):
+        start = node.wait("start", safe["process_id"], count=1 if verdict == "NODE_LOST" else 2)
+        assert node.ended(start, verdict=verdict, status="failed", outcome=None)["ok"]
+    start = node.wait("start", safe["process_id"], count=3)
+    assert start["attempt"] == 3 and not gw.find("ended", safe["process_id"])
+    assert node.ended(start, verdict="NODE_LOST", status="failed", outcome=None)["ok"]
+    assert gw.wait("ended", safe["process_id"])["verdict"] == "NODE_LOST"
+    assert node.ended(node.find("start", never["process_id"])[0], verdict="NODE_LOST", status="failed", outcome=None)["ok"]
+    assert gw.wait("ended", never["process_id"])["verdict"] == "NODE_LOST"
+    assert len(node.find("start", never["process_id"])) == 1
+
+
 def test_node_forgot_or_knows(world):
     s = world.scheduler(**{"lease-ms": 20000}).ready()
     gw, node, owner = Gateway(s), world.node(), world.db.owner()

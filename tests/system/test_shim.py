@@ -168,8 +168,13 @@ class Node:
             self.shim.send_signal(signal.SIGTERM)
             assert self.shim.wait(30) == 0, (self.dir / "shim.txt").read_text()[-3000:]
 
+    def cgroups(self):
+        """Of its sandboxes: below each hierarchy (v1), or below the one (v2)."""
+        base = pathlib.Path("/sys/fs/cgroup")
+        return [p for top in (base, *base.iterdir()) for p in (top / f"devbox-{self.node_id}").glob("*") if p.is_dir()]
+
     def leftovers(self):
-        found = [str(p) for p in pathlib.Path("/sys/fs/cgroup").glob(f"**/devbox-{self.node_id}/*/") if p.is_dir()]
+        found = [str(p) for p in self.cgroups() if p.is_dir()]
         found += [str(p) for p in (self.dir / "node").glob("sandboxes/*")]
         for pid in os.listdir("/proc"):
             try:
@@ -238,6 +243,24 @@ def test_both_streams(node):
     assert r.output("stderr") == b"".join(b"e%d\n" % i for i in range(300))
 
 
+def test_big_writes_are_whole(node):
+    r = node.python("print('x' * 3000000)\n")
+    assert r.end["verdict"] == "OK" and r.output() == b"x" * 3000000 + b"\n", "one write of an unbuffered python"
+    r = node.run("python", {}, command="echo x > /dev/stdout; echo y > /dev/stderr; echo z | tee /proc/self/fd/1; exec 1>&-; sleep 0.2")
+    assert r.end["verdict"] == "OK" and sorted(r.output()) == sorted(b"x\nz\nz\n") and r.output("stderr") == b"y\n"
+    if "node" in node.hello["templates"]:
+        code = "require('fs').writeFileSync('/dev/stdout', 'w\\n'); process.stdout.write('v'.repeat(1000000))\n"
+        r = node.run("node", {"main.js": code, "index.js": code})
+        assert r.end["verdict"] == "OK" and r.output() == b"w\n" + b"v" * 1000000
+
+
+def test_count_of_processes_is_exact(node):
+    code = ("import os, signal\nn = 1\ntry:\n    while True:\n        if os.fork() == 0: signal.pause()\n        n += 1\n"
+            "except OSError: print(n)\n")
+    for limit in (1, 64):
+        assert node.python(code, limits={"processes": limit}).output() == b"%d\n" % limit
+
+
 def test_exit_codes_and_signals(node):
     r = node.python("raise SystemExit(3)\n")
     assert (r.end["status"], r.end["verdict"], r.end["run"]["exit_code"]) == ("completed", "EXIT_CODE", 3)
@@ -280,7 +303,7 @@ def test_input_over_the_link(node):
     assert gw.request("input", b"c\n", process_id=run.process_id)["ok"]
     assert gw.request("input", b"x", process_id=str(uuid.uuid4()))["error"]["kind"] == "not_found"
     assert gw.request("eof", process_id=run.process_id)["ok"]
-    assert gw.request("input", b"d\n", process_id=run.process_id)["error"]["kind"] == "conflict"
+    assert gw.request("input", b"d\n", process_id=run.process_id)["error"]["kind"] in ("conflict", "not_found")  # it may have ended
     run.wait()
     assert run.output() == b"got a\ngot b\ngot c\nend\n"
     gw.close()
@@ -437,8 +460,8 @@ def test_lost_sandbox_is_internal(own_node):
         assert time.monotonic() < deadline
         own_node.wait(lambda h: h["op"] in ("state", "started"))
     t0 = time.monotonic()
-    for procs in pathlib.Path("/sys/fs/cgroup").glob(f"**/devbox-{own_node.node_id}/*/cgroup.procs"):
-        for pid in procs.read_text().split():
+    for group in own_node.cgroups():
+        for pid in (group / "cgroup.procs").read_text().split():
             try:
                 os.kill(int(pid), signal.SIGKILL)
             except OSError:
@@ -469,7 +492,10 @@ def test_killed_shim_leaves_nothing(own_node):
     own_node.shim.wait()
     own_node.start()
     assert own_node.hello["processes"] == []
-    assert own_node.leftovers() == []
+    deadline = time.monotonic() + 20  # the probe's own sandbox is on its way out
+    while own_node.leftovers():
+        assert time.monotonic() < deadline, own_node.leftovers()
+        own_node.wait(lambda h: h["op"] == "state")
     assert own_node.python("print(1)\n").output() == b"1\n"
 
 

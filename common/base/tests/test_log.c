@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base/fd.h"
 #include "common/base/log.h"
+#include "common/base/str.h"
 #include "tests/unit/check.h"
 
 #include <errno.h>
@@ -60,7 +61,7 @@ static void test_lines(void)
         dbx_log_init("shim", json ? "json" : "logfmt", DBX_LOG_INFO);
         for (size_t i = 0; i < DBX_ARRAY_LEN(rows); i++) {
             dbx_log(DBX_LOG_WARN, &sandbox, "%s", rows[i].msg);
-            snprintf(got[i][json], sizeof(got[i][json]), "%s", captured());
+            CHECK(dbx_strcpy(got[i][json], sizeof(got[i][json]), captured()));
         }
     }
     release();

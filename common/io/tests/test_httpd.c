@@ -548,6 +548,41 @@ static void *starving(void *arg)
     return NULL;
 }
 
+/* All bodies together have a bound; only large ones feel it, and what is over is given back. */
+static void *bodies(void *arg)
+{
+    static const char head[] = "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n";
+    static char half[100001];
+    int first = peer_connect(t.port), second = peer_connect(t.port), small = peer_connect(t.port);
+    (void)arg;
+    memset(half, 'x', sizeof(half) - 1);
+    peer_say(first, head);
+    peer_say(first, half);
+    peer_say(first, half + 50000);
+    for (int i = 0; i < 20; i++) /* turns of the loop: it has come */
+        CHECK_EQ(peer_ask(small, "GET /1 HTTP/1.1\r\nHost: h\r\n\r\n")->status, 200);
+    peer_say(second, head);
+    peer_say(second, half);
+    struct answer *a = peer_answer(second, false);
+    CHECK_EQ(a->status, 503);
+    CHECK(a->close);
+    CHECK_EQ(
+        peer_ask(small, "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi")->status,
+        200);
+    close(first);
+    CHECK(peer_closed(second));
+    close(second);
+    second = peer_connect(t.port);
+    peer_say(second, head);
+    peer_say(second, half);
+    peer_say(second, half);
+    CHECK_EQ(peer_answer(second, false)->status, 200);
+    close(second);
+    close(small);
+    finish();
+    return NULL;
+}
+
 static void drain(void *user)
 {
     (void)user;
@@ -585,6 +620,7 @@ int main(void)
     run(slowness, &(struct dbx_httpd_opts){.request_timeout_ms = 150});
     run(expect_and_fail, NULL);
     run(crowd, &(struct dbx_httpd_opts){.max_connections = 3});
+    run(bodies, &(struct dbx_httpd_opts){.max_bodies = 200000});
     run(starving, NULL);
     run(draining, NULL);
     test_unix();

@@ -7,8 +7,10 @@
 #include "common/io/tests/peer.h"
 #include "common/io/ws.h"
 
+#include <dirent.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
 static struct {
@@ -18,7 +20,8 @@ static struct {
     struct dbx_timer *guard;
     char cert[64], key[64], url[64];
     uint16_t port;
-    size_t done, expected, got;
+    size_t done, expected, got, fds;
+    bool asked;
     uint8_t *big;
 } t;
 
@@ -30,6 +33,11 @@ static void on_request(struct dbx_http_req *req, void *user)
     const uint8_t *body = dbx_http_body(req, &len);
     (void)user;
     CHECK_STR(dbx_http_peer(req), "127.0.0.1");
+    if (strcmp(dbx_http_path(req), "/big") == 0) {
+        t.asked = true;
+        dbx_http_reply(req, 200, NULL, NULL, t.big, BIG);
+        return;
+    }
     dbx_http_reply(req, 200, NULL, NULL, len ? (const void *)body : "hi", len ? len : 2);
 }
 
@@ -199,6 +207,56 @@ static void test_all(void)
     pthread_join(thread, NULL);
 }
 
+static size_t count_fds(void)
+{
+    size_t n = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    while (readdir(dir))
+        n++;
+    closedir(dir);
+    return n;
+}
+
+/* Asks for a large answer and reads none of it. */
+static void *ask_only(void *arg)
+{
+    static const char words[] = "GET /big HTTP/1.1\r\nHost: h\r\n\r\n";
+    SSL *ssl = arg;
+    CHECK_EQ(SSL_connect(ssl), 1);
+    CHECK_EQ(SSL_write(ssl, words, sizeof(words) - 1), sizeof(words) - 1);
+    return NULL;
+}
+
+static void on_look(void *user)
+{
+    (void)user;
+    if (t.asked && count_fds() == t.fds)
+        dbx_loop_stop(t.loop, 0);
+}
+
+/* Who does not read is cut off, and nothing of him stays behind, whoever of relay and server
+ * notices first. */
+static void test_stalled(void)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    SSL *ssl = SSL_new(ctx);
+    struct dbx_timer *look = dbx_timer_new(t.loop, on_look, NULL);
+    int fd = peer_connect(t.port), small = 4096;
+    pthread_t thread;
+
+    CHECK_EQ(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
+    SSL_set_fd(ssl, fd);
+    t.fds = count_fds();
+    dbx_timer_start(look, 20, 20);
+    CHECK_EQ(pthread_create(&thread, NULL, ask_only, ssl), 0);
+    dbx_loop_run(t.loop);
+    pthread_join(thread, NULL);
+    dbx_timer_free(look);
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+    close(fd);
+}
+
 int main(void)
 {
     struct dbx_err err;
@@ -210,8 +268,11 @@ int main(void)
     for (size_t i = 0; i < BIG; i++)
         t.big[i] = (uint8_t)(i * 31 >> 3);
     t.loop = dbx_loop_new();
-    struct dbx_httpd_opts opts = {
-        .loop = t.loop, .listen = "127.0.0.1:0", .handlers = &handlers, .ws.max_message = BIG};
+    struct dbx_httpd_opts opts = {.loop = t.loop,
+                                  .listen = "127.0.0.1:0",
+                                  .handlers = &handlers,
+                                  .stall_ms = 500,
+                                  .ws.max_message = BIG};
     opts.tls_cert = opts.tls_key = t.cert; /* no key in there */
     CHECK(dbx_httpd_new(&opts, &t.hd, &err) < 0);
     opts.tls_key = NULL;
@@ -223,6 +284,7 @@ int main(void)
     t.client = dbx_http_client_new(t.loop);
     t.guard = dbx_timer_new(t.loop, on_guard, NULL);
     dbx_timer_start(t.guard, 20000, 0);
+    test_stalled(); /* first: it counts descriptors */
     test_all();
     dbx_http_client_free(t.client);
     dbx_httpd_free(t.hd);

@@ -4,9 +4,10 @@
  *
  *   olog_tool URL write KEY FROM COUNT SIZE   appends the numbers FROM .. FROM + COUNT - 1
  *   olog_tool URL read KEY OFFSET COUNT       follows KEY until the number COUNT - 1 was seen
- *   olog_tool URL crowd READERS KEYS COUNT    many readers of few keys, from the start
- *   olog_tool URL latency ROUNDS              live delivery, and a new reader's first entry
- *   olog_tool URL bounds KEY                  oldest and next
+ *   olog_tool URL hold KEY AT COUNT           the same from 0, held back at AT until stdin says a
+ * line olog_tool URL crowd READERS KEYS COUNT    many readers of few keys, from the start olog_tool
+ * URL latency ROUNDS              live delivery, and a new reader's first entry olog_tool URL
+ * bounds KEY                  oldest and next
  *
  * One line of words and numbers an event on stdout; exit code 0 when everything was seen.
  */
@@ -16,14 +17,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/str.h"
+#include "common/ext/kafka.h"
 #include "common/io/loop.h"
 #include "common/proto/output_log.h"
 
 #define TOLD_EVERY 5000
 #define MAX_READERS 1000
+#define MAX_ROUNDS 20000
 
 static struct dbx_loop *loop;
 static struct dbx_olog *olog;
@@ -139,7 +143,8 @@ static int cmd_write(const char *url, char **a)
 struct sink {
     struct dbx_olog_reader *reader;
     uint64_t expect, end, repeats, holes;
-    bool skip; /* after a truncation: the next number is taken as it is */
+    uint64_t hold_at; /* 0: never */
+    bool skip;        /* after a truncation: the next number is taken as it is */
     bool quiet, done;
 };
 static size_t open_sinks;
@@ -148,6 +153,10 @@ static bool on_entry(const struct dbx_olog_entry *e, void *user)
 {
     struct sink *s = user;
     uint64_t n = UINT64_MAX;
+    if (s->hold_at && s->expect == s->hold_at) {
+        printf("held %" PRIu64 "\n", s->expect);
+        return false;
+    }
     if (e->len >= sizeof(n))
         memcpy(&n, e->value, sizeof(n));
     if (s->skip && n > s->expect)
@@ -209,6 +218,35 @@ static int cmd_read(const char *url, char **a)
     return r == 0 && s.holes == 0 ? 0 : 1;
 }
 
+static void on_stdin(void *user, int events, int error)
+{
+    struct sink *s = user;
+    char c;
+    (void)events, (void)error;
+    if (read(STDIN_FILENO, &c, 1) <= 0)
+        fail("nobody lets go", NULL);
+    if (c != '\n')
+        return;
+    s->hold_at = 0;
+    dbx_olog_resume(s->reader);
+}
+
+static int cmd_hold(const char *url, char **a)
+{
+    struct dbx_id key = key_of(number(a[0], UINT64_MAX));
+    struct sink s = {.hold_at = number(a[1], UINT32_MAX), .end = number(a[2], UINT32_MAX)};
+    open_log(url, false);
+    open_sinks = 1;
+    struct dbx_watch *line = dbx_watch_new(loop, STDIN_FILENO, DBX_READ, on_stdin, &s);
+    s.reader = dbx_olog_follow(olog, &key, 0, &handlers, &s);
+    int r = dbx_loop_run(loop);
+    dbx_olog_reader_free(s.reader);
+    dbx_watch_free(line);
+    printf("read %" PRIu64 " repeats %" PRIu64 " holes %" PRIu64 "\n", s.expect, s.repeats,
+           s.holes);
+    return r == 0 && s.holes == 0 ? 0 : 1;
+}
+
 static int cmd_crowd(const char *url, char **a)
 {
     static struct sink s[MAX_READERS];
@@ -240,7 +278,8 @@ static int cmd_bounds(const char *url, char **a)
     open_log(url, false);
     if (dbx_olog_bounds(olog, dbx_olog_partition(&key), &oldest, &next, &err) < 0)
         fail("bounds", &err);
-    printf("bounds %" PRId64 " %" PRId64 " partition %u\n", oldest, next, dbx_olog_partition(&key));
+    printf("oldest %" PRId64 " next %" PRId64 " partition %u\n", oldest, next,
+           dbx_olog_partition(&key));
     return 0;
 }
 
@@ -250,7 +289,7 @@ static struct {
     struct dbx_id key;
     struct dbx_olog_reader *reader;
     struct dbx_timer *pause;
-    uint64_t rounds, done, start_us, us[20000];
+    uint64_t rounds, done, start_us, us[MAX_ROUNDS];
     bool fresh; /* a new reader each round; otherwise one that is live */
     int64_t last;
 } lat;
@@ -279,8 +318,6 @@ static void on_pause(void *user)
         struct dbx_id key = key_of(lat.done % 40);
         lat.reader = dbx_olog_follow(olog, &key, 0, &timed, NULL);
     } else {
-        w.acked = w.next = 0; /* on_acked's count is of no interest here */
-        w.last_offset = -1;
         (void)dbx_olog_append(olog, &lat.key, &lat.start_us, sizeof(lat.start_us), filler, 100,
                               NULL, NULL);
     }
@@ -313,9 +350,73 @@ static void latencies(const char *name, uint64_t rounds)
            lat.us[rounds / 2], lat.us[rounds * 99 / 100], lat.us[rounds - 1]);
 }
 
+/* The same first entry by the bare consumer, without the kick, while it waits for another
+ * partition. */
+static struct {
+    struct dbx_kafka_consumer *c;
+    int partition, busy; /* busy: the one that is followed all the time */
+} bare;
+
+static void bare_next(void *user)
+{
+    (void)user;
+    bare.partition = (bare.busy + 1 + (int)lat.done) % DBX_LOG_PARTITIONS;
+    lat.start_us = now_us();
+    if (dbx_kafka_assign(bare.c, 0, bare.partition, 0, NULL) < 0)
+        fail("assign", NULL);
+}
+
+static void bare_heard(size_t topic, int partition)
+{
+    (void)topic;
+    if (partition != bare.partition || !lat.start_us)
+        return;
+    lat.us[lat.done++] = now_us() - lat.start_us;
+    lat.start_us = 0;
+    dbx_kafka_drop(bare.c, 0, partition);
+    if (lat.done == lat.rounds)
+        dbx_loop_stop(loop, 0);
+    else
+        dbx_timer_start(lat.pause, 30, 0);
+}
+
+static void on_bare_message(const struct dbx_kafka_message *m, void *user)
+{
+    (void)user;
+    bare_heard(m->topic, m->partition);
+}
+
+static void on_bare_eof(size_t topic, int partition, int64_t offset, void *user)
+{
+    (void)offset, (void)user;
+    bare_heard(topic, partition);
+}
+
+static void unkicked(const char *url, uint64_t rounds)
+{
+    const char *q = strchr(url, '?');
+    if (!dbx_starts_with(url, "kafka:") || !q || !dbx_starts_with(q, "?topic="))
+        return;
+    static const struct dbx_kafka_handlers h = {.on_message = on_bare_message,
+                                                .on_eof = on_bare_eof};
+    const char *topics[] = {q + 7};
+    char *brokers = dbx_strndup(url + 6, (size_t)(q - url - 6));
+    struct dbx_kafka_opts o = {.loop = loop, .brokers = brokers};
+    bare.c = dbx_kafka_consumer_new(&o, topics, 1, 500, &h, NULL, NULL);
+    bare.busy = (int)dbx_olog_partition(&lat.key);
+    bare.partition = -1;
+    if (!bare.c || dbx_kafka_assign(bare.c, 0, bare.busy, DBX_KAFKA_END, NULL) < 0)
+        fail("consumer", NULL);
+    dbx_timer_free(lat.pause);
+    lat.pause = dbx_timer_new(loop, bare_next, NULL);
+    latencies("first_without_kick", rounds);
+    dbx_kafka_consumer_free(bare.c);
+    free(brokers);
+}
+
 static int cmd_latency(const char *url, char **a)
 {
-    uint64_t rounds = number(a[0], DBX_ARRAY_LEN(lat.us));
+    uint64_t rounds = number(a[0], MAX_ROUNDS);
     open_log(url, false);
     lat.pause = dbx_timer_new(loop, on_pause, NULL);
     lat.key = key_of(1000);
@@ -329,6 +430,7 @@ static int cmd_latency(const char *url, char **a)
     struct dbx_olog_reader *stays = lat.reader; /* keeps a fetch waiting at the broker */
     latencies("first", rounds / 4);
     dbx_olog_reader_free(stays);
+    unkicked(url, rounds / 40);
     dbx_timer_free(lat.pause);
     return 0;
 }
@@ -339,11 +441,9 @@ int main(int argc, char **argv)
         const char *name;
         int nargs;
         int (*fn)(const char *url, char **args);
-    } commands[] = {{"write", 4, cmd_write},
-                    {"read", 3, cmd_read},
-                    {"crowd", 3, cmd_crowd},
-                    {"latency", 1, cmd_latency},
-                    {"bounds", 1, cmd_bounds}};
+    } commands[] = {{"write", 4, cmd_write},     {"read", 3, cmd_read},
+                    {"hold", 3, cmd_hold},       {"crowd", 3, cmd_crowd},
+                    {"latency", 1, cmd_latency}, {"bounds", 1, cmd_bounds}};
     setvbuf(stdout, NULL, _IOLBF, 0);
     loop = dbx_loop_new();
     for (size_t i = 0; argc > 2 && i < DBX_ARRAY_LEN(commands); i++) {
@@ -354,6 +454,6 @@ int main(int argc, char **argv)
         loop = dbx_loop_free(loop);
         return r;
     }
-    fprintf(stderr, "usage: olog_tool URL write|read|crowd|latency|bounds ...\n");
+    fprintf(stderr, "usage: olog_tool URL write|read|hold|crowd|latency|bounds ...\n");
     return 2;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The output log's contract, on the file back end: order, following across processes, holding back,
- * torn tails, retention, damage. */
+/* The output log's contract: order, following across processes, holding back,
+ * the end, and of files torn tails, retention, damage. */
 #include "common/proto/output_log.h"
 
 #include <dirent.h>
@@ -368,6 +368,42 @@ static void test_reader_first(void)
     dbx_olog_close(r);
 }
 
+/* on_live is about the end as it was when it was asked for: what was acknowledged before has been
+ * given by then, whoever wrote it and whatever others wrote behind it. */
+static void test_catch_up(void)
+{
+    struct dbx_olog *w = open_log(true, 0, 0), *log = open_log(false, 0, 0);
+    struct dbx_id k = key_of(21), other = key_of(22);
+    for (unsigned n = 0; dbx_olog_partition(&other) != dbx_olog_partition(&k); n++)
+        other = key_of(1000 + n);
+    struct sink s = {.want = 0}, second = {.want = 0};
+    s.reader = dbx_olog_follow(log, &k, 0, &handlers, &s);
+    run();
+    for (unsigned i = 0; i < 100; i++) {
+        unsigned lives = s.lives;
+        append(w, &k, i, 10);
+        append(w, &other, i, 10);
+        wait_acks(2 * i + 2);
+        if (i % 10 == 9) { /* and for one that begins then */
+            memset(&second, 0, sizeof(second));
+            second.reader = dbx_olog_follow(log, &k, 0, &handlers, &second);
+            while (second.lives == 0)
+                run();
+            CHECK_EQ(second.got, i + 1);
+            dbx_olog_reader_free(second.reader);
+        }
+        dbx_olog_catch_up(s.reader);
+        while (s.lives == lives)
+            run();
+        CHECK_EQ(s.got, i + 1);
+        CHECK_EQ(s.lives, lives + 1);
+    }
+    CHECK_EQ(s.wrong, 0);
+    dbx_olog_reader_free(s.reader);
+    dbx_olog_close(log);
+    dbx_olog_close(w);
+}
+
 /* The same tests run on a real broker where DBX_TEST_KAFKA names one
  * (tests/system/test_output_log.py does). */
 static void fresh(const char *kafka, void (*test)(void))
@@ -393,6 +429,7 @@ int main(void)
     fresh(kafka, test_hold);
     fresh(kafka, test_kill);
     fresh(kafka, test_reader_first);
+    fresh(kafka, test_catch_up);
     if (!kafka) {
         fresh(NULL, test_one_writer);
         fresh(NULL, test_torn_tail);
