@@ -226,8 +226,10 @@ static int start_process(struct shim_exec *ex, struct shim_exec_phase *ph, const
     char *cwd =
         ex->rq->cwd ? dbx_asprintf("%s/%s", BND_WORK_DIR, ex->rq->cwd) : dbx_strdup(BND_WORK_DIR);
     for (size_t i = 0; i < SHIM_LAUNCH_RLIMITS && ex->box && ph->limits->cpu_ms > 0; i++)
-        if (rlimits[i].resource == RLIMIT_CPU) /* the only line here, so without room */
-            rlimits[i].hard = rlimits[i].soft--;
+        if (rlimits[i].resource == RLIMIT_CPU) { /* the cgroup is shared: this is what judges */
+            rlimits[i].soft = (uint64_t)(ph->limits->cpu_ms + 999) / 1000;
+            rlimits[i].hard = rlimits[i].soft + 1;
+        }
     char **env = shim_launch_env(ex->tpl, ex->rq->env);
     struct shim_init_start req = {.process = ex->rq->process,
                                   .phase = ph->flag,
