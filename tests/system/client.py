@@ -56,10 +56,17 @@ class Stream:
         self.ws = websocket.create_connection(
             url.replace("http", "ws", 1) + f"/api/stream/{sandbox_id}{query}", timeout=timeout,
             subprotocols=[subprotocol] if subprotocol else None)
-        self.seen = []
+        self.seen, self.timeout = [], timeout
 
     def next(self):
-        m = json.loads(self.ws.recv())
+        """The next message. The deadline is its own: the server's pings begin the socket's timeout anew."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            opcode, frame = self.ws.recv_data_frame(control_frame=True)
+            if opcode != websocket.ABNF.OPCODE_PING:
+                break
+            assert time.monotonic() < deadline, f"only pings came in {self.timeout} s; before: {self.seen[-20:]}"
+        m = json.loads(frame.data if opcode != websocket.ABNF.OPCODE_CLOSE else b"")
         m["_at"] = time.time()
         self.seen.append(m)
         return m
