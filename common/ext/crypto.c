@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define SHA256_CTX_MAGIC 0x5a256c78u
+#define HASH_MAGIC 0x68617368u
 
 struct dbx_sha256_ctx {
     uint32_t magic;
@@ -71,6 +72,65 @@ struct dbx_sha256_ctx *dbx_sha256_free(struct dbx_sha256_ctx *ctx)
     EVP_MD_CTX_free(ctx->md);
     EVP_MD_CTX_free(ctx->spare);
     dbx_freep(&ctx);
+    return NULL;
+}
+
+/* --- any of them --- */
+
+struct dbx_hash {
+    uint32_t magic;
+    EVP_MD_CTX *md; /* owned */
+};
+
+static const EVP_MD *md_of(enum dbx_hash_kind kind)
+{
+    switch (kind) {
+    case DBX_HASH_SHA1:
+        return EVP_sha1();
+    case DBX_HASH_SHA384:
+        return EVP_sha384();
+    case DBX_HASH_SHA512:
+        return EVP_sha512();
+    default:
+        return sha256_md();
+    }
+}
+
+size_t dbx_hash_len(enum dbx_hash_kind kind)
+{
+    return (size_t)EVP_MD_get_size(md_of(kind));
+}
+
+struct dbx_hash *dbx_hash_new(enum dbx_hash_kind kind)
+{
+    struct dbx_hash *h = DBX_NEW(struct dbx_hash);
+
+    h->magic = HASH_MAGIC;
+    h->md = EVP_MD_CTX_new();
+    dbx_assert(h->md && EVP_DigestInit_ex2(h->md, md_of(kind), NULL) == 1);
+    return h;
+}
+
+void dbx_hash_update(struct dbx_hash *h, const void *data, size_t len)
+{
+    dbx_assert(h && h->magic == HASH_MAGIC);
+    dbx_assert(EVP_DigestUpdate(h->md, data, len) == 1);
+}
+
+void dbx_hash_final(struct dbx_hash *h, uint8_t out[static DBX_HASH_MAX])
+{
+    dbx_assert(h && h->magic == HASH_MAGIC);
+    dbx_assert(EVP_DigestFinal_ex(h->md, out, NULL) == 1);
+}
+
+struct dbx_hash *dbx_hash_free(struct dbx_hash *h)
+{
+    if (!h)
+        return NULL;
+    dbx_assert(h->magic == HASH_MAGIC);
+    h->magic = 0;
+    EVP_MD_CTX_free(h->md);
+    dbx_freep(&h);
     return NULL;
 }
 

@@ -14,6 +14,17 @@ void dbx_sha256_update(struct dbx_sha256_ctx *ctx, const void *data, size_t len)
 void dbx_sha256_peek(const struct dbx_sha256_ctx *ctx, uint8_t out[static DBX_SHA256_LEN]);
 struct dbx_sha256_ctx *dbx_sha256_free(struct dbx_sha256_ctx *ctx);
 
+/* The digests that package registries speak of. */
+enum dbx_hash_kind { DBX_HASH_SHA1, DBX_HASH_SHA256, DBX_HASH_SHA384, DBX_HASH_SHA512 };
+#define DBX_HASH_MAX 64
+struct dbx_hash;
+size_t dbx_hash_len(enum dbx_hash_kind kind);
+struct dbx_hash *dbx_hash_new(enum dbx_hash_kind kind);
+void dbx_hash_update(struct dbx_hash *h, const void *data, size_t len);
+/* Writes dbx_hash_len bytes; nothing may be added after it. */
+void dbx_hash_final(struct dbx_hash *h, uint8_t out[static DBX_HASH_MAX]);
+struct dbx_hash *dbx_hash_free(struct dbx_hash *h); /* NULL-tolerant; returns NULL */
+
 void dbx_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
                      uint8_t out[static DBX_SHA256_LEN]);
 /* Castagnoli, by hardware where there is any. Begin with crc 0; goes on from what it returned. */

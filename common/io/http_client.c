@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #define CLIENT_MAGIC 0x48636c69
 #define FETCH_MAGIC 0x46657463
@@ -20,6 +21,7 @@
 #define TIMEOUT_MS 30000
 #define CONNECT_MS 10000
 #define MAX_IDLE 16 /* kept connections */
+#define STALL_BYTES 256
 
 struct dbx_http_client {
     uint32_t magic;
@@ -50,6 +52,10 @@ struct dbx_fetch {
     void *request_body; /* owned */
     dbx_fetch_fn *fn;
     void *user;
+    int (*on_data)(struct dbx_fetch *f, const void *data, size_t len, void *user);
+    bool (*may_connect)(const struct sockaddr *addr, void *user);
+    uint64_t received; /* by on_data */
+    int refused;       /* what on_data returned, or -EACCES of may_connect */
     struct dbx_buf body, head;
     bool finished; /* err and status stand; the callback is due */
     bool too_large;
@@ -155,6 +161,10 @@ static void set_curl_error(struct dbx_fetch *f, CURLcode code)
 
     if (f->too_large)
         dbx_err_set(&f->err, -E2BIG, DBX_LIMIT, "the answer is larger than %zu bytes", f->body.max);
+    else if (f->refused == -EACCES)
+        dbx_err_set(&f->err, -EACCES, DBX_DENIED, "this address may not be connected to");
+    else if (f->refused)
+        dbx_err_set(&f->err, f->refused, DBX_INTERNAL, "given up by the receiver");
     else
         dbx_err_set(&f->err, -errnos[kind], kind, "%s", words);
 }
@@ -257,6 +267,14 @@ static size_t on_body(char *data, size_t size, size_t n, void *user)
 {
     struct dbx_fetch *f = user;
 
+    if (f->on_data) {
+        f->received += size * n;
+        if (f->received > f->body.max)
+            f->too_large = true;
+        else
+            f->refused = f->on_data(f, data, size * n, f->user);
+        return f->too_large || f->refused ? 0 : size * n;
+    }
     if (dbx_buf_append(&f->body, data, size * n) == 0)
         return size * n;
     f->too_large = true;
@@ -275,6 +293,28 @@ static size_t on_head(char *data, size_t size, size_t n, void *user)
         return len;
     f->too_large = true;
     return 0;
+}
+
+int dbx_fetch_status(const struct dbx_fetch *f)
+{
+    long status = 0;
+
+    curl_easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &status);
+    return (int)status;
+}
+
+/* Called with every address that is about to be tried. */
+static curl_socket_t open_socket(void *user, curlsocktype purpose, struct curl_sockaddr *addr)
+{
+    struct dbx_fetch *f = user;
+
+    (void)purpose;
+    if (!f->may_connect(&addr->addr, f->user)) {
+        f->refused = -EACCES;
+        return CURL_SOCKET_BAD;
+    }
+    f->refused = 0;
+    return socket(addr->family, addr->socktype | SOCK_CLOEXEC, addr->protocol);
 }
 
 const char *dbx_fetch_header(const struct dbx_fetch *f, const char *name)
@@ -354,6 +394,14 @@ static bool set_options(struct dbx_fetch *f, const struct dbx_fetch_opts *opts)
     curl_easy_setopt(f->easy, CURLOPT_WRITEDATA, f);
     curl_easy_setopt(f->easy, CURLOPT_HEADERFUNCTION, on_head);
     curl_easy_setopt(f->easy, CURLOPT_HEADERDATA, f);
+    if (opts->stall_ms) {
+        curl_easy_setopt(f->easy, CURLOPT_LOW_SPEED_LIMIT, (long)STALL_BYTES);
+        curl_easy_setopt(f->easy, CURLOPT_LOW_SPEED_TIME, (long)(opts->stall_ms + 999) / 1000);
+    }
+    if (opts->may_connect) {
+        curl_easy_setopt(f->easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+        curl_easy_setopt(f->easy, CURLOPT_OPENSOCKETDATA, f);
+    }
     if (opts->unix_socket)
         curl_easy_setopt(f->easy, CURLOPT_UNIX_SOCKET_PATH, opts->unix_socket);
     if (opts->ca_file)
@@ -372,6 +420,8 @@ struct dbx_fetch *dbx_fetch(struct dbx_http_client *c, const struct dbx_fetch_op
     f->client = DBX_CAST(struct dbx_http_client, CLIENT_MAGIC, c);
     f->fn = fn;
     f->user = user;
+    f->on_data = opts->on_data;
+    f->may_connect = opts->may_connect;
     f->easy = curl_easy_init();
     dbx_assert(f->easy);
     dbx_buf_init(&f->body, opts->max_response ? opts->max_response : MAX_RESPONSE);
@@ -416,6 +466,13 @@ struct dbx_http_client *dbx_http_client_new(struct dbx_loop *loop)
     curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
     curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, (long)MAX_IDLE);
     return c;
+}
+
+void dbx_http_client_limit(struct dbx_http_client *c, uint32_t per_host, uint32_t total)
+{
+    curl_multi_setopt(c->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)per_host);
+    curl_multi_setopt(c->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)total);
+    curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, (long)total);
 }
 
 struct dbx_http_client *dbx_http_client_free(struct dbx_http_client *c)

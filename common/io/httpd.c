@@ -23,9 +23,11 @@
 #include "common/io/ws_int.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -40,6 +42,7 @@
 #define IDLE_MS 75000 /* keep-alive without a request */
 #define LINGER_MS 2000
 #define IOV_BATCH 16
+#define FILE_BURST (4u << 20) /* sent from files before others have their turn */
 
 static void conn_settle(struct conn *c);
 static void conn_process(struct conn *c);
@@ -51,6 +54,18 @@ void dbx_httpd__kill(struct conn *c)
     c->state = CONN_DEAD;
 }
 
+static void queue_chunk(struct conn *c, struct out_chunk *chunk, size_t cost)
+{
+    if (dbx_list_empty(&c->out))
+        c->progress_ms = dbx_now_ms();
+    dbx_list_push(&c->out, &chunk->node);
+    c->out_bytes += cost;
+    if (c->out_bytes > HC_OUT_HIGH)
+        c->above_high = true;
+    if (c->out_bytes > HC_OUT_MAX)
+        dbx_httpd__kill(c);
+}
+
 void dbx_httpd__send(struct conn *c, const void *a, size_t alen, const void *b, size_t blen)
 {
     if (c->state == CONN_DEAD || alen + blen == 0)
@@ -58,56 +73,104 @@ void dbx_httpd__send(struct conn *c, const void *a, size_t alen, const void *b, 
     struct out_chunk *chunk = dbx_malloc(sizeof(*chunk) + alen + blen);
     chunk->len = alen + blen;
     chunk->off = 0;
+    chunk->fd = -1;
     if (alen)
         memcpy(chunk->data, a, alen);
     if (blen)
         memcpy(chunk->data + alen, b, blen);
-    if (!c->out_bytes)
-        c->progress_ms = dbx_now_ms();
-    dbx_list_push(&c->out, &chunk->node);
-    c->out_bytes += chunk->len;
-    if (c->out_bytes > HC_OUT_HIGH)
-        c->above_high = true;
-    if (c->out_bytes > HC_OUT_MAX)
-        dbx_httpd__kill(c);
+    queue_chunk(c, chunk, alen + blen);
 }
 
-static ssize_t send_some(struct conn *c)
+void dbx_httpd__send_file(struct conn *c, int fd, uint64_t off, uint64_t len)
+{
+    if (c->state == CONN_DEAD || len == 0)
+        return;
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (own < 0) {
+        dbx_httpd__kill(c);
+        return;
+    }
+    struct out_chunk *chunk = dbx_malloc(sizeof(*chunk));
+    *chunk = (struct out_chunk){.len = len, .fd = own, .file_off = off};
+    queue_chunk(c, chunk, HC_FILE_COST);
+}
+
+static void drop_chunk(struct out_chunk *chunk)
+{
+    dbx_list_remove(&chunk->node);
+    dbx_close(chunk->fd);
+    free(chunk);
+}
+
+/* The bytes in front of the queue, up to the first file; a head goes into one packet with what
+ * follows it. */
+static ssize_t send_bytes(struct conn *c)
 {
     struct iovec iov[IOV_BATCH];
     struct msghdr msg = {.msg_iov = iov};
     struct dbx_list *it, *tmp;
+    int flags = MSG_NOSIGNAL;
 
     dbx_list_each(it, tmp, &c->out)
     {
         struct out_chunk *chunk = dbx_list_entry(it, struct out_chunk, node);
-        if (msg.msg_iovlen == IOV_BATCH)
+        if (chunk->fd >= 0)
+            flags |= MSG_MORE;
+        if (chunk->fd >= 0 || msg.msg_iovlen == IOV_BATCH)
             break;
         iov[msg.msg_iovlen++] = (struct iovec){chunk->data + chunk->off, chunk->len - chunk->off};
     }
-    return sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+    return sendmsg(c->fd, &msg, flags);
+}
+
+/* A file that has become shorter cannot be made good any more: the client must not take the next
+ * answer for the rest. */
+static ssize_t send_file(struct conn *c, const struct out_chunk *chunk)
+{
+    off_t at = (off_t)(chunk->file_off + chunk->off);
+    uint64_t left = chunk->len - chunk->off;
+    ssize_t n = sendfile(c->fd, chunk->fd, &at, left < FILE_BURST ? left : FILE_BURST);
+
+    if (n == 0) {
+        errno = EIO;
+        return -1;
+    }
+    return n;
+}
+
+static ssize_t send_some(struct conn *c, bool *ret_file)
+{
+    const struct out_chunk *first = dbx_list_first(&c->out, struct out_chunk, node);
+
+    *ret_file = first->fd >= 0;
+    return *ret_file ? send_file(c, first) : send_bytes(c);
 }
 
 static void drop_sent(struct conn *c, size_t n)
 {
-    c->out_bytes -= n;
     while (n) {
         struct out_chunk *chunk = dbx_list_first(&c->out, struct out_chunk, node);
-        size_t left = chunk->len - chunk->off;
-        if (n < left) {
-            chunk->off += n;
-            return;
-        }
-        n -= left;
-        dbx_list_remove(&chunk->node);
-        free(chunk);
+        uint64_t left = chunk->len - chunk->off, took = n < left ? n : left;
+        if (chunk->fd < 0)
+            c->out_bytes -= took;
+        else if (took == left)
+            c->out_bytes -= HC_FILE_COST;
+        chunk->off += took;
+        n -= took;
+        if (took == left)
+            drop_chunk(chunk);
     }
 }
 
 static void conn_flush(struct conn *c)
 {
+    size_t burst = 0;
+    bool file;
+
     while (!dbx_list_empty(&c->out)) {
-        ssize_t n = send_some(c);
+        if (burst >= FILE_BURST)
+            return;
+        ssize_t n = send_some(c, &file);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
@@ -118,6 +181,8 @@ static void conn_flush(struct conn *c)
         }
         c->progress_ms = dbx_now_ms();
         drop_sent(c, (size_t)n);
+        if (file)
+            burst += (size_t)n;
     }
     if (c->state == CONN_FLUSH && c->eof) {
         dbx_httpd__kill(c);
@@ -199,11 +264,8 @@ static void conn_free(struct conn *c)
             req->on_abort(req, req->abort_user);
         dbx_http__req_free(req);
     }
-    while (!dbx_list_empty(&c->out)) {
-        struct out_chunk *chunk = dbx_list_first(&c->out, struct out_chunk, node);
-        dbx_list_remove(&chunk->node);
-        free(chunk);
-    }
+    while (!dbx_list_empty(&c->out))
+        drop_chunk(dbx_list_first(&c->out, struct out_chunk, node));
     dbx_buf_done(&c->in);
     c->magic = 0;
     free(c);

@@ -96,6 +96,12 @@ void dbx_http_reply(struct dbx_http_req *req, int status, const char *content_ty
 void dbx_http_begin(struct dbx_http_req *req, int status, const char *content_type,
                     const struct dbx_header *headers, int64_t length);
 void dbx_http_chunk(struct dbx_http_req *req, const void *data, size_t len);
+/* The same with a piece of a file, by sendfile: nothing of it is copied. The file must keep these
+ * bytes until they are sent; fd stays the caller's and may be closed at once. pending() counts 64
+ * KiB for each. */
+void dbx_http_chunk_file(struct dbx_http_req *req, int fd, uint64_t off, uint64_t len);
+void dbx_http_reply_file(struct dbx_http_req *req, int status, const char *content_type,
+                         const struct dbx_header *headers, int fd, uint64_t off, uint64_t len);
 size_t dbx_http_pending(const struct dbx_http_req *req);
 void dbx_http_on_drain(struct dbx_http_req *req, void (*fn)(struct dbx_http_req *req, void *user),
                        void *user);

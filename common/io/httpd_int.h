@@ -10,6 +10,8 @@
 #define HC_OUT_HIGH (256u << 10) /* of the answer's queue: a streamer should wait for on_drain */
 #define HC_OUT_LOW (64u << 10)
 #define HC_OUT_MAX (64u << 20) /* a streamer that does not wait is cut off */
+/* What a piece of a file counts in these: it holds no memory, but a descriptor. */
+#define HC_FILE_COST (64u << 10)
 
 struct dbx_watch;
 struct dbx_timer;
@@ -38,9 +40,12 @@ enum conn_state {
     CONN_DEAD,   /* to be freed by the connection's own callback */
 };
 
+/* Bytes, or (fd >= 0, owned) a piece of a file that the kernel sends by itself. */
 struct out_chunk {
     struct dbx_list node;
-    size_t len, off;
+    uint64_t len, off; /* off: what of it is sent */
+    int fd;
+    uint64_t file_off;
     uint8_t data[];
 };
 
@@ -101,6 +106,8 @@ struct dbx_http_req {
 
 /* httpd.c */
 void dbx_httpd__send(struct conn *c, const void *a, size_t alen, const void *b, size_t blen);
+/* The piece is the kernel's to send; fd stays the caller's. */
+void dbx_httpd__send_file(struct conn *c, int fd, uint64_t off, uint64_t len);
 /* After the application did something to the connection: sees to writing, to the next request and
  * to the timer, without calling the application back. */
 void dbx_httpd__touched(struct conn *c);

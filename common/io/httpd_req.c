@@ -326,6 +326,50 @@ void dbx_http_chunk(struct dbx_http_req *req, const void *data, size_t len)
     dbx_httpd__touched(c);
 }
 
+void dbx_http_chunk_file(struct dbx_http_req *req, int fd, uint64_t off, uint64_t len)
+{
+    struct conn *c = cast(req)->conn;
+    char size[24];
+
+    if (c->state != CONN_STREAM || c->req != req || !len || req->no_body)
+        return;
+    if (req->left >= 0 && (uint64_t)req->left < len) {
+        dbx_httpd__kill(c);
+        return;
+    }
+    if (req->left >= 0)
+        req->left -= (int64_t)len;
+    if (req->chunk_answer) {
+        int n = snprintf(size, sizeof(size), "%llx\r\n", (unsigned long long)len);
+        dbx_httpd__send(c, size, (size_t)n, NULL, 0);
+    }
+    dbx_httpd__send_file(c, fd, off, len);
+    if (req->chunk_answer)
+        dbx_httpd__send(c, "\r\n", 2, NULL, 0);
+    dbx_httpd__touched(c);
+}
+
+void dbx_http_reply_file(struct dbx_http_req *req, int status, const char *content_type,
+                         const struct dbx_header *headers, int fd, uint64_t off, uint64_t len)
+{
+    struct conn *c = cast(req)->conn;
+    struct dbx_buf head;
+
+    dbx_assert(c->state != CONN_STREAM);
+    if (c->req != req)
+        return;
+    if (!req->body_complete)
+        c->close_after = c->close_after || req->head.length || req->head.chunked;
+    build_head(c, &head, status, content_type, headers, bodyless(status) ? -1 : (int64_t)len,
+               false);
+    dbx_httpd__send(c, head.data, head.len, NULL, 0);
+    dbx_buf_done(&head);
+    if (!bodyless(status) && strcmp(req->head.method, "HEAD") != 0)
+        dbx_httpd__send_file(c, fd, off, len);
+    finish(c);
+    dbx_httpd__touched(c);
+}
+
 size_t dbx_http_pending(const struct dbx_http_req *req)
 {
     return cast(req)->conn->out_bytes;

@@ -61,6 +61,7 @@ struct dbx_watch {
     struct source src;
     dbx_watch_fn *fn;
     int fd, events;
+    bool active; /* libuv knows about events */
 };
 
 struct signal_source {
@@ -401,6 +402,8 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     if (events & UV_WRITABLE)
         mask |= DBX_WRITE;
     if (status < 0)
+        w->active = false;
+    if (status < 0)
         w->fn(w->src.user, w->events, status == UV_EBADF ? error_of(w->fd) : status);
     else
         w->fn(w->src.user, mask, 0);
@@ -424,7 +427,11 @@ void dbx_watch_set(struct dbx_watch *w, int events)
 {
     int mask = (events & DBX_READ ? UV_READABLE : 0) | (events & DBX_WRITE ? UV_WRITABLE : 0);
 
+    /* libuv takes the descriptor out of epoll and puts it back in, whatever changes. */
+    if (w->active && w->events == events)
+        return;
     w->events = events;
+    w->active = true;
     if (mask)
         dbx_assert(uv_poll_start(&w->src.uv.poll, mask, on_poll) == 0);
     else

@@ -51,6 +51,33 @@ static void test_hmac(void)
     CHECK_STR(hex(out), "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
 }
 
+/* FIPS 180-4's "abc" */
+static void test_hashes(void)
+{
+    static const struct {
+        enum dbx_hash_kind kind;
+        size_t len;
+        const char *begin;
+    } want[] = {
+        {DBX_HASH_SHA1, 20, "a9993e364706816aba3e25717850c26c9cd0d89d"},
+        {DBX_HASH_SHA256, 32, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+        {DBX_HASH_SHA384, 48, "cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed"},
+        {DBX_HASH_SHA512, 64, "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a"}};
+
+    for (size_t i = 0; i < DBX_ARRAY_LEN(want); i++) {
+        uint8_t out[DBX_HASH_MAX];
+        char text[2 * DBX_HASH_MAX + 1];
+        struct dbx_hash *h = dbx_hash_new(want[i].kind);
+        dbx_hash_update(h, "a", 1);
+        dbx_hash_update(h, "bc", 2);
+        dbx_hash_final(h, out);
+        dbx_hash_free(h);
+        CHECK_EQ(dbx_hash_len(want[i].kind), want[i].len);
+        dbx_hex_encode(out, want[i].len, text);
+        CHECK(strncmp(text, want[i].begin, strlen(want[i].begin)) == 0);
+    }
+}
+
 /* RFC 3720, B.4 */
 static void test_crc32c(void)
 {
@@ -74,6 +101,7 @@ int main(void)
 {
     test_sha256();
     test_hmac();
+    test_hashes();
     test_crc32c();
     return check_result();
 }

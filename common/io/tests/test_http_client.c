@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static struct {
@@ -25,6 +26,7 @@ struct call {
     enum dbx_kind kind;
     char body[256], header[64], none[8];
     size_t len;
+    size_t taken, stop_at; /* by on_data */
 };
 
 static void on_abort(struct dbx_http_req *req, void *user)
@@ -205,6 +207,57 @@ static void test_failures(void)
     end();
 }
 
+static int take_data(struct dbx_fetch *f, const void *data, size_t len, void *user)
+{
+    struct call *c = user;
+
+    (void)data;
+    CHECK_EQ(dbx_fetch_status(f), 200);
+    c->taken += len;
+    return c->stop_at && c->taken >= c->stop_at ? -EILSEQ : 0;
+}
+
+static bool no_address(const struct sockaddr *addr, void *user)
+{
+    CHECK(addr->sa_family != 0);
+    (void)user;
+    return false;
+}
+
+static bool any_address(const struct sockaddr *addr, void *user)
+{
+    (void)addr;
+    (void)user;
+    return true;
+}
+
+static void test_streamed(void)
+{
+    struct call c[6];
+
+    begin("127.0.0.1:0");
+    dbx_http_client_limit(t.client, 2, 4);
+    ask(&c[0], "/large", (struct dbx_fetch_opts){.on_data = take_data, .may_connect = any_address});
+    ask(&c[1], "/large", (struct dbx_fetch_opts){.on_data = take_data, .max_response = 500000});
+    ask(&c[2], "/large", (struct dbx_fetch_opts){.on_data = take_data});
+    c[2].stop_at = 100000;
+    ask(&c[3], "/cut", (struct dbx_fetch_opts){.on_data = take_data});
+    run(); /* no kept connection may hide what comes now */
+    t.client = dbx_http_client_free(t.client);
+    t.client = dbx_http_client_new(t.loop);
+    ask(&c[4], "/a", (struct dbx_fetch_opts){.may_connect = no_address});
+    ask(&c[5], "/never", (struct dbx_fetch_opts){.stall_ms = 1000});
+    run();
+    CHECK_EQ(c[0].taken, 1000000);
+    CHECK(c[0].code == 0 && c[0].len == 0 && c[0].status == 200);
+    CHECK_EQ(c[1].code, -E2BIG);
+    CHECK_EQ(c[2].code, -EILSEQ);
+    CHECK_EQ(c[3].kind, DBX_UNAVAIL);
+    CHECK_EQ(c[4].code, -EACCES);
+    CHECK_EQ(c[5].kind, DBX_TIMEOUT);
+    end();
+}
+
 static void test_unix(void)
 {
     struct call c;
@@ -265,6 +318,7 @@ int main(void)
 {
     test_requests();
     test_failures();
+    test_streamed();
     test_unix();
     test_free();
     test_free_inside();

@@ -3,6 +3,7 @@
 #include "common/io/tests/peer.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 static struct {
@@ -51,6 +52,37 @@ static void pump(struct dbx_http_req *req, void *user)
         dbx_http_end(req);
 }
 
+/* A file of FILE_SIZE bytes, byte i is i % 251, that has no name. */
+#define FILE_SIZE (3u << 20)
+static int file_fd(void)
+{
+    static uint8_t block[FILE_SIZE];
+    int fd = memfd_create("answer", MFD_CLOEXEC);
+
+    for (size_t i = 0; i < FILE_SIZE; i++)
+        block[i] = (uint8_t)(i % 251);
+    CHECK_EQ(dbx_write_all(fd, block, FILE_SIZE), 0);
+    return fd;
+}
+
+static void reply_file(struct dbx_http_req *req, const char *how)
+{
+    int fd = file_fd();
+
+    if (strcmp(how, "whole") == 0) {
+        dbx_http_reply_file(req, 200, "a/b", NULL, fd, 0, FILE_SIZE);
+    } else if (strcmp(how, "short") == 0) { /* less is there than was announced */
+        dbx_http_reply_file(req, 200, "a/b", NULL, fd, 10, FILE_SIZE);
+    } else {
+        dbx_http_begin(req, 200, "a/b", NULL, strcmp(how, "length") == 0 ? 1000 : -1);
+        dbx_http_chunk(req, "begin", 5);
+        dbx_http_chunk_file(req, fd, 251, 500);
+        dbx_http_chunk_file(req, fd, FILE_SIZE - 495, 495);
+        dbx_http_end(req);
+    }
+    close(fd);
+}
+
 static int64_t on_headers(struct dbx_http_req *req, void *user)
 {
     (void)user;
@@ -73,7 +105,9 @@ static void on_request(struct dbx_http_req *req, void *user)
     (void)user;
 
     t.requests++;
-    if (strcmp(path, "/later") == 0) {
+    if (strncmp(path, "/file/", 6) == 0) {
+        reply_file(req, path + 6);
+    } else if (strcmp(path, "/later") == 0) {
         t.waiting = req;
         dbx_http_on_abort(req, on_abort, NULL);
         dbx_timer_start(t.timer, 30, 0);
@@ -236,6 +270,43 @@ static void *upgrades(void *arg)
     fd = peer_connect(t.port);
     peer_say(fd, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     CHECK_EQ(peer_answer(fd, false)->status, 505);
+    close(fd);
+    finish();
+    return NULL;
+}
+
+static bool is_file(const struct dbx_buf *body, size_t at, size_t off, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (at + i >= body->len || body->data[at + i] != (off + i) % 251)
+            return false;
+    return true;
+}
+
+static void *files(void *arg)
+{
+    int fd = peer_connect(t.port);
+    (void)arg;
+
+    for (int i = 0; i < 20; i++) /* pipelined: more than may wait at once */
+        peer_say(fd, "GET /file/whole HTTP/1.1\r\nHost: h\r\n\r\n");
+    peer_say(fd, "HEAD /file/whole HTTP/1.1\r\nHost: h\r\n\r\nGET /x HTTP/1.1\r\nHost: h\r\n\r\n");
+    for (int i = 0; i < 20; i++) {
+        struct answer *a = peer_answer(fd, false);
+        CHECK(a->complete && a->body.len == FILE_SIZE && is_file(&a->body, 0, 0, FILE_SIZE));
+    }
+    CHECK_EQ(peer_number(answer_header(peer_answer(fd, true), "Content-Length")), FILE_SIZE);
+    CHECK_STR(dbx_buf_cstr(&peer_answer(fd, false)->body), "/x");
+    for (int i = 0; i < 2; i++) {
+        struct answer *a = peer_ask(fd, i ? "GET /file/length HTTP/1.1\r\nHost: h\r\n\r\n"
+                                          : "GET /file/chunked HTTP/1.1\r\nHost: h\r\n\r\n");
+        CHECK(a->complete && a->body.len == 1000 && memcmp(a->body.data, "begin", 5) == 0);
+        CHECK(is_file(&a->body, 5, 0, 500) && is_file(&a->body, 505, FILE_SIZE - 495, 495));
+    }
+    struct answer *a =
+        peer_ask(fd, "GET /file/short HTTP/1.1\r\nHost: h\r\n\r\nGET /y HTTP/1.1\r\n");
+    CHECK(!a->complete);
+    CHECK(peer_closed(fd));
     close(fd);
     finish();
     return NULL;
@@ -615,6 +686,7 @@ int main(void)
     run(basics, NULL);
     run(upgrades, NULL);
     run(pipelining, NULL);
+    run(files, NULL);
     run(refusals, &(struct dbx_httpd_opts){.max_body = 1000000});
     run(large_heads, NULL);
     run(slowness, &(struct dbx_httpd_opts){.request_timeout_ms = 150});
