@@ -121,7 +121,8 @@ static void account(struct gw_req *rq, int status, size_t bytes)
                                      "Time from the end of a request to its answer."),
                        seconds);
     dbx_metric_add(rq->gw->bytes_out, (double)bytes);
-    dbx_log(status >= 500 ? DBX_LOG_WARN : DBX_LOG_DEBUG, &rq->log,
+    bool probe = rq->route && strcmp(rq->route->pattern, "/readyz") == 0; /* "not yet" is its job */
+    dbx_log(status >= 500 && !probe ? DBX_LOG_WARN : DBX_LOG_DEBUG, &rq->log,
             "%s %s status=%d ms=%.1f trace=%s", dbx_http_method(rq->http), dbx_http_path(rq->http),
             status, seconds * 1e3, rq->trace);
 }
