@@ -16,6 +16,7 @@ struct gw {
     struct gw_auth_cache *auth;
     struct gw_templates *templates;
     struct gw_watches *watches;
+    struct gw_shares *shares;
     struct gw_upstream *up;
     struct dbx_httpd *httpd;
     struct dbx_timer *retry_timer, *drain_timer;

@@ -238,6 +238,7 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, struct g
     gw->store = gw_store_new(loop, cfg->database, (uint32_t)cfg->db_pool);
     gw->auth = gw_auth_new();
     gw->watches = gw_watches_new(gw);
+    gw->shares = gw_shares_new(GW_SHARES_MAX);
     gw->up = gw_upstream_new(gw);
     gw->drain_timer = dbx_timer_new(loop, on_drain_timer, gw);
     gw->retry_timer = dbx_timer_new(loop, on_retry, gw);
@@ -318,6 +319,7 @@ struct gw *gw_server_free(struct gw *gw)
     gw->up = gw_upstream_free(gw->up);
     gw->store = gw_store_free(gw->store);
     gw->watches = gw_watches_free(gw->watches);
+    gw->shares = gw_shares_free(gw->shares);
     gw->auth = gw_auth_free(gw->auth);
     gw->olog = gw->olog ? dbx_olog_close(gw->olog) : NULL;
     gw->templates = gw_templates_free(gw->templates);

@@ -43,6 +43,7 @@ void gw_session_unref(struct gw_session *ss)
         free(ss->resume[i]);
     free(ss->resume);
     dbx_map_free(ss->viewed);
+    ss->audience = gw_audience_leave(ss->audience);
     dbx_list_remove(&ss->node);
     ss->magic = 0;
     free(ss);
@@ -51,14 +52,25 @@ void gw_session_unref(struct gw_session *ss)
 
 /* --- what is sent --- */
 
-void gw_session_text(struct gw_session *ss, const char *text, size_t len)
+static void was_sent(struct gw_session *ss, int r, size_t len)
 {
-    if (!ss->ws)
-        return;
-    int r = dbx_ws_send(ss->ws, false, text, len);
     dbx_metric_add(ss->gw->bytes_out, (double)len);
     if (r == -ENOBUFS)
         dbx_ws_abort(ss->ws); /* never within bounds: it resumes by its last id */
+}
+
+void gw_session_text(struct gw_session *ss, const char *text, size_t len)
+{
+    if (ss->ws)
+        was_sent(ss, dbx_ws_send(ss->ws, false, text, len), len);
+}
+
+void gw_session_frame(struct gw_session *ss, struct dbx_ws_frame *frame)
+{
+    size_t len;
+    (void)dbx_ws_frame_data(frame, &len);
+    if (ss->ws)
+        was_sent(ss, dbx_ws_send_frame(ss->ws, frame), len);
 }
 
 void gw_session_error(struct gw_session *ss, const struct dbx_id *process, const char *code,
@@ -296,6 +308,7 @@ static void on_close(struct dbx_ws *ws, int code, int http_status, const char *r
     if (ss->ws)
         dbx_metric_add(ss->gw->open_sockets, -1);
     ss->ws = NULL;
+    ss->audience = gw_audience_leave(ss->audience);
     gw_stream_stop(ss);
     gw_session_unref(ss);
 }
@@ -431,6 +444,7 @@ void gw_session_opened(struct dbx_ws *ws, void *ws_user)
 {
     struct gw_session *ss = DBX_CAST(struct gw_session, GW_SESSION_MAGIC, ws_user);
     ss->ws = ws;
+    ss->audience = gw_audience_join(ss->gw->shares, &ss->sandbox);
     dbx_metric_add(ss->gw->open_sockets, 1);
     gw_stream_start(ss);
 }

@@ -6,6 +6,7 @@
 #include "common/base/log.h"
 #include "common/io/ws.h"
 #include "common/proto/token.h"
+#include "gateway/share.h"
 #include "gateway/stream_json.h"
 #include "gateway/watch.h"
 
@@ -48,6 +49,7 @@ struct gw_session {
     struct dbx_list node;
     struct dbx_log_ctx log;
     struct dbx_id sandbox;
+    struct gw_audience *audience; /* he is one of it until he leaves */
     enum dbx_role role;
     bool binary;
     bool lost;              /* part of the log was gone when it was read */
@@ -62,6 +64,7 @@ struct gw_session {
 void gw_session_ref(struct gw_session *ss);
 void gw_session_unref(struct gw_session *ss);
 void gw_session_text(struct gw_session *ss, const char *text, size_t len);
+void gw_session_frame(struct gw_session *ss, struct dbx_ws_frame *frame);
 void gw_session_error(struct gw_session *ss, const struct dbx_id *process, const char *code,
                       const char *message);
 void gw_session_push_input(struct gw_viewed *v); /* sends what may be sent */

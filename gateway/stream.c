@@ -66,17 +66,74 @@ static void emit(const char *text, size_t len, size_t bytes, void *user)
     gw_session_text(v->ss, text, len);
 }
 
-static void send_record(struct gw_viewed *v, const struct dbx_record *r)
+/* Sends it; the frame is the caller's. */
+static struct dbx_ws_frame *send_as_frame(struct gw_viewed *v, const struct dbx_record *r)
 {
     uint8_t header[DBX_REC_HEADER];
-    if (!v->ss->ws)
-        return;
     dbx_record_header(r, header);
-    if (dbx_ws_send2(v->ss->ws, true, header, sizeof(header), r->data, r->len) == -ENOBUFS)
-        dbx_ws_abort(v->ss->ws);
-    dbx_metric_add(v->ss->gw->bytes_out, (double)(sizeof(header) + r->len));
+    struct dbx_ws_frame *f = dbx_ws_frame_new(true, header, sizeof(header), r->data, r->len);
+    gw_session_frame(v->ss, f);
     if (r->type <= DBX_REC_PTY)
         v->sent += r->len;
+    return f;
+}
+
+static void send_record(struct gw_viewed *v, const struct dbx_record *r)
+{
+    dbx_ws_frame_unref(send_as_frame(v, r));
+}
+
+/* --- what was made for another viewer already --- */
+
+static void send_shared(struct gw_viewed *v, const struct gw_shared *shared)
+{
+    for (size_t i = 0; i < shared->n; i++) {
+        v->sent += shared->messages[i].bytes;
+        gw_session_frame(v->ss, shared->messages[i].frame);
+    }
+}
+
+struct sharing_emit {
+    struct gw_viewed *v;
+    struct gw_sharing sharing;
+};
+
+static void emit_and_share(const char *text, size_t len, size_t bytes, void *user)
+{
+    struct sharing_emit *se = user;
+    struct dbx_ws_frame *f = dbx_ws_frame_new(false, text, len, NULL, 0);
+    se->v->sent += bytes;
+    gw_session_frame(se->v->ss, f);
+    gw_sharing_add(&se->sharing, f, bytes);
+}
+
+/* The whole of a record, to one of many. */
+static void share_text(struct gw_viewed *v, const struct dbx_record *r, int64_t offset)
+{
+    struct gw_shares *shares = v->ss->gw->shares;
+    const struct gw_shared *shared = gw_shares_find(shares, &v->id, offset, &v->text);
+    if (shared) {
+        send_shared(v, shared);
+        v->text = shared->after;
+        return;
+    }
+    struct sharing_emit se = {.v = v, .sharing = {.before = v->text}};
+    bool all = gw_text_record(&v->text, r, offset, SIZE_MAX, emit_and_share, &se);
+    dbx_assert(all);
+    gw_shares_keep(shares, &v->id, offset, &se.sharing, &v->text);
+}
+
+static void share_record(struct gw_viewed *v, const struct dbx_record *r, int64_t offset)
+{
+    struct gw_shares *shares = v->ss->gw->shares;
+    const struct gw_shared *shared = gw_shares_find(shares, &v->id, offset, NULL);
+    if (shared) {
+        send_shared(v, shared);
+        return;
+    }
+    struct gw_sharing sharing = {0};
+    gw_sharing_add(&sharing, send_as_frame(v, r), r->type <= DBX_REC_PTY ? r->len : 0);
+    gw_shares_keep(shares, &v->id, offset, &sharing, NULL);
 }
 
 static void send_status(struct gw_viewed *v)
@@ -212,7 +269,11 @@ static void on_end(void *user)
 static bool show_text(struct gw_viewed *v, const struct dbx_record *r, int64_t offset)
 {
     uint64_t in_flight;
-    return gw_text_record(&v->text, r, offset, room(v->ss, &in_flight), emit, v);
+    size_t max = room(v->ss, &in_flight);
+    if (max < SIZE_MAX || gw_audience_is_one(v->ss->audience))
+        return gw_text_record(&v->text, r, offset, max, emit, v);
+    share_text(v, r, offset);
+    return true;
 }
 
 static void send_gap_record(struct gw_viewed *v, const struct dbx_record *r,
@@ -250,7 +311,10 @@ static bool show_record(struct gw_viewed *v, const struct dbx_record *r,
         dbx_buf_clear(&v->end_record);
         (void)dbx_buf_append(&v->end_record, e->value, e->len); /* too large: one is made */
     } else if (wanted && news) {
-        send_record(v, r);
+        if (gw_audience_is_one(v->ss->audience))
+            send_record(v, r);
+        else
+            share_record(v, r, e->offset);
     }
     if (r->seq >= v->next_seq)
         v->next_seq = r->seq + 1;

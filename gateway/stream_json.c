@@ -22,6 +22,25 @@ void gw_text_init(struct gw_text *t, const struct dbx_id *process)
     dbx_id_format(process, t->process);
 }
 
+bool gw_text_same(const struct gw_text *a, const struct gw_text *b)
+{
+    const struct gw_progress *p = &a->progress, *q = &b->progress;
+    bool carried = false;
+    if (p->phase != q->phase || p->end != q->end || p->verdict != q->verdict ||
+        memcmp(p->pos, q->pos, sizeof(p->pos)) != 0 || strcmp(a->process, b->process) != 0)
+        return false;
+    for (size_t i = 0; i < GW_STREAMS; i++) {
+        __auto_type x = &a->carry[i];
+        __auto_type y = &b->carry[i];
+        if (x->len != y->len || memcmp(x->bytes, y->bytes, x->len) != 0 ||
+            (x->len && x->log_offset != y->log_offset))
+            return false;
+        carried |= x->len > 0;
+    }
+    /* Only what is carried is ever sent with the words of an earlier record. */
+    return !carried || (a->last_offset == b->last_offset && a->last_ts_us == b->last_ts_us);
+}
+
 void gw_text_resume(struct gw_text *t, const struct gw_stream_id *id)
 {
     t->progress = id->at;

@@ -24,6 +24,8 @@ struct gw_text {
 /* text: one JSON message, valid during the call; bytes: of output in it. */
 typedef void gw_text_emit(const char *text, size_t len, size_t bytes, void *user);
 
+/* Whether the same record becomes the same messages for both. */
+bool gw_text_same(const struct gw_text *a, const struct gw_text *b);
 void gw_text_init(struct gw_text *t, const struct dbx_id *process);
 /* Goes on behind an id; what waited in carry is forgotten. */
 void gw_text_resume(struct gw_text *t, const struct gw_stream_id *id);

@@ -55,6 +55,7 @@ struct dbx_ws_frame;
 struct dbx_ws_frame *dbx_ws_frame_new(bool binary, const void *a, size_t alen, const void *b,
                                       size_t blen);
 void dbx_ws_frame_unref(struct dbx_ws_frame *f);
+const uint8_t *dbx_ws_frame_data(const struct dbx_ws_frame *f, size_t *ret_len);
 int dbx_ws_send_frame(struct dbx_ws *ws, struct dbx_ws_frame *f); /* takes a reference of its own */
 size_t dbx_ws_queued(const struct dbx_ws *ws);     /* bytes not yet given to the kernel */
 void dbx_ws_pause(struct dbx_ws *ws, bool paused); /* stop and go on reading from the peer */

@@ -44,7 +44,8 @@ struct dbx_ws {
     size_t queued;
     size_t inflight; /* of what lws holds because the kernel did not take it */
     struct dbx_buf message;
-    bool binary, above_high, paused, ping_due, ping_sent, heard, close_sent, peer_closed;
+    bool binary, above_high, paused, ping_due, ping_sent, heard, close_sent, peer_closed,
+        delivering;
     int close_code;
     char reason[124];
     int http_status;

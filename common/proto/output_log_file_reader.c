@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/fd.h"
 #include "common/ext/crypto.h"
 #include "common/io/loop.h"
@@ -28,6 +29,7 @@
 
 #define REPLAY_SLICE (1u << 20)
 #define READ_CHUNK (256u << 10)
+#define TURN_MS 5  /* of one tail; a thousand readers of each entry take their time */
 #define POLL_MS 20 /* for a partition whose writer has not made it yet */
 
 static void pump(void *user);
@@ -386,7 +388,8 @@ static void replay(struct olf_reader *r)
 static void read_tail(struct olf_tail *t)
 {
     struct olf *log = t->log;
-    for (int round = 0; round < 4 && !dbx_list_empty(&t->live); round++) {
+    uint64_t until = dbx_now_ms() + TURN_MS;
+    for (int round = 0; round < 4 && !dbx_list_empty(&t->live) && dbx_now_ms() < until; round++) {
         struct cursor c = {t, &t->fd, &t->base, &t->pos, &log->buf, &log->buf_cap};
         size_t len;
         int rc = map_tail(t) ? read_chunk(&c, &len) : 0;
@@ -398,7 +401,7 @@ static void read_tail(struct olf_tail *t)
         if (!t->index || len == 0)
             return;
         struct olf_entry_header h;
-        for (const uint8_t *p = log->buf; next_entry(p, len, &h);) {
+        for (const uint8_t *p = log->buf; next_entry(p, len, &h) && dbx_now_ms() <= until;) {
             int64_t offset = t->pos;
             t->pos += OLF_ENTRY_HEADER + (int64_t)h.len;
             struct dbx_list all;

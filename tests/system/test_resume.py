@@ -18,7 +18,7 @@ import websocket
 from client import Stream
 from conftest import DevBox, free_port
 
-LONG = bool(os.environ.get("DEVBOX_LONG"))
+LONG = os.environ.get("DEVBOX_LONG") == "1"
 SECONDS = 60 if LONG else 20
 LOGS = {"files": [], "kafka": ["--kafka"]}
 TERMINAL = ("completed", "failed", "cancelled")
