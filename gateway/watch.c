@@ -132,11 +132,7 @@ static void each(struct gw_watches *ws, const struct dbx_id *process, const stru
     if (!wd)
         return;
     dbx_list_init(&pending);
-    while (!dbx_list_empty(&wd->list)) {
-        struct dbx_list *node = wd->list.next;
-        dbx_list_remove(node);
-        dbx_list_push(&pending, node);
-    }
+    dbx_list_take_all(&wd->list, &pending);
     wd->busy++;
     while (!dbx_list_empty(&pending)) {
         struct gw_watch *w = dbx_list_first(&pending, struct gw_watch, node);

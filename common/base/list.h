@@ -34,6 +34,18 @@ static inline void dbx_list_remove(struct dbx_list *node)
     node->prev->next = node->next;
     node->next = node->prev = node;
 }
+/* Moves all of from to the end of to, in O(1): what callbacks add to from meanwhile waits for the
+ * next turn. */
+static inline void dbx_list_take_all(struct dbx_list *from, struct dbx_list *to)
+{
+    if (dbx_list_empty(from))
+        return;
+    from->next->prev = to->prev;
+    to->prev->next = from->next;
+    from->prev->next = to;
+    to->prev = from->prev;
+    dbx_list_init(from);
+}
 #define dbx_list_entry(node, type, member) dbx_container_of(node, type, member)
 #define dbx_list_first(head, type, member)                                                         \
     (dbx_list_empty(head) ? NULL : dbx_list_entry((head)->next, type, member))

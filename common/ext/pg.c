@@ -115,11 +115,7 @@ static void call_back_done(void *user)
     struct dbx_list turn;
     pg->done_queued = false;
     dbx_list_init(&turn);
-    while (!dbx_list_empty(&pg->done)) {
-        struct dbx_list *n = pg->done.next;
-        dbx_list_remove(n);
-        dbx_list_push(&turn, n);
-    }
+    dbx_list_take_all(&pg->done, &turn);
     while (!dbx_list_empty(&turn)) {
         struct request *rq = dbx_list_first(&turn, struct request, node);
         dbx_list_remove(&rq->node);

@@ -54,11 +54,7 @@ static void fail_all(struct dbx_pg_session *s, const struct dbx_err *why)
 {
     struct dbx_list turn;
     dbx_list_init(&turn);
-    while (!dbx_list_empty(&s->commands)) {
-        struct dbx_list *n = s->commands.next;
-        dbx_list_remove(n);
-        dbx_list_push(&turn, n);
-    }
+    dbx_list_take_all(&s->commands, &turn);
     while (!dbx_list_empty(&turn)) {
         struct command *cmd = dbx_list_first(&turn, struct command, node);
         dbx_list_remove(&cmd->node);

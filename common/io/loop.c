@@ -103,11 +103,7 @@ static void note_slow(uint64_t started_ms, const char *what)
 
 static void run_calls(struct dbx_list *from, struct dbx_list *batch, const char *what)
 {
-    while (!dbx_list_empty(from)) {
-        struct dbx_list *node = from->next;
-        dbx_list_remove(node);
-        dbx_list_push(batch, node);
-    }
+    dbx_list_take_all(from, batch);
     /* What the calls add goes into `from` and waits for the next round: nobody can starve the poll.
      */
     while (!dbx_list_empty(batch)) {
@@ -137,11 +133,7 @@ static void on_async(uv_async_t *async)
     dbx_list_init(&taken);
     dbx_list_init(&batch);
     pthread_mutex_lock(&loop->lock);
-    while (!dbx_list_empty(&loop->posted)) {
-        struct dbx_list *node = loop->posted.next;
-        dbx_list_remove(node);
-        dbx_list_push(&taken, node);
-    }
+    dbx_list_take_all(&loop->posted, &taken);
     pthread_mutex_unlock(&loop->lock);
     run_calls(&taken, &batch, "posted");
 }

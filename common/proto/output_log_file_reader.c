@@ -290,11 +290,7 @@ static void tell_tail(struct olf_tail *t)
         return;
     t->untold = false;
     dbx_list_init(&all);
-    while (!dbx_list_empty(&t->live)) {
-        struct dbx_list *n = t->live.next;
-        dbx_list_remove(n);
-        dbx_list_push(&all, n);
-    }
+    dbx_list_take_all(&t->live, &all);
     while (!dbx_list_empty(&all)) {
         struct olf_reader *r = dbx_list_first(&all, struct olf_reader, node);
         dbx_list_remove(&r->node);
@@ -406,12 +402,7 @@ static void read_tail(struct olf_tail *t)
             t->pos += OLF_ENTRY_HEADER + (int64_t)h.len;
             struct dbx_list all;
             dbx_list_init(&all);
-            while (
-                !dbx_list_empty(&t->live)) { /* moved aside, so that callbacks may join and leave */
-                struct dbx_list *n = t->live.next;
-                dbx_list_remove(n);
-                dbx_list_push(&all, n);
-            }
+            dbx_list_take_all(&t->live, &all);
             while (!dbx_list_empty(&all)) {
                 struct olf_reader *r = dbx_list_first(&all, struct olf_reader, node);
                 dbx_list_remove(&r->node);
@@ -443,11 +434,7 @@ static void pump(void *user)
     }
     struct dbx_list turn;
     dbx_list_init(&turn);
-    while (!dbx_list_empty(&log->replaying)) {
-        struct dbx_list *n = log->replaying.next;
-        dbx_list_remove(n);
-        dbx_list_push(&turn, n);
-    }
+    dbx_list_take_all(&log->replaying, &turn);
     while (!dbx_list_empty(&turn)) {
         struct olf_reader *r = dbx_list_first(&turn, struct olf_reader, node);
         dbx_list_remove(&r->node);

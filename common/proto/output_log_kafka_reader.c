@@ -57,17 +57,6 @@ static void free_now(struct olk_reader *r)
     free(r);
 }
 
-/* Empties a list into another, so that callbacks may join and leave the first one meanwhile. */
-static void move_all(struct dbx_list *from, struct dbx_list *to)
-{
-    dbx_list_init(to);
-    while (!dbx_list_empty(from)) {
-        struct dbx_list *n = from->next;
-        dbx_list_remove(n);
-        dbx_list_push(to, n);
-    }
-}
-
 static void enter(struct olk *log)
 {
     log->depth++;
@@ -228,7 +217,8 @@ static void on_live_message(const struct dbx_kafka_message *m, void *user)
     enter(log);
     t->pos = m->offset + 1;
     t->heard = true;
-    move_all(&t->live, &all);
+    dbx_list_init(&all);
+    dbx_list_take_all(&t->live, &all);
     while (!dbx_list_empty(&all)) {
         struct olk_reader *r = dbx_list_first(&all, struct olk_reader, node);
         dbx_list_remove(&r->node);
@@ -317,7 +307,8 @@ static void on_replay_message(const struct dbx_kafka_message *m, void *user)
     enter(log);
     rp->pos = m->offset + 1;
     rp->bytes += m->len;
-    move_all(&rp->readers, &all);
+    dbx_list_init(&all);
+    dbx_list_take_all(&rp->readers, &all);
     while (!dbx_list_empty(&all)) {
         struct olk_reader *r = dbx_list_first(&all, struct olk_reader, node);
         dbx_list_remove(&r->node);
@@ -442,7 +433,8 @@ static void pump(void *user)
     struct dbx_list turn;
     log->pump_queued = false;
     enter(log);
-    move_all(&log->incoming, &turn);
+    dbx_list_init(&turn);
+    dbx_list_take_all(&log->incoming, &turn);
     while (!dbx_list_empty(&turn)) {
         struct olk_reader *r = dbx_list_first(&turn, struct olk_reader, node);
         dbx_list_remove(&r->node);
@@ -473,7 +465,8 @@ void olk_on_bounds(void *user)
     struct olk *log = user;
     struct dbx_list turn;
     enter(log);
-    move_all(&log->lost, &turn);
+    dbx_list_init(&turn);
+    dbx_list_take_all(&log->lost, &turn);
     while (!dbx_list_empty(&turn)) {
         struct olk_reader *r = dbx_list_first(&turn, struct olk_reader, node);
         dbx_list_remove(&r->node);
@@ -481,7 +474,8 @@ void olk_on_bounds(void *user)
         find_again(r);
     }
     for (uint32_t i = 0; i < DBX_LOG_PARTITIONS; i++) {
-        move_all(&log->tails[i].live, &turn);
+        dbx_list_init(&turn);
+        dbx_list_take_all(&log->tails[i].live, &turn);
         while (!dbx_list_empty(&turn)) {
             struct olk_reader *r = dbx_list_first(&turn, struct olk_reader, node);
             dbx_list_remove(&r->node);

@@ -108,6 +108,20 @@ static void test_list(void)
     }
     CHECK_EQ(order, 2013);
     CHECK(dbx_list_empty(&head));
+
+    struct dbx_list to;
+    dbx_list_init(&to);
+    dbx_list_take_all(&head, &to);
+    CHECK(dbx_list_empty(&to));
+    dbx_list_push(&to, &items[3].node);
+    dbx_list_push(&head, &items[0].node);
+    dbx_list_push(&head, &items[1].node);
+    dbx_list_take_all(&head, &to);
+    CHECK(dbx_list_empty(&head));
+    order = 0;
+    dbx_list_each(at, tmp, &to) order = order * 10 + dbx_list_entry(at, struct item, node)->n;
+    CHECK_EQ(order, 301);
+    CHECK(dbx_list_entry(to.prev, struct item, node) == &items[1]);
 }
 
 int main(void)
