@@ -15,15 +15,21 @@ from client import Client
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
+given_ports = set()
+
+
 def free_port(count=4):
-    """A port with count - 1 free ones behind it (the gateways take them in a row)."""
+    """A port with count - 1 free ones behind it (the gateways take them in a row); never given twice."""
     for base in range(21000 + os.getpid() % 4000, 32000, count):
-        held = []
+        ports, held = set(range(base, base + count)), []
+        if ports & given_ports:
+            continue
         try:
             for p in range(base, base + count):
                 s = socket.socket()
                 held.append(s)
                 s.bind(("127.0.0.1", p))
+            given_ports.update(ports)
             return base
         except OSError:
             continue

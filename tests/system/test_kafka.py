@@ -4,13 +4,16 @@
 import os
 import shutil
 import signal
+import struct
 import tempfile
+import uuid
 
 import pytest
 
 from conftest import DevBox, free_port
 from test_launcher import wait_for
-from test_output_log import Broker
+from test_output_log import Broker, trim
+from test_resume import END, GAP, HEADER, STDERR, STDOUT, check_cut, gaps
 
 COUNT = "import time\nfor i in range(30):\n    print(i, flush=True)\n    time.sleep(0.2)\n"
 COUNTED = "".join(f"{i}\n" for i in range(30))
@@ -92,6 +95,77 @@ def test_an_operators_own(own_devbox, tmp_path):
         own_devbox.up("--output-log", broker.url("theirs"), "--no-images")
         assert not own_devbox.daemons("kafka")
         assert own_devbox.client().run("python", {"main.py": "print('there')"})["stdout"] == "there\n"
+    finally:
+        own_devbox.down()
+        broker.stop()
+
+
+def partition_of(sandbox_id):
+    """FNV-1a of the id, as common/proto/output_log.h says."""
+    h = 2166136261
+    for b in uuid.UUID(sandbox_id).bytes:
+        h = (h ^ b) * 16777619 % (1 << 32)
+    return h % 64
+
+
+class Records:
+    """A binary viewer who keeps (seq, kind, byte offset, length or gap) of each record."""
+
+    def __init__(self, stream):
+        self.stream, self.seen = stream, []
+
+    def next(self):
+        frame = self.stream.ws.recv_data()[1]
+        kind, length, seq, offset = frame[2], *(HEADER.unpack_from(frame)[n] for n in (4, 5, 8))
+        self.seen.append((seq, kind, offset, struct.unpack_from("<QQB", frame, HEADER.size) if kind == GAP else length))
+        return self.seen[-1]
+
+
+def test_a_log_cut_under_a_viewer_gives_one_gap(own_devbox, tmp_path):
+    """To one who stood before the cut, to one who comes late, to one who resumes: the bytes that are gone, exactly."""
+    blocks = 200
+    data = b"".join((b"%08d " % k * 8000)[:65536] for k in range(blocks))
+    source = ("import sys\nprint('first', file=sys.stderr, flush=True)\n"
+              f"for k in range({blocks}):\n    if k % 10 == 0: sys.stdin.readline()\n"
+              "    sys.stdout.write(('%08d ' % k * 8000)[:65536]); sys.stdout.flush()\n"
+              "sys.stdin.readline()\nprint('last', file=sys.stderr)\n")
+    broker = Broker(tmp_path).start()
+    try:
+        api = own_devbox.up("--output-log", broker.url("devbox.output")).client()
+        elsewhere = own_devbox.client(url=own_devbox.daemons("gateway")[-1]["url"])
+        accepted = api.start("python", {"main.py": source})
+        process = accepted["process_id"]
+        lazy, early = api.stream(accepted), Records(api.stream(accepted, subprotocol="devbox.bin.v1"))
+        lazy.until_output("first\n", "stderr")
+        seen = [m["id"] for m in lazy.seen if "id" in m][-1]
+        got = 0
+        while got < len(data):
+            if got % 655360 == 0:  # it goes on when all of it was read: this viewer is never behind
+                early.stream.send(type="input", process_id=process, data="\n")
+            _, kind, _, length = early.next()
+            got += length if kind == STDOUT else 0
+        # Nothing else was ever written to this partition: the log's offsets are the records' numbers.
+        cut, _, end, _ = next(r for r in early.seen if r[1] == STDOUT and r[2] >= len(data) - (1 << 20))
+        trim(broker, "devbox.output", partition_of(accepted["sandbox_id"]), cut)
+        late = elsewhere.stream(accepted)
+        late.until_output("9", "stdout")
+        resumed = elsewhere.stream(accepted, resume=f"{process}:{seen}")
+        early.stream.send(type="input", process_id=process, data="\n")
+        while early.next()[1] != END:
+            pass
+        assert not [r for r in early.seen if r[1] == GAP]
+        for s in (late, resumed, lazy):
+            assert s.until_end()["verdict"] == "OK"
+        assert check_cut(late, "stdout", data) == (0, end)
+        assert check_cut(late, "stderr", b"first\nlast\n") == (0, 6)
+        assert check_cut(resumed, "stdout", data) == (0, end)
+        assert not gaps(resumed, "stderr") and resumed.text("stderr") == "last\n"
+        start, stop = check_cut(lazy, "stdout", data)
+        assert 0 < start < stop == end and lazy.text("stderr") == "first\nlast\n"
+        again = Records(elsewhere.stream(accepted, subprotocol="devbox.bin.v1"))
+        while again.next()[1] != END:
+            pass
+        assert sorted(r[3] for r in again.seen if r[1] == GAP) == sorted([(0, end, STDOUT), (0, 6, STDERR)])
     finally:
         own_devbox.down()
         broker.stop()
