@@ -15,6 +15,7 @@ import urllib.parse
 from benchlib import ROOT, DevBox, Http, Rows, Stream, is_end, machine_facts, median, percentile, say, wait_for
 
 ENDED = '"status":"completed"'  # stands in the last message of a stream, and nowhere before
+LIMITS = {"DEVBOX_GATEWAY_MAX_OUTPUT_BYTES": str(1 << 30), "DEVBOX_GATEWAY_MAX_WALL_MS": "300000"}
 BINARY = "Sec-WebSocket-Protocol: devbox.bin.v1\r\n"
 WS_SERVER = """
 const { WebSocketServer } = require('ws');
@@ -118,7 +119,7 @@ def clock_error_us(peer, box, http):
     return [(t - (t0 + (c - c0) * (t1 - t0) / (c1 - c0))) / 1000 for t, c, _ in inside]
 
 
-def bench_latency(peer, box, http, rows, count):
+def bench_latency(peer, box, http, rows, log, count, goals):
     error = clock_error_us(peer, box, http)
     say(f"clocks: wall time in the sandbox less the host's, by the processor's counter, {len(error)} readings over "
         f"0.6 s: {percentile(error, 5):.1f} .. {percentile(error, 95):.1f} us (5 .. 95 %), median {median(error):.1f}")
@@ -126,10 +127,10 @@ def bench_latency(peer, box, http, rows, count):
     for _ in range(4):
         ours += [(at - t) / 1e6 for t, _, at in ticks_through_us(peer, box, http, count // 4, 10000)]
         raw += [(at - t) / 1e6 for t, _, at in ticks_raw(peer, count // 4, 10000)]
-    say(f"latency: {count} lines, one write() each 10 ms with its time in it (gVisor; then natively), to the message read by a client; "
+    say(f"latency on {log}: {count} lines, one write() each 10 ms with its time in it (gVisor; then natively), to the message read by a client; "
         "raw: pipe, a process that reads and sends, TCP over loopback")
-    for p, goal in ((50, 0.5), (99, 2.0)):
-        rows.add(f"write() to client, p{p}: DevBox, raw relay", percentile(ours, p), percentile(raw, p), "ms", goal=goal, of="ours")
+    for p, goal in zip((50, 99), goals):
+        rows.add(f"latency on {log}, p{p}: DevBox, raw relay", percentile(ours, p), percentile(raw, p), "ms", goal=goal, of="ours")
 
 
 # --- volume ---
@@ -380,13 +381,19 @@ def main():
     rows = Rows(__doc__)
     machine_facts()
     peer, ws = Peer(), Ws()
+    lines = 4 * (rows.args.rounds or 50) * 5
     try:
-        with DevBox(DEVBOX_GATEWAY_MAX_OUTPUT_BYTES=str(1 << 30), DEVBOX_GATEWAY_MAX_WALL_MS="300000") as box:
+        with DevBox(**LIMITS) as box:
             http = Http(box.url, box.key)
-            bench_latency(peer, box, http, rows, 4 * (rows.args.rounds or 50) * 5)
+            bench_latency(peer, box, http, rows, "files", lines, (0.5, 2.0))
             bench_volume(peer, box, http, rows, min(rows.args.rounds or 3, 10))
             bench_fanout(peer, box, http, rows, ws, min(rows.args.rounds or 3, 10))
             bench_idle(peer, box, http, rows, ws, 10000)
+            http.close()
+        with DevBox("--kafka", **LIMITS) as box:
+            http = Http(box.url, box.key)
+            box.wait_warm("python")
+            bench_latency(peer, box, http, rows, "Kafka", lines, (None, None))
             http.close()
     finally:
         peer.close()

@@ -103,17 +103,17 @@ def free_ports(count):
 
 
 class DevBox:
-    """One of its own, on a state folder that is removed behind it. settings: of its daemons, as environment."""
+    """One of its own, on a state folder that is removed behind it. options: of up; settings: of its daemons, as environment."""
 
-    def __init__(self, **settings):
-        self.settings = settings
+    def __init__(self, *options, **settings):
+        self.options, self.settings = options, settings
 
     def __enter__(self):
         self.state = pathlib.Path(tempfile.mkdtemp(prefix="devbox-bench-"))
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("DEVBOX_") or k in ("DEVBOX_CACHE", "DEVBOX_BUILD")}
         self.env |= self.settings
         try:
-            self.url = self.command("up", "--port", str(free_ports(2))).strip().splitlines()[-1]
+            self.url = self.command("up", "--port", str(free_ports(2)), *self.options).strip().splitlines()[-1]
             env = dict(line.split("=", 1) for line in self.command("env").split())
             self.key = env["DEVBOX_API_KEY"]
             self.daemons = json.loads(self.command("status", "--json"))["daemons"]
