@@ -451,14 +451,14 @@ static void on_inotify(void *user, int events, int error)
     struct olf *log = user;
     char buf[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
     (void)events, (void)error;
-    for (ssize_t n; (n = read(log->inotify_fd, buf, sizeof(buf))) > 0;) {
-        for (char *p = buf; p < buf + n;) {
-            const struct inotify_event *e = (const struct inotify_event *)(void *)p;
-            for (uint32_t i = 0; i < DBX_LOG_PARTITIONS; i++)
-                if (log->tails[i].watch == e->wd || (e->mask & IN_Q_OVERFLOW))
-                    log->tails[i].dirty = true;
-            p += sizeof(*e) + e->len;
-        }
+    /* Once: what is left wakes us again, and to be told that nothing is would delay what came. */
+    ssize_t n = read(log->inotify_fd, buf, sizeof(buf));
+    for (char *p = buf; n > 0 && p < buf + n;) {
+        const struct inotify_event *e = (const struct inotify_event *)(void *)p;
+        for (uint32_t i = 0; i < DBX_LOG_PARTITIONS; i++)
+            if (log->tails[i].watch == e->wd || (e->mask & IN_Q_OVERFLOW))
+                log->tails[i].dirty = true;
+        p += sizeof(*e) + e->len;
     }
     pump(log);
 }
