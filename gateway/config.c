@@ -21,6 +21,7 @@ const struct dbx_config_field gw_config_fields[] = {
     FILE_(keys, "", "The keyring that signs and checks tokens."),
     STR(output_log, "", "The output log: file:DIR or kafka:HOST:PORT."),
     FILE_(templates_dir, "", "The folder of template descriptions (NAME.json)."),
+    FILE_(ide_dir, "", "The folder of the built IDE; without it there is none."),
     FILE_(admin_key_file, "", "The administrator's API key; it is made known at start."),
     STR(origins, "", "Origins besides our own that may open streams, with spaces between."),
     FILE_(tls_cert, "", "Certificate (PEM) to serve TLS with."),

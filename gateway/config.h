@@ -4,7 +4,8 @@
 #include "common/base/config.h"
 
 struct gw_config {
-    char *listen, *database, *scheduler, *keys, *output_log, *templates_dir, *admin_key_file;
+    char *listen, *database, *scheduler, *keys, *output_log, *templates_dir, *ide_dir,
+        *admin_key_file;
     char *origins, *tls_cert, *tls_key, *ca_file, *log_level, *log_format;
     uint64_t max_body, drain_ms, wait_max_ms, db_pool, max_connections;
     uint64_t max_cpu_ms, max_wall_ms, max_memory_mb, max_output_bytes, max_processes;

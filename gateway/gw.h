@@ -15,6 +15,7 @@ struct gw {
     struct dbx_olog *olog; /* NULL until its folder can be opened */
     struct gw_auth_cache *auth;
     struct gw_templates *templates;
+    struct gw_assets *assets;
     struct gw_watches *watches;
     struct gw_shares *shares;
     struct gw_upstream *up;

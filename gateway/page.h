@@ -1,17 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The try-it page: files of page/, compiled in. */
+/* The IDE's page and its files. */
 #pragma once
-
-#include <stddef.h>
 
 struct gw_req;
 
-struct gw_page_file {
-    const char *path, *type;
-    const char *data;
-    size_t len;
-};
-extern const struct gw_page_file gw_page_files[];
-extern const size_t gw_page_len;
-
-void gw_page_get(struct gw_req *rq);
+void gw_page_get(struct gw_req *rq);   /* the page itself, whatever it is to show */
+void gw_page_asset(struct gw_req *rq); /* one of its files: /assets/{} or a file of the root */

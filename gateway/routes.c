@@ -83,8 +83,9 @@ const struct gw_route gw_routes[] = {
     {"GET", "/readyz", get_readyz, GW_AUTH_NONE, SMALL_BODY},
     {"GET", "/metrics", get_metrics, GW_AUTH_NONE, SMALL_BODY},
     {"GET", "/", gw_page_get, GW_AUTH_NONE, SMALL_BODY},
-    {"GET", "/page.js", gw_page_get, GW_AUTH_NONE, SMALL_BODY},
-    {"GET", "/page.css", gw_page_get, GW_AUTH_NONE, SMALL_BODY},
-    {"GET", "/icon.svg", gw_page_get, GW_AUTH_NONE, SMALL_BODY},
+    {"GET", "/w/{}", gw_page_get, GW_AUTH_NONE, SMALL_BODY},
+    {"GET", "/s/{}", gw_page_get, GW_AUTH_NONE, SMALL_BODY},
+    {"GET", "/assets/{}", gw_page_asset, GW_AUTH_NONE, SMALL_BODY},
+    {"GET", "/icon.svg", gw_page_asset, GW_AUTH_NONE, SMALL_BODY},
 };
 const size_t gw_routes_len = DBX_ARRAY_LEN(gw_routes);

@@ -14,6 +14,7 @@
 #include "common/io/loop.h"
 #include "common/proto/output_log.h"
 #include "common/proto/token.h"
+#include "gateway/assets.h"
 #include "gateway/auth.h"
 #include "gateway/error.h"
 #include "gateway/gw.h"
@@ -232,6 +233,8 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, struct g
     if (r == 0)
         r = gw_templates_load(cfg->templates_dir, &gw->templates, err);
     if (r == 0)
+        r = gw_assets_load(cfg->ide_dir, &gw->assets, err);
+    if (r == 0)
         r = read_admin_key(gw, err);
     if (r < 0)
         return r;
@@ -323,6 +326,7 @@ struct gw *gw_server_free(struct gw *gw)
     gw->auth = gw_auth_free(gw->auth);
     gw->olog = gw->olog ? dbx_olog_close(gw->olog) : NULL;
     gw->templates = gw_templates_free(gw->templates);
+    gw->assets = gw_assets_free(gw->assets);
     gw->keys = dbx_keyring_free(gw->keys);
     free(gw->admin_key);
     free(gw);

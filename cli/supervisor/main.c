@@ -19,8 +19,8 @@
 #include "common/io/loop.h"
 
 struct config {
-    char *state_dir, *cache_dir, *bin_dir, *source_dir, *bind, *runsc, *node_id, *tls_cert,
-        *tls_key, *log_format, *output_log, *kafka_libs;
+    char *state_dir, *cache_dir, *bin_dir, *source_dir, *bind, *runsc, *ide_dir, *node_id,
+        *tls_cert, *tls_key, *log_format, *output_log, *kafka_libs;
     uint64_t port, gateways;
     bool images;
 };
@@ -42,6 +42,7 @@ static const struct dbx_config_field fields[] = {
     {"gateways", DBX_CONFIG_U64, FIELD(gateways), .def = "2", .min = 1, .max = 16,
      .doc = "How many gateways run, on ports that follow."},
     {"runsc", DBX_CONFIG_PATH, FIELD(runsc), .def = "", .doc = "The runsc program."},
+    {"ide_dir", DBX_CONFIG_PATH, FIELD(ide_dir), .def = "", .doc = "The built IDE."},
     {"node_id", DBX_CONFIG_STRING, FIELD(node_id), .def = "local",
      .doc = "Name of this machine's node."},
     {"images", DBX_CONFIG_BOOL, FIELD(images), .def = "true",
@@ -133,6 +134,7 @@ static int run(const struct config *cfg, struct dbx_err *err)
         .port = cfg->port,
         .gateways = cfg->gateways,
         .runsc = cfg->runsc,
+        .ide_dir = cfg->ide_dir,
         .node_id = cfg->node_id,
         .tls_cert = cfg->tls_cert,
         .tls_key = cfg->tls_key,

@@ -181,6 +181,8 @@ static int define_gateway(struct plan *p, unsigned i, struct dbx_err *err)
     arg_link(sv, "--scheduler", p->scheduler, "/gateway");
     arg_path(sv, "--keys", p->o->state_dir, "keys/cluster.key");
     arg_path(sv, "--templates-dir", p->o->source_dir, "bundles/templates");
+    if (p->o->ide_dir && p->o->ide_dir[0])
+        arg2(sv, "--ide-dir", p->o->ide_dir);
     arg_path(sv, "--admin-key-file", p->o->state_dir, "keys/admin.key");
     arg2(sv, "--output-log", p->output_log);
     if (tls) {

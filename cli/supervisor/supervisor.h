@@ -45,6 +45,7 @@ struct sup_service {
 struct sup_opts {
     const char *state_dir, *cache_dir, *bin_dir, *source_dir;
     const char *bind, *runsc, *node_id;
+    const char *ide_dir; /* the built IDE, or "" */
     const char *tls_cert, *tls_key;
     const char *output_log; /* "": files in the state folder, or Kafka started here */
     const char *kafka_libs; /* the jars of Apache Kafka, ""; it is started when they are given */

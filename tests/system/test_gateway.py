@@ -282,13 +282,36 @@ def test_small_routes(w):
     assert requests.get(w.url + "/healthz", timeout=5).text == "ok\n"
     text = requests.get(w.url + "/metrics", timeout=5).text
     assert "devbox_gateway_requests_total" in text and "devbox_gateway_request_seconds_bucket" in text
-    page = requests.get(w.url + "/", timeout=5)
-    assert page.status_code == 200 and "script-src 'self'" in page.headers["Content-Security-Policy"]
-    assert page.headers["Content-Type"].startswith("text/html") and "<script src=" in page.text and "style=" not in page.text
-    for path, kind in (("/page.js", "text/javascript"), ("/page.css", "text/css"), ("/icon.svg", "image/svg+xml")):
-        r = requests.get(w.url + path, timeout=5)
-        assert r.status_code == 200 and r.headers["Content-Type"].startswith(kind)
-        assert r.content.rstrip() == (ROOT / "gateway/page" / path[1:]).read_bytes().rstrip()
+    assert requests.get(w.url + "/", timeout=5).status_code == 404  # no IDE
+
+
+def test_the_ide_is_served(w):
+    ide = pathlib.Path(w.tmp) / "ide"
+    (ide / "assets").mkdir(parents=True)
+    for name, text in {"index.html": "<html>", "icon.svg": "<svg/>", "assets/a-1.js": "let a = 1", "assets/a-1.js.br": "packed", "secret": "x"}.items():
+        (ide / name).write_text(text)
+    url = w.gateway(f"--ide-dir={ide}")
+
+    def get(path, **headers):
+        request = requests.Request("GET", url + path, headers={"Accept-Encoding": "identity", **headers}).prepare()
+        request.url = url + path  # as it stands, dots and all
+        return requests.Session().send(request, timeout=5)
+
+    for path in ("/", "/w/some-id", "/s/slug"):
+        r = get(path)
+        assert r.status_code == 200 and r.text == "<html>" and r.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "script-src 'self';" in r.headers["Content-Security-Policy"] and "frame-ancestors 'none'" in r.headers["Content-Security-Policy"]
+        assert r.headers["Cache-Control"] == "no-cache"
+        assert get(path, **{"If-None-Match": r.headers["ETag"]}).status_code == 304
+    r = get("/assets/a-1.js")
+    assert r.text == "let a = 1" and "immutable" in r.headers["Cache-Control"] and "Content-Encoding" not in r.headers
+    assert r.headers["X-Content-Type-Options"] == "nosniff" and r.headers["Vary"] == "Accept-Encoding"
+    packed = requests.get(url + "/assets/a-1.js", headers={"Accept-Encoding": "gzip, br"}, stream=True, timeout=5)
+    assert packed.headers["Content-Encoding"] == "br" and packed.raw.read(decode_content=False) == b"packed"
+    assert packed.headers["ETag"] != r.headers["ETag"]
+    assert get("/icon.svg").headers["Content-Type"] == "image/svg+xml"
+    for path in ("/secret", "/assets/../icon.svg", "/assets/%2e%2e/icon.svg", "/assets/", "/assets/a-1.js.br", "/index.html", "/assets/..%2ficon.svg"):
+        assert get(path).status_code == 404, path
 
 
 def run_to_end(w, script, **fields):
