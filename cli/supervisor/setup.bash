@@ -5,6 +5,9 @@ packages=(gcc libc6-dev cmake ninja-build pkg-config git perl ca-certificates cu
     libuv1-dev libwebsockets-dev libwebsockets-evlib-uv libcurl4-openssl-dev libpq-dev libyajl-dev
     liburing-dev libssl-dev zlib1g-dev librdkafka-dev postgresql mmdebstrap erofs-utils debian-archive-keyring)
 
+# Any npm will do: it fetches the Node that builds the IDE.
+npm_package() { command -v npm >/dev/null || echo npm; }
+
 install_packages() {
     local missing=()
     for p in "$@"; do

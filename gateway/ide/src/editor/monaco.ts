@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The editor, which is Monaco, bound to documents. Texts have "\n" between lines, whatever a file had. */
+import {createEffect, createRoot} from "solid-js";
+import {editor, MarkerSeverity, Range, Uri} from "monaco-editor/editor";
+import EditorWorker from "monaco-editor/editor/editor.worker?worker";
+import "./features";
+import {Emitter} from "../core/event";
+import {difference} from "../core/merge";
+import type {Problem} from "../core/problems";
+import type {Buffer, Document} from "../project/document";
+import {settings, themeChanged} from "../settings";
+import {languageName, languageOf} from "./languages";
+import type {Cursor, EditorHandle, EditorPort, MergeHandle} from "./port";
+import {useTheme} from "./theme";
+
+self.MonacoEnvironment = {getWorker: () => new EditorWorker()};
+
+const FONT = '"JetBrains Mono Variable", ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
+const common: editor.IEditorOptions & editor.IGlobalEditorOptions = {
+  theme: "devbox",
+  fontFamily: FONT,
+  fontLigatures: false,
+  automaticLayout: true,
+  fixedOverflowWidgets: true,
+  scrollBeyondLastLine: false,
+  smoothScrolling: false,
+  renderLineHighlight: "all",
+  renderLineHighlightOnlyWhenFocus: true,
+  padding: {top: 8, bottom: 24},
+  stickyScroll: {enabled: false},
+  occurrencesHighlight: "singleFile",
+  bracketPairColorization: {enabled: false},
+  guides: {indentation: true},
+  lineNumbersMinChars: 4,
+  lineDecorationsWidth: 12,
+  scrollbar: {verticalScrollbarSize: 12, horizontalScrollbarSize: 12, useShadows: false},
+  overviewRulerBorder: false,
+  hideCursorInOverviewRuler: true,
+  unicodeHighlight: {ambiguousCharacters: false},
+  links: true,
+};
+
+/** Puts a text into a model by the smallest edit: cursors elsewhere stay, and it can be undone. */
+function replace(model: editor.ITextModel, text: string): void {
+  const d = difference(model.getValue(editor.EndOfLinePreference.LF), text);
+  if (!d) return;
+  const range = Range.fromPositions(model.getPositionAt(d.from), model.getPositionAt(d.to));
+  model.pushEditOperations(null, [{range, text: d.text}], () => null);
+}
+
+interface Bound {
+  model: editor.ITextModel;
+  doc: Document;
+}
+const bound = new Map<string, Bound>();
+const onEdit = new Emitter<Document>();
+let problems: Problem[] = [];
+
+function bind(doc: Document): Bound {
+  const there = bound.get(doc.id);
+  if (there?.doc === doc) return there;
+  there?.model.dispose();
+  // The URI carries the id: a file that is renamed stays the same model.
+  const uri = Uri.from({scheme: "devbox", path: "/" + doc.id});
+  editor.getModel(uri)?.dispose();
+  const model = editor.createModel(doc.buffer.get(), languageOf(doc.path()), uri);
+  model.setEOL(editor.EndOfLineSequence.LF);
+  let silent = false;
+  const buffer: Buffer = {
+    get: () => model.getValue(editor.EndOfLinePreference.LF),
+    set: (text) => {
+      silent = true;
+      replace(model, text);
+      silent = false;
+    },
+  };
+  doc.buffer = buffer;
+  model.onDidChangeContent(() => {
+    if (silent) return;
+    doc.edited();
+    onEdit.emit(doc);
+  });
+  const b = {model, doc};
+  bound.set(doc.id, b);
+  mark(b);
+  return b;
+}
+
+function mark(b: Bound): void {
+  const mine = problems.filter((p) => p.path === b.doc.path());
+  editor.setModelMarkers(
+    b.model,
+    "run",
+    mine.map((p) => {
+      const line = Math.min(Math.max(p.line, 1), b.model.getLineCount());
+      const word = b.model.getWordAtPosition({lineNumber: line, column: p.column});
+      const whole = p.column <= 1;
+      return {
+        severity: p.severity === "error" ? MarkerSeverity.Error : MarkerSeverity.Warning,
+        message: p.message,
+        startLineNumber: line,
+        endLineNumber: line,
+        startColumn: whole ? b.model.getLineFirstNonWhitespaceColumn(line) || 1 : (word?.startColumn ?? p.column),
+        endColumn: whole ? b.model.getLineMaxColumn(line) : (word?.endColumn ?? p.column + 1),
+      };
+    }),
+  );
+}
+
+class Handle implements EditorHandle {
+  readonly cursor = new Emitter<Cursor>();
+  readonly focused = new Emitter<void>();
+  private code: editor.IStandaloneCodeEditor;
+  private doc: Document | null = null;
+  private stop: () => void;
+
+  constructor(host: HTMLElement) {
+    this.code = editor.create(host, {...common, model: null});
+    this.stop = createRoot((dispose) => {
+      createEffect(() => {
+        const s = settings();
+        this.code.updateOptions({
+          fontSize: s.fontSize,
+          lineHeight: Math.round(s.fontSize * 1.55),
+          wordWrap: s.wrap ? "on" : "off",
+          minimap: {enabled: s.minimap},
+          accessibilitySupport: s.screenReader ? "on" : "auto",
+        });
+      });
+      return dispose;
+    });
+    this.code.onDidChangeCursorSelection(() => this.tell());
+    this.code.onDidChangeModelOptions(() => this.tell());
+    this.code.onDidFocusEditorWidget(() => this.focused.emit());
+  }
+
+  now(): Cursor | null {
+    const model = this.code.getModel();
+    const at = this.code.getPosition();
+    if (!model || !at) return null;
+    const selection = this.code.getSelection();
+    const {insertSpaces, tabSize} = model.getOptions();
+    return {
+      line: at.lineNumber,
+      column: at.column,
+      selected: selection ? model.getValueLengthInRange(selection) : 0,
+      language: languageName(model.getLanguageId()),
+      indent: insertSpaces ? tabSize + " spaces" : "Tabs",
+    };
+  }
+  private tell(): void {
+    const c = this.now();
+    if (c) this.cursor.emit(c);
+  }
+
+  show(doc: Document, view: unknown): void {
+    const {model} = bind(doc);
+    const language = languageOf(doc.path());
+    if (model.getLanguageId() !== language) editor.setModelLanguage(model, language);
+    this.doc = doc;
+    const readOnly = doc.readOnly();
+    this.code.updateOptions({
+      readOnly,
+      domReadOnly: readOnly,
+      readOnlyMessage: {value: "You may look at this workspace, not change it."},
+      ariaLabel: doc.path() + ", editor. Tab indents; Ctrl+M lets Tab move on.",
+    });
+    if (this.code.getModel() !== model) {
+      this.code.setModel(model);
+      if (view) this.code.restoreViewState(view as editor.ICodeEditorViewState);
+    }
+    this.tell();
+  }
+  view(): unknown {
+    return this.doc && this.code.getModel() ? this.code.saveViewState() : null;
+  }
+  reveal(line: number, column: number): void {
+    const model = this.code.getModel();
+    if (!model) return;
+    const position = model.validatePosition({lineNumber: line, column});
+    this.code.setPosition(position);
+    this.code.revealPositionInCenterIfOutsideViewport(position);
+    this.code.focus();
+  }
+  focus(): void {
+    this.code.focus();
+  }
+  action(id: string): void {
+    this.code.focus();
+    this.code.trigger("devbox", id, null);
+  }
+  dispose(): void {
+    this.stop();
+    this.code.dispose();
+  }
+}
+
+function merge(host: HTMLElement, path: string, theirs: string, mine: string): MergeHandle {
+  const language = languageOf(path);
+  const original = editor.createModel(theirs, language);
+  const modified = editor.createModel(mine, language);
+  const diff = editor.createDiffEditor(host, {
+    ...common,
+    originalEditable: false,
+    originalAriaLabel: path + " as it was saved elsewhere",
+    modifiedAriaLabel: path + ", your text; this is what will be saved",
+    fontSize: settings().fontSize,
+    minimap: {enabled: false},
+    useInlineViewWhenSpaceIsLimited: false,
+  });
+  diff.setModel({original, modified});
+  return {
+    text: () => modified.getValue(editor.EndOfLinePreference.LF),
+    dispose: () => {
+      diff.dispose();
+      original.dispose();
+      modified.dispose();
+    },
+  };
+}
+
+useTheme();
+themeChanged.on(useTheme);
+
+export const port: EditorPort = {
+  create: (host) => new Handle(host),
+  merge,
+  onEdit,
+  setProblems: (list) => {
+    problems = list;
+    for (const b of bound.values()) mark(b);
+  },
+  release: (keep) => {
+    for (const [id, b] of bound)
+      if (!keep(id)) {
+        b.model.dispose();
+        bound.delete(id);
+      }
+  },
+  ready: document.fonts.load('13px "JetBrains Mono Variable"').then(
+    () => editor.remeasureFonts(),
+    () => undefined,
+  ),
+};

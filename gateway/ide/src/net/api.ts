@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+import {asText, fromBase64, toBase64} from "../core/bytes";
+import {isObject, isString} from "../core/store";
+import {call, request, setCsrf} from "./http";
+import * as wire from "./wire";
+
+/** Content of a file: text, or bytes that are none. */
+export type Content = string | Uint8Array;
+
+const fields = (content: Content) => (typeof content === "string" ? {content} : {content_base64: toBase64(content)});
+const quoted = (etag: string) => '"' + etag + '"';
+const part = encodeURIComponent;
+
+export interface FileContent {
+  content: Content;
+  etag: string;
+}
+
+// --- workspaces ---
+
+export const templates = async () => wire.items(await call("GET", "/api/templates"), wire.template);
+export const workspaces = async () => wire.items(await call("GET", "/api/workspaces?limit=50"), wire.workspace);
+export const workspace = async (id: string) => wire.workspace(await call("GET", "/api/workspaces/" + part(id)));
+export const createWorkspace = async (name: string, template: string) =>
+  wire.workspace(await call("POST", "/api/workspaces", {body: {name, template}}));
+export const changeWorkspace = async (id: string, change: {name?: string; sharing_mode?: wire.Sharing}) =>
+  wire.workspace(await call("PUT", "/api/workspaces/" + part(id), {body: change}));
+export const deleteWorkspace = async (id: string) => void (await call("DELETE", "/api/workspaces/" + part(id)));
+export const forkWorkspace = async (id: string) => wire.workspace(await call("POST", "/api/workspaces/" + part(id) + "/fork", {body: {}}));
+
+// --- files ---
+
+export const tree = async (id: string) => wire.entries(await call("GET", "/api/workspaces/" + part(id) + "/files"));
+
+export async function readFile(id: string): Promise<FileContent> {
+  const answer = await request("GET", "/api/files/" + part(id));
+  const body: unknown = await answer.json();
+  const etag = (answer.headers.get("ETag") ?? "").replace(/^W\/|"/g, "");
+  if (isObject(body) && isString(body["content_base64"])) {
+    const bytes = fromBase64(body["content_base64"]);
+    return {content: asText(bytes) ?? bytes, etag};
+  }
+  if (isObject(body) && isString(body["content"])) return {content: body["content"].includes("\0") ? new TextEncoder().encode(body["content"]) : body["content"], etag};
+  throw new wire.BadAnswer("content");
+}
+
+export const createFile = async (workspace: string, path: string, content: Content) =>
+  wire.entry(await call("POST", "/api/workspaces/" + part(workspace) + "/files", {body: {path, ...fields(content)}}));
+export const createFolder = async (workspace: string, path: string) =>
+  wire.entry(await call("POST", "/api/workspaces/" + part(workspace) + "/files", {body: {path, type: "directory"}}));
+export const writeFile = async (id: string, content: Content, etag?: string) =>
+  wire.entry(await call("PUT", "/api/files/" + part(id), {body: fields(content), ...(etag && {headers: {"If-Match": quoted(etag)}})}));
+export const moveFile = async (id: string, path: string) => wire.entry(await call("POST", "/api/files/" + part(id) + "/move", {body: {path}}));
+export const deleteFile = async (id: string) => void (await call("DELETE", "/api/files/" + part(id)));
+
+// --- processes ---
+
+export interface RunRequest {
+  command: string | string[];
+  cwd?: string;
+  env?: Record<string, string>;
+  pty?: {cols: number; rows: number};
+}
+export const run = async (workspace: string, what: RunRequest) =>
+  wire.started(await call("POST", "/api/workspaces/" + part(workspace) + "/run", {body: what}));
+
+export interface ProcessInfo extends wire.Ended {
+  sandbox: string;
+  token: string;
+  startedAt: number;
+  endedAt: number;
+}
+export async function process(id: string): Promise<ProcessInfo> {
+  const o = await call("GET", "/api/processes/" + part(id));
+  if (!isObject(o) || !isString(o["sandbox_id"]) || !isString(o["stream_token"])) throw new wire.BadAnswer("process");
+  const time = (v: unknown) => (isString(v) ? Date.parse(v) || 0 : 0);
+  return {...wire.ended(o), sandbox: o["sandbox_id"], token: o["stream_token"], startedAt: time(o["started_at"]), endedAt: time(o["ended_at"])};
+}
+export const cancel = async (id: string) => void (await call("POST", "/api/processes/" + part(id) + "/cancel"));
+export async function output(id: string, stream: "stdout" | "stderr" | "pty"): Promise<string> {
+  return (await request("GET", "/api/processes/" + part(id) + "/output?stream=" + stream)).text();
+}
+
+// --- people ---
+
+export interface Person {
+  name: string;
+  guest: boolean;
+}
+export async function me(): Promise<Person> {
+  const o = await call("GET", "/api/me");
+  if (isObject(o) && isString(o["csrf_token"])) setCsrf(o["csrf_token"]);
+  const user = isObject(o) && isObject(o["user"]) ? o["user"] : o;
+  const email = isObject(user) && isString(user["email"]) ? user["email"] : "";
+  return {name: email || "Guest", guest: !email || (isObject(user) && user["guest"] === true)};
+}
+export const login = (email: string, password: string) => call("POST", "/api/auth/login", {body: {email, password}});
+export const signUp = (email: string, password: string) => call("POST", "/api/auth/register", {body: {email, password}});
+export const guest = () => call("POST", "/api/auth/guest", {body: {}});
+export const logout = () => call("POST", "/api/auth/logout", {body: {}});
+
+export interface ShareLink {
+  id: string;
+  url: string;
+  role: string;
+}
+export const addMember = async (id: string, email: string, role: string) =>
+  void (await call("PUT", "/api/workspaces/" + part(id) + "/members/" + part(email), {body: {role}}));
+export const removeMember = async (id: string, email: string) => void (await call("DELETE", "/api/workspaces/" + part(id) + "/members/" + part(email)));
+export async function createLink(id: string, role: string): Promise<ShareLink> {
+  const o = await call("POST", "/api/workspaces/" + part(id) + "/links", {body: {role}});
+  if (!isObject(o) || !isString(o["id"])) throw new wire.BadAnswer("link");
+  const slug = isString(o["slug"]) ? o["slug"] : "";
+  return {id: o["id"], role, url: isString(o["url"]) ? new URL(o["url"], location.href).href : new URL("/s/" + part(slug), location.href).href};
+}
+export const deleteLink = async (id: string, link: string) => void (await call("DELETE", "/api/workspaces/" + part(id) + "/links/" + part(link)));
