@@ -177,7 +177,7 @@ void shim_exec__finish_unplanned(struct shim_exec *ex, const char *why)
     ph->ship = shim_ship_phase_new(ex->ship, &opts);
     ex->refs++;
     snprintf(words, sizeof(words), "%s\n", why);
-    shim_ship_status(ex->ship, (uint8_t)ph->flag);
+    shim_ship_status(ph->ship);
     shim_ship_words(ph->ship, 1, words);
     shim_exec__finish(ex, NULL);
 }

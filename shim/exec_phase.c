@@ -254,6 +254,7 @@ static void open_shipping(struct shim_exec *ex, struct shim_exec_phase *ph)
                                         .max_bytes = (uint64_t)ph->limits->output_bytes,
                                         .ops = ph->kept ? &ring_ops : NULL,
                                         .source = ph->kept,
+                                        .durable = ph->kept ? shim_kept_durable(ph->kept) : NULL,
                                         .h = &ship_handlers,
                                         .user = ex};
     for (int i = 0; i < 2 && ph->kept; i++)
@@ -290,6 +291,7 @@ static int open_streams(struct shim_exec *ex, struct shim_exec_phase *ph, struct
         return r;
     ex->refs++; /* until the keeper's answer */
     open_shipping(ex, ph);
+    shim_ship_status(ph->ship);
     r = start_process(ex, ph, fds);
     for (int i = 0; i < 3; i++)
         dbx_close(fds[i]);
@@ -321,7 +323,6 @@ void shim_exec__phase_begin(struct shim_exec *ex, struct shim_exec_phase *ph)
     if (ex->state == SHIM_EX_PREPARING && !ex->box)
         shim_sandbox_set_running(ex->sb, true);
     shim_exec__set_state(ex, ph == &ex->compile ? SHIM_EX_COMPILING : SHIM_EX_RUNNING);
-    shim_ship_status(ex->ship, (uint8_t)ph->flag);
     int r = 0;
     if (!ex->box) /* else its own, since it was claimed */
         r = ph->limited ? shim_sandbox_mark(ex->sb, &err) : shim_exec__phase_limit(ex, ph, &err);

@@ -28,6 +28,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "common/ext/crypto.h"
+
 #define KEEPER_VERSION 1
 #define KEEPER_SLOTS 4096     /* processes */
 #define KEEPER_SANDBOXES 1024 /* default maximum */
@@ -91,23 +93,30 @@ struct keeper_ring {
 };
 
 /* A record that was given to the log and is not acknowledged: what a new shim needs to say it again
- * with the same words. */
+ * with the same words. The bytes of an output record are those at `offset` of its ring. Filled,
+ * then `used` is set; taken back by `used` alone. */
 struct keeper_intent {
     uint64_t seq, offset;
+    int64_t ts_us;
     uint32_t len;
     uint8_t type, flags; /* of the record */
-    uint8_t used, reserved;
+    _Atomic uint8_t used;
+    uint8_t reserved;
 };
 
 #define KEEPER_INTENTS 64
-#define KEEPER_NOTE 256
+#define KEEPER_DURABLE_VERSION 1
 
-/* The shim's own durable state of a process: the keeper never looks at it. */
+/* The shim's own durable state of a process: the keeper never looks at it. Every change is one
+ * store, or several that mean nothing before the last one: the shim may be killed between any two.
+ */
 struct keeper_durable {
-    uint64_t acked[2]; /* per stream: every byte before is in the log */
-    uint64_t next_seq; /* of the next record */
+    _Atomic uint32_t version;    /* set last when it is made; 0: it is not in use */
+    _Atomic uint32_t hash_at[2]; /* per stream: which of its two hashes counts */
+    _Atomic uint64_t acked[2];   /* per stream: every byte before is in the log */
+    _Atomic uint64_t next_seq;   /* of the next record; an intent may be ahead of it */
     struct keeper_intent intents[KEEPER_INTENTS];
-    uint8_t note[KEEPER_NOTE]; /* as the shim likes */
+    struct dbx_sha256_state hash[2][2]; /* of the bytes that were given to the log */
 };
 
 struct keeper_shared {

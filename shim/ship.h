@@ -9,6 +9,7 @@
 
 struct dbx_loop;
 struct dbx_olog;
+struct keeper_durable;
 struct shim_ship;
 struct shim_ship_proc;
 struct shim_ship_phase;
@@ -46,8 +47,10 @@ struct shim_ship_proc *shim_ship_proc_new(struct shim_ship *ship, const struct d
 /* No callback from now on; memory goes with the last acknowledgement. Its phases are done before.
  */
 struct shim_ship_proc *shim_ship_proc_free(struct shim_ship_proc *sp);
-/* {"status":"running","phase":...}; flags: DBX_REC_COMPILE or 0. */
-void shim_ship_status(struct shim_ship_proc *sp, uint8_t flags);
+/* The number of the next record, when nothing is given to the log meanwhile; and, for a process of
+ * an earlier shim, what it had come to. */
+uint64_t shim_ship_seq(const struct shim_ship_proc *sp);
+void shim_ship_go_on(struct shim_ship_proc *sp, uint64_t seq);
 /* The last record. fn is called once, when the log has it (err NULL) or could not take it. */
 typedef void shim_ship_ended(const struct dbx_err *err, void *user);
 void shim_ship_end(struct shim_ship_proc *sp, const void *json, size_t len, shim_ship_ended *fn,
@@ -67,11 +70,20 @@ struct shim_ship_phase_opts {
     const struct shim_source_ops *ops; /* NULL: no streams, only words */
     void *stream[2];                   /* stdout, stderr */
     void *source;                      /* what on_released gets */
+    struct keeper_durable *durable;    /* what outlives us, as long as source does; or NULL */
     const struct shim_ship_handlers *h;
     void *user;
 };
 struct shim_ship_phase *shim_ship_phase_new(struct shim_ship_proc *sp,
                                             const struct shim_ship_phase_opts *opts);
+/* For what an earlier shim began: goes on where `durable` says that it was. Records that the log
+ * has not acknowledged are given to it again, as they were, before anything else. at: where each
+ * stream stands (what peek gives first), head: how far it has come. -EBADMSG: durable cannot be. */
+int shim_ship_phase_adopt(struct shim_ship_proc *sp, const struct shim_ship_phase_opts *opts,
+                          const uint64_t at[static 2], const uint64_t head[static 2],
+                          struct shim_ship_phase **ret, struct dbx_err *err) DBX_MUST_USE;
+/* {"status":"running","phase":...}: the first record of a phase. */
+void shim_ship_status(struct shim_ship_phase *ph);
 /* There may be something to peek at. True: call again while there is; false: it waits, and calls
  * ops->resume when it goes on. */
 bool shim_ship_feed(struct shim_ship_phase *ph, int stream);

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* OpenSSL 3 looks an algorithm up by name on each use unless it was fetched once; so it is fetched
- * once. What can fail here (memory, a build without SHA-256) is no matter of input: it aborts. */
+ * once. What can fail here (memory, a build without SHA-256) is no matter of input: it aborts.
+ *
+ * The running SHA-256 is OpenSSL's low-level one, which it calls deprecated: the only one whose
+ * state can be written down. */
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "common/ext/crypto.h"
 #include "common/ext/crypto_int.h"
 
 #include <limits.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/sha.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -15,8 +20,7 @@
 
 struct dbx_sha256_ctx {
     uint32_t magic;
-    EVP_MD_CTX *md;    /* owned */
-    EVP_MD_CTX *spare; /* owned; where peek finishes a copy */
+    SHA256_CTX sha;
 };
 
 static const EVP_MD *sha256_md(void)
@@ -43,24 +47,42 @@ struct dbx_sha256_ctx *dbx_sha256_new(void)
 {
     struct dbx_sha256_ctx *ctx = DBX_NEW(struct dbx_sha256_ctx);
     ctx->magic = SHA256_CTX_MAGIC;
-    ctx->md = EVP_MD_CTX_new();
-    ctx->spare = EVP_MD_CTX_new();
-    dbx_assert(ctx->md && ctx->spare);
-    dbx_assert(EVP_DigestInit_ex2(ctx->md, sha256_md(), NULL) == 1);
+    dbx_assert(SHA256_Init(&ctx->sha) == 1);
     return ctx;
 }
 
 void dbx_sha256_update(struct dbx_sha256_ctx *ctx, const void *data, size_t len)
 {
     dbx_assert(ctx && ctx->magic == SHA256_CTX_MAGIC);
-    dbx_assert(EVP_DigestUpdate(ctx->md, data, len) == 1);
+    dbx_assert(SHA256_Update(&ctx->sha, data, len) == 1);
 }
 
 void dbx_sha256_peek(const struct dbx_sha256_ctx *ctx, uint8_t out[static DBX_SHA256_LEN])
 {
     dbx_assert(ctx && ctx->magic == SHA256_CTX_MAGIC);
-    dbx_assert(EVP_MD_CTX_copy_ex(ctx->spare, ctx->md) == 1);
-    dbx_assert(EVP_DigestFinal_ex(ctx->spare, out, NULL) == 1);
+    SHA256_CTX copy = ctx->sha;
+    dbx_assert(SHA256_Final(out, &copy) == 1);
+}
+
+void dbx_sha256_save(const struct dbx_sha256_ctx *ctx, struct dbx_sha256_state *ret)
+{
+    dbx_assert(ctx && ctx->magic == SHA256_CTX_MAGIC);
+    for (int i = 0; i < 8; i++)
+        ret->h[i] = ctx->sha.h[i];
+    ret->bytes = ((uint64_t)ctx->sha.Nh << 32 | ctx->sha.Nl) / 8;
+    memcpy(ret->rest, ctx->sha.data, sizeof(ret->rest));
+}
+
+void dbx_sha256_restore(struct dbx_sha256_ctx *ctx, const struct dbx_sha256_state *state)
+{
+    dbx_assert(ctx && ctx->magic == SHA256_CTX_MAGIC);
+    dbx_assert(SHA256_Init(&ctx->sha) == 1);
+    for (int i = 0; i < 8; i++)
+        ctx->sha.h[i] = state->h[i];
+    ctx->sha.Nl = (SHA_LONG)(state->bytes * 8);
+    ctx->sha.Nh = (SHA_LONG)(state->bytes * 8 >> 32);
+    ctx->sha.num = (unsigned)(state->bytes % sizeof(state->rest));
+    memcpy(ctx->sha.data, state->rest, sizeof(state->rest));
 }
 
 struct dbx_sha256_ctx *dbx_sha256_free(struct dbx_sha256_ctx *ctx)
@@ -69,8 +91,6 @@ struct dbx_sha256_ctx *dbx_sha256_free(struct dbx_sha256_ctx *ctx)
         return NULL;
     dbx_assert(ctx->magic == SHA256_CTX_MAGIC);
     ctx->magic = 0;
-    EVP_MD_CTX_free(ctx->md);
-    EVP_MD_CTX_free(ctx->spare);
     dbx_freep(&ctx);
     return NULL;
 }

@@ -13,6 +13,15 @@ void dbx_sha256_update(struct dbx_sha256_ctx *ctx, const void *data, size_t len)
 /* Digest so far, and the context goes on. */
 void dbx_sha256_peek(const struct dbx_sha256_ctx *ctx, uint8_t out[static DBX_SHA256_LEN]);
 struct dbx_sha256_ctx *dbx_sha256_free(struct dbx_sha256_ctx *ctx);
+/* What a context has come to, so that another process goes on from there. Plain numbers of this
+ * machine. */
+struct dbx_sha256_state {
+    uint32_t h[8];
+    uint64_t bytes; /* all told; bytes % 64 of them are in rest */
+    uint8_t rest[64];
+};
+void dbx_sha256_save(const struct dbx_sha256_ctx *ctx, struct dbx_sha256_state *ret);
+void dbx_sha256_restore(struct dbx_sha256_ctx *ctx, const struct dbx_sha256_state *state);
 
 /* The digests that package registries speak of. */
 enum dbx_hash_kind { DBX_HASH_SHA1, DBX_HASH_SHA256, DBX_HASH_SHA384, DBX_HASH_SHA512 };

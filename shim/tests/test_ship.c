@@ -204,7 +204,7 @@ static void test_order_and_offsets(struct shim_ship *ship)
     struct shim_ship_proc *sp = new_proc(ship);
     struct shim_ship_phase *ph = new_phase(sp, DBX_REC_COMPILE, 1000);
     bool failed = true;
-    shim_ship_status(sp, DBX_REC_COMPILE);
+    shim_ship_status(ph);
     put(0, "early", 5);
     CHECK(!shim_ship_feed(ph, 0)); /* the status goes first */
     turn();

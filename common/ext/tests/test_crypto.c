@@ -34,6 +34,27 @@ static void test_sha256(void)
     CHECK(dbx_sha256_free(NULL) == NULL);
 }
 
+/* A hash that another process goes on with. */
+static void test_saved(void)
+{
+    uint8_t data[300], want[DBX_SHA256_LEN], out[DBX_SHA256_LEN];
+    memset(data, 'q', sizeof(data));
+    dbx_sha256(data, sizeof(data), want);
+    for (size_t cut = 0; cut <= sizeof(data); cut += 7) {
+        struct dbx_sha256_state state;
+        struct dbx_sha256_ctx *a = dbx_sha256_new(), *b = dbx_sha256_new();
+        dbx_sha256_update(a, data, cut);
+        dbx_sha256_save(a, &state);
+        CHECK_EQ(state.bytes, cut);
+        dbx_sha256_restore(b, &state);
+        dbx_sha256_update(b, data + cut, sizeof(data) - cut);
+        dbx_sha256_peek(b, out);
+        CHECK(memcmp(out, want, sizeof(out)) == 0);
+        dbx_sha256_free(a);
+        dbx_sha256_free(b);
+    }
+}
+
 /* RFC 4231, cases 1, 2 and 6 */
 static void test_hmac(void)
 {
@@ -100,6 +121,7 @@ static void test_crc32c(void)
 int main(void)
 {
     test_sha256();
+    test_saved();
     test_hmac();
     test_hashes();
     test_crc32c();
