@@ -183,6 +183,39 @@ void dbx_loop_post(struct dbx_loop *loop, dbx_loop_fn *fn, void *user)
     uv_async_send(&loop->async);
 }
 
+struct work {
+    uv_work_t req;
+    dbx_loop_fn *fn, *done;
+    void *user;
+};
+
+static void on_work(uv_work_t *req)
+{
+    struct work *work = req->data;
+
+    work->fn(work->user);
+}
+
+static void on_worked(uv_work_t *req, int status)
+{
+    struct work *work = req->data;
+
+    (void)status; /* never cancelled */
+    work->done(work->user);
+    free(work);
+}
+
+void dbx_loop_work(struct dbx_loop *loop, dbx_loop_fn *fn, dbx_loop_fn *done, void *user)
+{
+    struct work *work = DBX_NEW(struct work);
+
+    work->fn = fn;
+    work->done = done;
+    work->user = user;
+    work->req.data = work;
+    dbx_assert(uv_queue_work(&loop->uv, &work->req, on_work, on_worked) == 0);
+}
+
 static void drop_calls(struct dbx_list *calls)
 {
     while (!dbx_list_empty(calls)) {

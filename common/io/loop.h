@@ -26,6 +26,10 @@ void dbx_loop_defer(struct dbx_loop *loop, dbx_loop_fn *fn, void *user);
 void dbx_loop_undefer(struct dbx_loop *loop, dbx_loop_fn *fn, void *user);
 /* The only call that other threads may make: runs fn on the loop's thread. */
 void dbx_loop_post(struct dbx_loop *loop, dbx_loop_fn *fn, void *user);
+/* For what takes long and touches nothing of the loop's: runs fn on a thread of libuv's pool (four,
+ * getaddrinfo uses them too), then done on the loop's thread, always. dbx_loop_free waits for what
+ * runs and calls its done. */
+void dbx_loop_work(struct dbx_loop *loop, dbx_loop_fn *fn, dbx_loop_fn *done, void *user);
 /* Calls fn on SIGTERM and SIGINT (once each); SIGPIPE is ignored from then on. */
 void dbx_loop_on_terminate(struct dbx_loop *loop, dbx_loop_fn *fn, void *user);
 typedef void dbx_signal_fn(void *user, int signo);
