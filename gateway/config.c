@@ -24,6 +24,7 @@ const struct dbx_config_field gw_config_fields[] = {
     FILE_(ide_dir, "", "The folder of the built IDE; without it there is none."),
     FILE_(admin_key_file, "", "The administrator's API key; it is made known at start."),
     STR(origins, "", "Origins besides our own that may open streams, with spaces between."),
+    STR(public_url, "", "How browsers reach us, https://HOST, where that is not by our own name."),
     FILE_(tls_cert, "", "Certificate (PEM) to serve TLS with."),
     FILE_(tls_key, "", "Its key (PEM)."),
     FILE_(ca_file, "", "Certificates to trust on links to other daemons (wss)."),
@@ -43,6 +44,7 @@ const struct dbx_config_field gw_config_fields[] = {
         "How long the sandbox of a workspace stays when no process runs in it."),
     NUM(workspace_max_ms, "43200000", 1000, 604800000, "ms",
         "How long the sandbox of a workspace stays at most."),
+    NUM(session_seconds, "2592000", 1, 31536000, "s", "How long somebody stays signed in."),
     STR(log_level, "info", "err, warn, info or debug."),
     STR(log_format, "logfmt", "logfmt or json."),
 };

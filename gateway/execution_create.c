@@ -182,6 +182,11 @@ static void on_accepted(bool taken, const struct dbx_err *err, void *arg)
 {
     struct gw_req *rq = arg;
     struct create *c = rq->op;
+    if (err && err->code == -EDQUOT) {
+        gw_req_fail(rq, err, "quota");
+        gw_req_unref(rq);
+        return;
+    }
     if (err) {
         gw_req_fail_db(rq, err);
         gw_req_unref(rq);
@@ -307,6 +312,7 @@ void gw_executions_create(struct gw_req *rq)
 {
     struct create *c = DBX_NEW(struct create);
     struct dbx_err err = {0};
+    rq->role = DBX_ROLE_OWNER;
     c->rq = rq;
     dbx_buf_init(&c->ex.files, 0);
     dbx_buf_init(&c->request, DBX_MAX_LINK_MSG);

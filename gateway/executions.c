@@ -12,6 +12,7 @@
 #include "common/ext/json.h"
 #include "common/io/httpd.h"
 #include "common/proto/token.h"
+#include "gateway/access.h"
 #include "gateway/gw.h"
 #include "gateway/result.h"
 #include "gateway/store.h"
@@ -23,12 +24,13 @@
 
 void gw_put_token(struct dbx_jw *w, struct gw_req *rq, const struct dbx_id *sandbox, int64_t issued)
 {
-    const struct dbx_token t = {.kind = DBX_TOKEN_STREAM,
-                                .role = DBX_ROLE_OWNER,
-                                .expires = issued + GW_TOKEN_SECONDS,
-                                .subject = *sandbox,
-                                .user = rq->user.id};
+    struct dbx_token t = {.kind = DBX_TOKEN_STREAM,
+                          .role = rq->role,
+                          .expires = issued + GW_TOKEN_SECONDS,
+                          .subject = *sandbox,
+                          .user = rq->user.id};
     char text[DBX_TOKEN_MAX];
+    gw_credential_label(&rq->user, t.label);
     int r = dbx_token_sign(rq->gw->keys, &t, text);
     dbx_assert(r == 0);
     dbx_jw_kstr(w, "stream_token", text);
@@ -48,6 +50,7 @@ void gw_answer_json(struct gw_req *rq, int status, struct dbx_buf *buf, struct d
 
 struct lookup {
     struct gw_req *rq;
+    enum dbx_role need;
     gw_visible_fn *fn;
 };
 
@@ -60,39 +63,40 @@ static void on_found(const struct gw_process *rows, size_t n, const struct dbx_e
         /* nobody to answer */
     } else if (err) {
         gw_req_fail_db(rq, err);
-    } else if (n == 0 || (!rq->user.admin && !dbx_id_equal(&rows[0].owner, &rq->user.id))) {
+    } else if (n == 0 || rows[0].role == DBX_ROLE_NONE) {
         gw_req_not_found(rq);
+    } else if (rows[0].role < l.need) {
+        gw_req_forbidden(rq, "viewers may only look");
     } else {
+        rq->role = rows[0].role;
         l.fn(rq, &rows[0]);
     }
     gw_req_unref(rq);
 }
 
-static void look_up(struct gw_req *rq, gw_visible_fn *fn, bool execution)
+static void look_up(struct gw_req *rq, enum dbx_role need, gw_visible_fn *fn, bool execution)
 {
     struct dbx_id id;
-    if (dbx_id_parse(rq->param, &id) < 0) {
+    if (dbx_id_parse(rq->params.first, &id) < 0) {
         gw_req_not_found(rq);
         return;
     }
     struct lookup *l = DBX_NEW(struct lookup);
     l->rq = rq;
+    l->need = need;
     l->fn = fn;
     gw_req_ref(rq);
-    if (execution)
-        gw_store_execution(rq->gw->store, &id, on_found, l);
-    else
-        gw_store_process(rq->gw->store, &id, on_found, l);
+    gw_store_seen(rq->gw->store, execution, &id, &rq->user, on_found, l);
 }
 
-void gw_with_execution(struct gw_req *rq, gw_visible_fn *fn)
+void gw_with_execution(struct gw_req *rq, enum dbx_role need, gw_visible_fn *fn)
 {
-    look_up(rq, fn, true);
+    look_up(rq, need, fn, true);
 }
 
-void gw_with_process(struct gw_req *rq, gw_visible_fn *fn)
+void gw_with_process(struct gw_req *rq, enum dbx_role need, gw_visible_fn *fn)
 {
-    look_up(rq, fn, false);
+    look_up(rq, need, fn, false);
 }
 
 /* --- the object of one --- */
@@ -181,7 +185,7 @@ static void found_execution(struct gw_req *rq, const struct gw_process *p)
 
 void gw_executions_get(struct gw_req *rq)
 {
-    gw_with_execution(rq, found_execution);
+    gw_with_execution(rq, DBX_ROLE_VIEWER, found_execution);
 }
 
 void gw_answer_process(struct gw_req *rq, const struct gw_process *p, int status)
@@ -210,7 +214,7 @@ static void found_process(struct gw_req *rq, const struct gw_process *p)
 
 void gw_processes_get(struct gw_req *rq)
 {
-    gw_with_process(rq, found_process);
+    gw_with_process(rq, DBX_ROLE_VIEWER, found_process);
 }
 
 /* --- cancel --- */
@@ -226,7 +230,7 @@ static void on_cancelled(const struct dbx_err *err, void *arg)
     if (gw_req_gone(rq)) {
         /* nobody to answer */
     } else if (!err || err->kind == DBX_NOT_FOUND || err->kind == DBX_CONFLICT) {
-        gw_with_execution(rq, found_after_cancel); /* the row says how it stands */
+        gw_with_execution(rq, DBX_ROLE_EDITOR, found_after_cancel); /* the row says how it stands */
     } else {
         gw_req_fail_status(rq, 503, DBX_UNAVAIL, "scheduler_unavailable",
                            "the scheduler cannot be reached, try again", NULL);
@@ -246,7 +250,7 @@ static void found_to_cancel(struct gw_req *rq, const struct gw_process *p)
 
 void gw_executions_cancel(struct gw_req *rq)
 {
-    gw_with_execution(rq, found_to_cancel);
+    gw_with_execution(rq, DBX_ROLE_EDITOR, found_to_cancel);
 }
 
 /* --- the list --- */

@@ -18,10 +18,11 @@ void gw_executions_output(struct gw_req *rq); /* output.c */
 void gw_processes_output(struct gw_req *rq);
 
 /* Looks up what the route's parameter names, in the caller's eyes: what he may not see is not
- * there. Calls fn, or answers. */
+ * there, and what he may see but is less than `need` to is 403. Sets rq->role and calls fn, or
+ * answers. */
 typedef void gw_visible_fn(struct gw_req *rq, const struct gw_process *p);
-void gw_with_execution(struct gw_req *rq, gw_visible_fn *fn);
-void gw_with_process(struct gw_req *rq, gw_visible_fn *fn);
+void gw_with_execution(struct gw_req *rq, enum dbx_role need, gw_visible_fn *fn);
+void gw_with_process(struct gw_req *rq, enum dbx_role need, gw_visible_fn *fn);
 
 /* Answers with the object of an execution: of an ended one the whole result, once it is read. */
 void gw_answer_execution(struct gw_req *rq, const struct gw_process *p, int status);
@@ -35,7 +36,7 @@ struct gw_list_range {
     struct dbx_id before;
 };
 int gw_list_range(struct gw_req *rq, struct gw_list_range *ret, struct dbx_err *err);
-/* "stream_token": the caller's own, as owner. issued: unix seconds. */
+/* "stream_token": the caller's own, with rq->role. issued: unix seconds. */
 void gw_put_token(struct dbx_jw *w, struct gw_req *rq, const struct dbx_id *sandbox,
                   int64_t issued);
 /* Ends the writer and answers with what it wrote. */

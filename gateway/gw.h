@@ -14,6 +14,9 @@ struct gw {
     struct gw_store *store;
     struct dbx_olog *olog; /* NULL until its folder can be opened */
     struct gw_auth_cache *auth;
+    struct gw_access *access;
+    struct gw_passwords *passwords;
+    struct gw_rates *rates;
     struct gw_templates *templates;
     struct gw_assets *assets;
     struct gw_watches *watches;

@@ -137,10 +137,10 @@ static void found(struct gw_req *rq, const struct gw_process *p)
 
 void gw_executions_output(struct gw_req *rq)
 {
-    gw_with_execution(rq, found);
+    gw_with_execution(rq, DBX_ROLE_VIEWER, found);
 }
 
 void gw_processes_output(struct gw_req *rq)
 {
-    gw_with_process(rq, found);
+    gw_with_process(rq, DBX_ROLE_VIEWER, found);
 }

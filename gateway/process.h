@@ -4,6 +4,7 @@
 
 #include "common/proto/id.h"
 #include "common/proto/limits.h"
+#include "common/proto/token.h"
 
 /* How a process stands; terminal ones say how it ended. */
 struct gw_end {
@@ -24,4 +25,5 @@ struct gw_process {
     struct gw_end end;
     int64_t log_offset, created_us, started_us, ended_us; /* 0 when not yet */
     char template[65];
+    enum dbx_role role; /* of who asked, where that was asked for */
 };

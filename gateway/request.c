@@ -81,6 +81,7 @@ struct gw_req *gw_req_new(struct gw *gw, struct dbx_http_req *http)
     rq->gw = gw;
     rq->http = http;
     rq->start_ns = dbx_now_ns();
+    (void)dbx_strcpy(rq->peer, sizeof(rq->peer), dbx_http_peer(http));
     gw_request_id(dbx_http_header(http, "x-request-id"), rq->id);
     gw_traceparent(dbx_http_header(http, "traceparent"), rq->trace);
     dbx_log_ctx_init(&rq->log, &gw->log, "request_id", rq->id);
@@ -102,10 +103,23 @@ void gw_req_unref(struct gw_req *rq)
     dbx_assert(!rq->http);
     if (rq->op)
         rq->op_free(rq->op);
+    for (size_t i = 0; i < rq->n_extra; i++)
+        free((char *)rq->extra[i].value);
     dbx_list_remove(&rq->node);
     rq->magic = 0;
     free(rq);
     gw_server_check_drained(gw);
+}
+
+void gw_req_add_header(struct gw_req *rq, const char *name, const char *value)
+{
+    dbx_assert(rq->n_extra < GW_MAX_EXTRA);
+    rq->extra[rq->n_extra++] = (struct dbx_header){name, dbx_strdup(value)};
+}
+
+void gw_req_origin(const struct gw_req *rq, char out[static 128])
+{
+    snprintf(out, 128, "%.50s %.64s", rq->peer, rq->id);
 }
 
 static void account(struct gw_req *rq, int status, size_t bytes)
@@ -130,7 +144,7 @@ static void account(struct gw_req *rq, int status, size_t bytes)
 void gw_req_reply(struct gw_req *rq, int status, const char *type, const struct dbx_header *extra,
                   const void *body, size_t len)
 {
-    struct dbx_header headers[MAX_EXTRA + 4];
+    struct dbx_header headers[MAX_EXTRA + GW_MAX_EXTRA + 4];
     size_t n = 0;
     bool csp = false, cache = false;
     DBX_CAST(struct gw_req, GW_REQ_MAGIC, rq);
@@ -142,6 +156,8 @@ void gw_req_reply(struct gw_req *rq, int status, const char *type, const struct 
         cache |= dbx_streq(extra->name, "Cache-Control");
         headers[n++] = *extra;
     }
+    for (size_t i = 0; i < rq->n_extra; i++)
+        headers[n++] = rq->extra[i];
     headers[n++] = (struct dbx_header){"X-Request-Id", rq->id};
     if (!csp)
         headers[n++] = (struct dbx_header){"Content-Security-Policy", API_CSP};
@@ -208,4 +224,9 @@ void gw_req_fail_db(struct gw_req *rq, const struct dbx_err *err)
 void gw_req_not_found(struct gw_req *rq)
 {
     reply_error(rq, 404, DBX_NOT_FOUND, NULL, "no such object", "", NULL);
+}
+
+void gw_req_forbidden(struct gw_req *rq, const char *message)
+{
+    reply_error(rq, 403, DBX_DENIED, "forbidden", message, "", NULL);
 }

@@ -9,6 +9,7 @@
 #include "common/base/log.h"
 #include "common/io/httpd.h"
 #include "common/proto/id.h"
+#include "common/proto/token.h"
 #include "gateway/router.h"
 
 struct gw;
@@ -16,9 +17,17 @@ struct gw;
 #define GW_REQ_MAGIC 0x52514757u
 #define GW_TRACE_TEXT 56 /* W3C traceparent with NUL */
 
+#define GW_MAX_EXTRA 8 /* headers that are added on the way to the answer */
+
+enum gw_credential { GW_CRED_NONE, GW_CRED_KEY, GW_CRED_SESSION };
+
 struct gw_user {
-    struct dbx_id id;
-    bool admin;
+    struct dbx_id id; /* zero: nobody is signed in */
+    bool admin;       /* acts as an administrator: is one, and the key allows it */
+    bool guest;
+    uint32_t scopes; /* enum gw_scope */
+    enum gw_credential by;
+    struct dbx_id credential; /* id of the key or session */
 };
 
 struct gw_req {
@@ -28,11 +37,16 @@ struct gw_req {
     struct dbx_http_req *http; /* NULL once it was answered or the client has gone */
     struct dbx_list node;
     const struct gw_route *route; /* NULL while none was found */
-    char param[GW_ROUTE_PARAM];
-    char id[65], trace[GW_TRACE_TEXT];
+    struct gw_route_params params;
+    char id[65], trace[GW_TRACE_TEXT], peer[64];
     struct dbx_log_ctx log;
     uint64_t start_ns;
     struct gw_user user;
+    char csrf[33];      /* of the session that came, or "" */
+    bool csrf_missing;  /* (GW_AUTH_OPTIONAL) a session came without its CSRF header */
+    enum dbx_role role; /* what the caller is to the object at hand, once that is known */
+    struct dbx_header extra[GW_MAX_EXTRA]; /* values owned */
+    size_t n_extra;
     void *op; /* what a handler works with: freed by op_free when the answer is given, or the client
                  has gone and nobody holds a reference */
     void (*op_free)(void *op);
@@ -47,6 +61,13 @@ static inline bool gw_req_gone(const struct gw_req *rq)
 {
     return !rq->http;
 }
+
+/* One more header of the answer to come; name static, value copied. */
+void gw_req_add_header(struct gw_req *rq, const char *name, const char *value);
+/* "PEER REQUEST_ID", for the audit log. */
+void gw_req_origin(const struct gw_req *rq, char out[static 128]);
+/* 403: he may see it, but not do this. */
+void gw_req_forbidden(struct gw_req *rq, const char *message);
 
 /* All answers: rq is gone afterwards unless a reference is held. */
 void gw_req_reply(struct gw_req *rq, int status, const char *type, const struct dbx_header *extra,

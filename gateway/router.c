@@ -6,17 +6,28 @@
 
 #include "common/base/str.h"
 
-static bool match(const char *pattern, const char *path, char *param)
+/* Takes one component into out; NULL when it does not fit or is empty. */
+static const char *component(const char *path, char *out, size_t size)
 {
-    param[0] = '\0';
+    size_t len = strcspn(path, "/");
+    if (len == 0 || len >= size)
+        return NULL;
+    memcpy(out, path, len);
+    out[len] = '\0';
+    return path + len;
+}
+
+static bool match(const char *pattern, const char *path, struct gw_route_params *params)
+{
+    bool one = false;
+    params->first[0] = params->second[0] = '\0';
     while (*pattern) {
         if (pattern[0] == '{' && pattern[1] == '}') {
-            size_t len = strcspn(path, "/");
-            if (len == 0 || len >= GW_ROUTE_PARAM)
+            path = one ? component(path, params->second, sizeof(params->second))
+                       : component(path, params->first, sizeof(params->first));
+            if (!path)
                 return false;
-            memcpy(param, path, len);
-            param[len] = '\0';
-            path += len;
+            one = true;
             pattern += 2;
         } else if (*pattern++ != *path++) {
             return false;
@@ -26,14 +37,14 @@ static bool match(const char *pattern, const char *path, char *param)
 }
 
 const struct gw_route *gw_route_find(const struct gw_route *table, size_t n, const char *method,
-                                     const char *path, char param[static GW_ROUTE_PARAM],
+                                     const char *path, struct gw_route_params *params,
                                      bool *ret_known, char *allow, size_t allow_size)
 {
     const char *wanted = dbx_streq(method, "HEAD") ? "GET" : method;
     size_t used = 0;
     *ret_known = false;
     for (size_t i = 0; i < n; i++) {
-        if (!match(table[i].pattern, path, param))
+        if (!match(table[i].pattern, path, params))
             continue;
         if (dbx_streq(table[i].method, wanted))
             return &table[i];
@@ -43,6 +54,6 @@ const struct gw_route *gw_route_find(const struct gw_route *table, size_t n, con
         if (len > 0 && (size_t)len < allow_size - used)
             used += (size_t)len;
     }
-    param[0] = '\0';
+    params->first[0] = params->second[0] = '\0';
     return NULL;
 }

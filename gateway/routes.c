@@ -7,6 +7,7 @@
 #include "gateway/executions.h"
 #include "gateway/gw.h"
 #include "gateway/page.h"
+#include "gateway/people.h"
 #include "gateway/server.h"
 #include "gateway/templates.h"
 #include "gateway/workspaces.h"
@@ -55,15 +56,15 @@ static void get_version(struct gw_req *rq)
 }
 
 const struct gw_route gw_routes[] = {
-    {"POST", "/api/executions", gw_executions_create, GW_AUTH_KEY, EXECUTION_BODY},
+    {"POST", "/api/executions", gw_executions_create, GW_AUTH_RUN, EXECUTION_BODY},
     {"GET", "/api/executions", gw_executions_list, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/executions/{}", gw_executions_get, GW_AUTH_KEY, SMALL_BODY},
-    {"DELETE", "/api/executions/{}", gw_executions_cancel, GW_AUTH_KEY, SMALL_BODY},
+    {"DELETE", "/api/executions/{}", gw_executions_cancel, GW_AUTH_RUN, SMALL_BODY},
     {"GET", "/api/executions/{}/output", gw_executions_output, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/processes/{}", gw_processes_get, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/processes/{}/output", gw_processes_output, GW_AUTH_KEY, SMALL_BODY},
-    {"POST", "/api/processes/{}/input", gw_processes_input, GW_AUTH_KEY, INPUT_BODY},
-    {"POST", "/api/processes/{}/cancel", gw_processes_cancel, GW_AUTH_KEY, SMALL_BODY},
+    {"POST", "/api/processes/{}/input", gw_processes_input, GW_AUTH_RUN, INPUT_BODY},
+    {"POST", "/api/processes/{}/cancel", gw_processes_cancel, GW_AUTH_RUN, SMALL_BODY},
     {"POST", "/api/workspaces", gw_workspaces_create, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/workspaces", gw_workspaces_list, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/workspaces/{}", gw_workspaces_get, GW_AUTH_KEY, SMALL_BODY},
@@ -71,12 +72,37 @@ const struct gw_route gw_routes[] = {
     {"DELETE", "/api/workspaces/{}", gw_workspaces_delete, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/workspaces/{}/files", gw_files_tree, GW_AUTH_KEY, SMALL_BODY},
     {"POST", "/api/workspaces/{}/files", gw_files_create, GW_AUTH_KEY, FILE_BODY},
-    {"POST", "/api/workspaces/{}/run", gw_workspaces_run, GW_AUTH_KEY, RUN_BODY},
-    {"POST", "/api/workspaces/{}/sandbox", gw_workspaces_sandbox, GW_AUTH_KEY, SMALL_BODY},
+    {"POST", "/api/workspaces/{}/run", gw_workspaces_run, GW_AUTH_RUN, RUN_BODY},
+    {"POST", "/api/workspaces/{}/sandbox", gw_workspaces_sandbox, GW_AUTH_RUN, SMALL_BODY},
     {"GET", "/api/files/{}", gw_files_get, GW_AUTH_KEY, SMALL_BODY},
     {"PUT", "/api/files/{}", gw_files_put, GW_AUTH_KEY, FILE_BODY},
     {"DELETE", "/api/files/{}", gw_files_delete, GW_AUTH_KEY, SMALL_BODY},
     {"POST", "/api/files/{}/move", gw_files_move, GW_AUTH_KEY, MOVE_BODY},
+    {"GET", "/api/workspaces/{}/members", gw_members_list, GW_AUTH_KEY, SMALL_BODY},
+    {"PUT", "/api/workspaces/{}/members/{}", gw_members_put, GW_AUTH_KEY, SMALL_BODY},
+    {"DELETE", "/api/workspaces/{}/members/{}", gw_members_delete, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/api/workspaces/{}/links", gw_links_list, GW_AUTH_KEY, SMALL_BODY},
+    {"POST", "/api/workspaces/{}/links", gw_links_create, GW_AUTH_KEY, SMALL_BODY},
+    {"DELETE", "/api/workspaces/{}/links/{}", gw_links_delete, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/s/{}", gw_links_use, GW_AUTH_OPTIONAL, SMALL_BODY},
+    {"POST", "/s/{}", gw_links_use, GW_AUTH_OPTIONAL, SMALL_BODY},
+    {"POST", "/api/auth/register", gw_auth_register, GW_AUTH_OPTIONAL, SMALL_BODY},
+    {"POST", "/api/auth/login", gw_auth_login, GW_AUTH_NONE, SMALL_BODY},
+    {"POST", "/api/auth/guest", gw_auth_guest, GW_AUTH_NONE, SMALL_BODY},
+    {"POST", "/api/auth/recover", gw_auth_recover, GW_AUTH_NONE, SMALL_BODY},
+    {"POST", "/api/auth/logout", gw_auth_logout, GW_AUTH_ANY, SMALL_BODY},
+    {"GET", "/api/me", gw_me_get, GW_AUTH_ANY, SMALL_BODY},
+    {"PUT", "/api/me", gw_me_put, GW_AUTH_ACCOUNT, SMALL_BODY},
+    {"GET", "/api/sessions", gw_sessions_list, GW_AUTH_ACCOUNT, SMALL_BODY},
+    {"DELETE", "/api/sessions/{}", gw_sessions_delete, GW_AUTH_ACCOUNT, SMALL_BODY},
+    {"POST", "/api/keys", gw_keys_create, GW_AUTH_ACCOUNT, SMALL_BODY},
+    {"GET", "/api/keys", gw_keys_list, GW_AUTH_ACCOUNT, SMALL_BODY},
+    {"GET", "/api/keys/{}", gw_keys_get, GW_AUTH_ACCOUNT, SMALL_BODY},
+    {"DELETE", "/api/keys/{}", gw_keys_delete, GW_AUTH_ACCOUNT, SMALL_BODY},
+    {"GET", "/api/users", gw_users_list, GW_AUTH_ANY, SMALL_BODY},
+    {"PUT", "/api/users/{}", gw_users_put, GW_AUTH_ANY, SMALL_BODY},
+    {"POST", "/api/users/{}/recovery", gw_users_recovery, GW_AUTH_ANY, SMALL_BODY},
+    {"GET", "/api/audit", gw_audit_list, GW_AUTH_ANY, SMALL_BODY},
     {"GET", "/api/templates", gw_templates_list, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/version", get_version, GW_AUTH_NONE, SMALL_BODY},
     {"GET", "/healthz", get_healthz, GW_AUTH_NONE, SMALL_BODY},

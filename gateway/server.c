@@ -14,10 +14,13 @@
 #include "common/io/loop.h"
 #include "common/proto/output_log.h"
 #include "common/proto/token.h"
+#include "gateway/access.h"
 #include "gateway/assets.h"
 #include "gateway/auth.h"
 #include "gateway/error.h"
 #include "gateway/gw.h"
+#include "gateway/passwords.h"
+#include "gateway/rate.h"
 #include "gateway/routes.h"
 #include "gateway/session.h"
 #include "gateway/session_int.h"
@@ -29,21 +32,22 @@
 
 /* --- requests --- */
 
-static const struct gw_route *find_route(struct dbx_http_req *http, char *param, bool *known,
-                                         char *allow, size_t size)
+static const struct gw_route *find_route(struct dbx_http_req *http, struct gw_route_params *params,
+                                         bool *known, char *allow, size_t size)
 {
     return gw_route_find(gw_routes, gw_routes_len, dbx_http_method(http), dbx_http_path(http),
-                         param, known, allow, size);
+                         params, known, allow, size);
 }
 
 /* Bodies that are too large are refused before they are read. */
 static int64_t on_headers(struct dbx_http_req *http, void *user)
 {
     struct gw *gw = user;
-    char param[GW_ROUTE_PARAM], allow[64];
+    struct gw_route_params params;
+    char allow[64];
     bool known;
     uint64_t length = 0;
-    const struct gw_route *route = find_route(http, param, &known, allow, sizeof(allow));
+    const struct gw_route *route = find_route(http, &params, &known, allow, sizeof(allow));
     const char *given = dbx_http_header(http, "content-length");
     size_t max = route ? route->max_body : DBX_MAX_HEADER;
     if (max > gw->cfg->max_body)
@@ -76,14 +80,14 @@ static void on_request(struct dbx_http_req *http, void *user)
     bool known;
     struct gw_req *rq = gw_req_new(gw, http);
     dbx_http_on_abort(http, on_abort, rq);
-    rq->route = find_route(http, rq->param, &known, allow, sizeof(allow));
+    rq->route = find_route(http, &rq->params, &known, allow, sizeof(allow));
     if (!rq->route && known) {
         const struct dbx_header header[] = {{"Allow", allow}, {NULL, NULL}};
         gw_req_fail_status(rq, 405, DBX_INVALID, "method_not_allowed", "not with this method",
                            header);
     } else if (!rq->route) {
         gw_req_fail_status(rq, 404, DBX_NOT_FOUND, NULL, "no such URL", NULL);
-    } else if (rq->route->auth == GW_AUTH_KEY) {
+    } else if (rq->route->auth != GW_AUTH_NONE) {
         gw_auth_request(rq, handle);
     } else {
         handle(rq);
@@ -240,6 +244,9 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, struct g
         return r;
     gw->store = gw_store_new(loop, cfg->database, (uint32_t)cfg->db_pool);
     gw->auth = gw_auth_new();
+    gw->access = gw_access_new(gw);
+    gw->passwords = gw_passwords_new(loop);
+    gw->rates = gw_rates_new();
     gw->watches = gw_watches_new(gw);
     gw->shares = gw_shares_new(GW_SHARES_MAX);
     gw->up = gw_upstream_new(gw);
@@ -319,11 +326,14 @@ struct gw *gw_server_free(struct gw *gw)
     gw->httpd = dbx_httpd_free(gw->httpd); /* aborts requests, closes sessions */
     gw->retry_timer = dbx_timer_free(gw->retry_timer);
     gw->drain_timer = dbx_timer_free(gw->drain_timer);
+    gw->passwords = gw_passwords_free(gw->passwords);
+    gw->access = gw_access_free(gw->access);
     gw->up = gw_upstream_free(gw->up);
     gw->store = gw_store_free(gw->store);
     gw->watches = gw_watches_free(gw->watches);
     gw->shares = gw_shares_free(gw->shares);
     gw->auth = gw_auth_free(gw->auth);
+    gw->rates = gw_rates_free(gw->rates);
     gw->olog = gw->olog ? dbx_olog_close(gw->olog) : NULL;
     gw->templates = gw_templates_free(gw->templates);
     gw->assets = gw_assets_free(gw->assets);

@@ -12,6 +12,7 @@
 #include "common/base/metrics.h"
 #include "common/base/str.h"
 #include "common/ext/json.h"
+#include "gateway/access.h"
 #include "gateway/gw.h"
 #include "gateway/request.h"
 #include "gateway/routes.h"
@@ -391,7 +392,9 @@ static struct gw_session *new_session(struct gw *gw, const struct dbx_id *sandbo
     ss->refs = 1;
     ss->gw = gw;
     ss->sandbox = *sandbox;
+    ss->user = token->user;
     ss->role = token->role;
+    (void)dbx_strcpy(ss->credential, sizeof(ss->credential), token->label);
     ss->binary = dbx_streq(protocol, BINARY_PROTOCOL);
     ss->viewed = dbx_map_new();
     dbx_id_format(sandbox, id);
@@ -447,6 +450,7 @@ void gw_session_opened(struct dbx_ws *ws, void *ws_user)
     ss->audience = gw_audience_join(ss->gw->shares, &ss->sandbox);
     dbx_metric_add(ss->gw->open_sockets, 1);
     gw_stream_start(ss);
+    gw_access_check(ss);
 }
 
 void gw_sessions_close(struct gw *gw)

@@ -48,9 +48,10 @@ struct gw_session {
     struct dbx_ws *ws; /* NULL once closed */
     struct dbx_list node;
     struct dbx_log_ctx log;
-    struct dbx_id sandbox;
+    struct dbx_id sandbox, user;
     struct gw_audience *audience; /* he is one of it until he leaves */
     enum dbx_role role;
+    char credential[65]; /* the token's label: what he came with */
     bool binary;
     bool lost;              /* part of the log was gone when it was read */
     struct dbx_map *viewed; /* process -> struct gw_viewed, owned */

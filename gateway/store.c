@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/store.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,8 @@
 #include "common/base/str.h"
 #include "common/ext/crypto.h"
 #include "common/ext/pg.h"
+#include "gateway/credentials.h"
+#include "gateway/people_int.h"
 #include "gateway/workspaces_int.h"
 
 struct gw_store {
@@ -16,27 +19,43 @@ struct gw_store {
     struct dbx_pg_stmt *stmts; /* owned */
 };
 
-#define PROCESS_COLUMNS                                                                            \
-    "p.id, p.sandbox_id, p.execution_id, p.owner, p.status, p.verdict, p.outcome, p.log_offset, "  \
-    "(extract(epoch from p.created_at) * 1000000)::bigint as created_us, "                         \
-    "(extract(epoch from p.started_at) * 1000000)::bigint as started_us, "                         \
-    "(extract(epoch from p.ended_at) * 1000000)::bigint as ended_us, s.template "                  \
-    "from processes p join sandboxes s on s.id = p.sandbox_id "
+#define PROCESS_COLUMNS(role)                                                                      \
+    role " as role, p.id, p.sandbox_id, p.execution_id, p.owner, p.status, p.verdict, p.outcome, " \
+         "p.log_offset, "                                                                          \
+         "(extract(epoch from p.created_at) * 1000000)::bigint as created_us, "                    \
+         "(extract(epoch from p.started_at) * 1000000)::bigint as started_us, "                    \
+         "(extract(epoch from p.ended_at) * 1000000)::bigint as ended_us, s.template "             \
+         "from processes p join sandboxes s on s.id = p.sandbox_id "
+
+#define SEEN_ROLE "sandbox_role(p.sandbox_id, $2::uuid, $3::boolean)"
 
 static const struct dbx_pg_stmt statements[] = {
     {"user_of_key",
-     "select u.id, u.role from api_keys k join users u on u.id = k.user_id where k.hash = $1 "
-     "and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())"},
+     "with k as (select * from api_keys where hash = $1 and revoked_at is null and "
+     "(expires_at is null or expires_at > now())), "
+     "used as (update api_keys set last_used_at = now() where id = (select id from k where "
+     "last_used_at is null or last_used_at < now() - interval '1 minute') returning 1) "
+     "select u.id, u.role, u.guest, k.id as credential, k.scopes, 'key' as by from k join users u "
+     "on u.id = k.user_id where u.disabled_at is null"},
+    {"user_of_session",
+     "with s as (select * from sessions where hash = $1 and revoked_at is null and expires_at > "
+     "now()), "
+     "used as (update sessions set last_used_at = now() where id = (select id from s where "
+     "last_used_at is null or last_used_at < now() - interval '1 minute') returning 1) "
+     "select u.id, u.role, u.guest, s.id as credential, 'read write run account admin' as scopes, "
+     "'session' as by from s join users u on u.id = s.user_id where u.disabled_at is null"},
     {"put_admin_key",
      "with u as (insert into users (id, email, role) values ($2, 'admin', 'admin') "
      "on conflict (email) do update set role = 'admin' returning id) "
      "insert into api_keys (id, user_id, hash, label) select $3, u.id, $1, 'admin key file' from u "
      "on conflict (hash) do update set revoked_at = null, expires_at = null"},
     {"accept",
-     "with i as (insert into idempotency (owner, key, request_hash, response, status) "
-     "select $1::uuid, $2::text, $3::bytea, $4::text, 202 where $2::text is not null "
+     "with q as (select user_full($1::uuid) as over), "
+     "i as (insert into idempotency (owner, key, request_hash, response, status) "
+     "select $1::uuid, $2::text, $3::bytea, $4::text, 202 from q where not over and $2::text is "
+     "not null "
      "on conflict do nothing returning 1), "
-     "go as (select 1 where $2::text is null or exists (select 1 from i)), "
+     "go as (select 1 from q where not over and ($2::text is null or exists (select 1 from i))), "
      "sb as (insert into sandboxes (id, owner, template, kind) "
      "select $5::uuid, $1::uuid, $6::text, 'run' from go), "
      "ps as (insert into processes (id, sandbox_id, execution_id, owner, retry, log_offset, "
@@ -44,35 +63,40 @@ static const struct dbx_pg_stmt statements[] = {
      "$11::text, $12::text from go returning 1), "
      "pi as (insert into process_inputs (process_id, files, stdin) "
      "select $7::uuid, $13::bytea, $14::bytea from go) "
-     "select count(*) as taken from ps"},
+     "select count(*) as taken, (select over from q) as over from ps"},
     {"idempotent", "select response, request_hash = $3::bytea as same from idempotency "
                    "where owner = $1 and key = $2"},
-    {"execution", "select " PROCESS_COLUMNS "where p.execution_id = $1"},
-    {"process", "select " PROCESS_COLUMNS "where p.id = $1"},
-    {"processes", "select " PROCESS_COLUMNS "where p.id = any ($1::uuid[])"},
+    {"execution_seen", "select " PROCESS_COLUMNS(SEEN_ROLE) "where p.execution_id = $1"},
+    {"process_seen", "select " PROCESS_COLUMNS(SEEN_ROLE) "where p.id = $1"},
+    {"process", "select " PROCESS_COLUMNS("0") "where p.id = $1"},
+    {"processes", "select " PROCESS_COLUMNS("0") "where p.id = any ($1::uuid[])"},
     {"processes_of_sandbox",
-     "select " PROCESS_COLUMNS "where p.sandbox_id = $1 and (p.ended_at is null or "
-     "p.ended_at > now() - interval '5 minutes' or p.id = any ($2::uuid[])) order by p.created_at, "
-     "p.id"},
-    {"executions", "select " PROCESS_COLUMNS
-                   "where p.owner = $1 and p.execution_id is not null and ($2::bigint = 0 or "
-                   "(p.created_at, p.id) < (timestamptz 'epoch' + $2::bigint * interval '1 "
-                   "microsecond', $3::uuid)) order by p.created_at desc, p.id desc limit $4::int"},
+     "select " PROCESS_COLUMNS("0") "where p.sandbox_id = $1 and (p.ended_at is null or "
+                                    "p.ended_at > now() - interval '5 minutes' or p.id = any "
+                                    "($2::uuid[])) order by p.created_at, "
+                                    "p.id"},
+    {"executions",
+     "select " PROCESS_COLUMNS(
+         "0") "where p.owner = $1 and p.execution_id is not null and ($2::bigint = 0 or "
+              "(p.created_at, p.id) < (timestamptz 'epoch' + $2::bigint * interval '1 "
+              "microsecond', $3::uuid)) order by p.created_at desc, p.id desc limit $4::int"},
 };
 
 struct gw_store *gw_store_new(struct dbx_loop *loop, const char *conninfo, uint32_t pool)
 {
     struct gw_store *st = DBX_NEW(struct gw_store);
     size_t n = DBX_ARRAY_LEN(statements);
-    st->stmts = dbx_calloc(n + gw_workspace_sql_len, sizeof(*st->stmts));
+    st->stmts = dbx_calloc(n + gw_workspace_sql_len + gw_people_sql_len, sizeof(*st->stmts));
     memcpy(st->stmts, statements, sizeof(statements));
     memcpy(st->stmts + n, gw_workspace_sql, gw_workspace_sql_len * sizeof(*st->stmts));
+    n += gw_workspace_sql_len;
+    memcpy(st->stmts + n, gw_people_sql, gw_people_sql_len * sizeof(*st->stmts));
     const struct dbx_pg_opts opts = {.loop = loop,
                                      .conninfo = conninfo,
                                      .pool = pool,
                                      .query_timeout_ms = 5000,
                                      .stmts = st->stmts,
-                                     .nstmts = n + gw_workspace_sql_len};
+                                     .nstmts = n + gw_people_sql_len};
     st->pg = dbx_pg_new(&opts);
     return st;
 }
@@ -136,12 +160,17 @@ static bool id_of(const struct dbx_pg_result *res, size_t row, const char *colum
 static void on_user(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct call c = take_call(arg);
-    struct gw_user user;
-    if (err || dbx_pg_rows(res) == 0 || !id_of(res, 0, "id", &user.id)) {
+    struct gw_user user = {0};
+    if (err || dbx_pg_rows(res) == 0 || !id_of(res, 0, "id", &user.id) ||
+        !id_of(res, 0, "credential", &user.credential) ||
+        gw_scopes_parse(dbx_pg_text(res, 0, "scopes", NULL), &user.scopes) < 0) {
         c.fn.user(NULL, err, c.arg);
         return;
     }
-    user.admin = dbx_streq(dbx_pg_text(res, 0, "role", NULL), "admin");
+    user.admin = dbx_streq(dbx_pg_text(res, 0, "role", NULL), "admin") &&
+                 (user.scopes & GW_SCOPE_ADMIN) != 0;
+    user.guest = dbx_streq(dbx_pg_text(res, 0, "guest", NULL), "t");
+    user.by = dbx_streq(dbx_pg_text(res, 0, "by", NULL), "key") ? GW_CRED_KEY : GW_CRED_SESSION;
     c.fn.user(&user, NULL, c.arg);
 }
 
@@ -152,6 +181,15 @@ void gw_store_user_of_key(struct gw_store *st, const uint8_t hash[static 32], gw
     c->fn.user = fn;
     const struct dbx_pg_param params[] = {DBX_PG_BYTES(hash, DBX_SHA256_LEN)};
     dbx_pg_query(st->pg, "user_of_key", params, DBX_ARRAY_LEN(params), on_user, c);
+}
+
+void gw_store_user_of_session(struct gw_store *st, const uint8_t hash[static 32], gw_user_fn *fn,
+                              void *arg)
+{
+    struct call *c = new_call(arg);
+    c->fn.user = fn;
+    const struct dbx_pg_param params[] = {DBX_PG_BYTES(hash, DBX_SHA256_LEN)};
+    dbx_pg_query(st->pg, "user_of_session", params, DBX_ARRAY_LEN(params), on_user, c);
 }
 
 static void on_done(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
@@ -180,6 +218,11 @@ void gw_store_put_admin_key(struct gw_store *st, const uint8_t hash[static 32], 
 static void on_accepted(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct call c = take_call(arg);
+    struct dbx_err over = {0};
+    if (!err && dbx_streq(dbx_pg_text(res, 0, "over", NULL), "t")) {
+        (void)dbx_err_set(&over, -EDQUOT, DBX_LIMIT, "too many of your processes run or wait");
+        err = &over;
+    }
     c.fn.accept(!err && dbx_pg_i64(res, 0, "taken", 0) == 1, err, c.arg);
 }
 
@@ -253,6 +296,7 @@ static bool read_row(const struct dbx_pg_result *res, size_t row, struct gw_proc
     if (gw_end_read(dbx_pg_text(res, row, "status", NULL), dbx_pg_text(res, row, "verdict", NULL),
                     doc ? dbx_json_root(doc) : NULL, &p.end) < 0)
         return false;
+    p.role = (enum dbx_role)dbx_pg_i64(res, row, "role", DBX_ROLE_NONE);
     p.log_offset = dbx_pg_i64(res, row, "log_offset", 0);
     p.created_us = dbx_pg_i64(res, row, "created_us", 0);
     p.started_us = dbx_pg_i64(res, row, "started_us", 0);
@@ -294,10 +338,15 @@ static void ask_by_id(struct gw_store *st, const char *stmt, const struct dbx_id
     ask(st, stmt, params, DBX_ARRAY_LEN(params), fn, arg);
 }
 
-void gw_store_execution(struct gw_store *st, const struct dbx_id *execution, gw_processes_fn *fn,
-                        void *arg)
+void gw_store_seen(struct gw_store *st, bool execution, const struct dbx_id *id,
+                   const struct gw_user *user, gw_processes_fn *fn, void *arg)
 {
-    ask_by_id(st, "execution", execution, fn, arg);
+    char text[DBX_ID_TEXT], user_text[DBX_ID_TEXT];
+    dbx_id_format(id, text);
+    dbx_id_format(&user->id, user_text);
+    const struct dbx_pg_param params[] = {DBX_PG_TEXT(text), DBX_PG_TEXT(user_text),
+                                          DBX_PG_TEXT(user->admin ? "t" : "f")};
+    ask(st, execution ? "execution_seen" : "process_seen", params, DBX_ARRAY_LEN(params), fn, arg);
 }
 
 void gw_store_process(struct gw_store *st, const struct dbx_id *process, gw_processes_fn *fn,

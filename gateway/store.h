@@ -21,6 +21,9 @@ struct dbx_pg *gw_store_pg(struct gw_store *st);
 typedef void gw_user_fn(const struct gw_user *user, const struct dbx_err *err, void *arg);
 void gw_store_user_of_key(struct gw_store *st, const uint8_t hash[static 32], gw_user_fn *fn,
                           void *arg);
+/* The same for a session. */
+void gw_store_user_of_session(struct gw_store *st, const uint8_t hash[static 32], gw_user_fn *fn,
+                              void *arg);
 typedef void gw_done_fn(const struct dbx_err *err, void *arg);
 void gw_store_put_admin_key(struct gw_store *st, const uint8_t hash[static 32], gw_done_fn *fn,
                             void *arg);
@@ -50,8 +53,10 @@ void gw_store_idempotent(struct gw_store *st, const struct dbx_id *owner, const 
 /* n rows; all only during the call. */
 typedef void gw_processes_fn(const struct gw_process *rows, size_t n, const struct dbx_err *err,
                              void *arg);
-void gw_store_execution(struct gw_store *st, const struct dbx_id *execution, gw_processes_fn *fn,
-                        void *arg);
+/* What the caller is to it stands in the row's role (NONE: he may not see it). execution: id is an
+ * execution's, else a process's. */
+void gw_store_seen(struct gw_store *st, bool execution, const struct dbx_id *id,
+                   const struct gw_user *user, gw_processes_fn *fn, void *arg);
 void gw_store_process(struct gw_store *st, const struct dbx_id *process, gw_processes_fn *fn,
                       void *arg);
 void gw_store_processes(struct gw_store *st, const struct dbx_id *ids, size_t n,

@@ -215,6 +215,7 @@ void gw_files_create(struct gw_req *rq)
     static const struct gw_write_kind kind = {.body = GW_BODY_FILE,
                                               .lock = "ws_lock",
                                               .stmt = "file_create",
+                                              .by_role = true,
                                               .fill = fill_create,
                                               .done = done_created,
                                               .again = again_created};
@@ -268,6 +269,7 @@ void gw_files_put(struct gw_req *rq)
     static const struct gw_write_kind kind = {.body = GW_BODY_CONTENT,
                                               .lock = "ws_lock_by_file",
                                               .stmt = "file_put",
+                                              .by_role = true,
                                               .fill = fill_put,
                                               .done = done_changed,
                                               .again = again_changed};
@@ -290,6 +292,7 @@ void gw_files_move(struct gw_req *rq)
     static const struct gw_write_kind kind = {.body = GW_BODY_MOVE,
                                               .lock = "ws_lock_by_file",
                                               .stmt = "file_move",
+                                              .by_role = true,
                                               .fill = fill_move,
                                               .done = done_changed,
                                               .again = again_changed};
@@ -320,6 +323,7 @@ void gw_files_delete(struct gw_req *rq)
     static const struct gw_write_kind kind = {.no_body = true,
                                               .lock = "ws_lock_by_file",
                                               .stmt = "file_delete",
+                                              .by_role = true,
                                               .fill = fill_delete,
                                               .done = done_deleted,
                                               .again = again_deleted};

@@ -13,6 +13,7 @@
 #include "common/base/str.h"
 #include "common/proto/files.h"
 #include "common/proto/output_log.h"
+#include "gateway/access.h"
 #include "gateway/executions.h"
 #include "gateway/result.h"
 #include "gateway/store.h"
@@ -70,6 +71,8 @@ static void on_plan(const struct dbx_pg_result *res, const struct dbx_err *err, 
         /* nothing to do */
     } else if (dbx_pg_rows(res) == 0) {
         gw_req_not_found(rq);
+    } else if (!gw_role_at_least(rq, res, DBX_ROLE_EDITOR)) {
+        gw_req_forbidden(rq, "viewers may only look");
     } else if (make_plan(rq->op, res, &why) < 0) {
         gw_req_fail(rq, &why, NULL);
     } else {
@@ -152,7 +155,21 @@ static void done_run(struct gw_write *wr, const struct dbx_pg_result *res)
         answer_run(wr);
 }
 
-/* The same ids; the token is a fresh one. */
+static void on_role_again(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
+{
+    struct gw_req *rq = arg;
+    if (gw_answered(rq, err)) {
+        /* nothing to do */
+    } else if (dbx_pg_rows(res) == 0) {
+        gw_req_not_found(rq);
+    } else {
+        (void)gw_role_at_least(rq, res, DBX_ROLE_VIEWER);
+        answer_run(rq->op);
+    }
+    gw_req_unref(rq);
+}
+
+/* The same ids; the token is a fresh one, of what he is now. */
 static void again_run(struct gw_write *wr, const char *kept)
 {
     DBX_CLEANUP(dbx_json_doc_freep) struct dbx_json_doc *doc = NULL;
@@ -164,7 +181,7 @@ static void again_run(struct gw_write *wr, const char *kept)
         dbx_id_parse(sandbox, &wr->sandbox) < 0)
         gw_req_fail_status(wr->rq, 500, DBX_INTERNAL, NULL, "internal error", NULL);
     else
-        answer_run(wr);
+        gw_workspace_ask(wr->rq, "ws_get", &wr->object, on_role_again);
 }
 
 void gw_workspaces_run(struct gw_req *rq)
@@ -172,6 +189,7 @@ void gw_workspaces_run(struct gw_req *rq)
     static const struct gw_write_kind kind = {.body = GW_BODY_RUN,
                                               .lock = "ws_lock",
                                               .stmt = "run_accept",
+                                              .by_role = true,
                                               .begin = begin_run,
                                               .fill = fill_run,
                                               .done = done_run,
@@ -194,6 +212,7 @@ static void done_sandbox(struct gw_write *wr, const struct dbx_pg_result *res)
     bool placed = dbx_streq(dbx_pg_text(res, 0, "placed", NULL), "t");
     if (gw_req_gone(wr->rq) || !gw_column_id(res, 0, "sandbox_id", &wr->sandbox))
         return;
+    (void)gw_role_at_least(wr->rq, res, DBX_ROLE_VIEWER);
     dbx_buf_init(&buf, DBX_MAX_HEADER);
     struct dbx_jw *w = dbx_jw_new(&buf);
     dbx_jw_object(w);
@@ -218,6 +237,7 @@ void gw_workspaces_sandbox(struct gw_req *rq)
     static const struct gw_write_kind kind = {.body = GW_BODY_SANDBOX,
                                               .lock = "ws_lock",
                                               .stmt = "sandbox_bind",
+                                              .by_role = true,
                                               .fill = fill_sandbox,
                                               .done = done_sandbox,
                                               .again = again_sandbox};
@@ -269,7 +289,7 @@ void gw_processes_input(struct gw_req *rq)
     if (gw_body_decode(GW_BODY_INPUT, body, len, NULL, b, &err) < 0)
         gw_req_fail(rq, &err, NULL);
     else
-        gw_with_process(rq, found_for_input);
+        gw_with_process(rq, DBX_ROLE_EDITOR, found_for_input);
 }
 
 static void found_after_cancel(struct gw_req *rq, const struct gw_process *p)
@@ -283,7 +303,7 @@ static void on_cancelled(const struct dbx_err *err, void *arg)
     if (gw_req_gone(rq)) {
         /* nobody to answer */
     } else if (!err || err->kind == DBX_NOT_FOUND || err->kind == DBX_CONFLICT) {
-        gw_with_process(rq, found_after_cancel); /* the row says how it stands */
+        gw_with_process(rq, DBX_ROLE_EDITOR, found_after_cancel); /* the row says how it stands */
     } else {
         gw_req_fail_status(rq, 503, DBX_UNAVAIL, "scheduler_unavailable",
                            "the scheduler cannot be reached, try again", NULL);
@@ -303,5 +323,5 @@ static void found_to_cancel(struct gw_req *rq, const struct gw_process *p)
 
 void gw_processes_cancel(struct gw_req *rq)
 {
-    gw_with_process(rq, found_to_cancel);
+    gw_with_process(rq, DBX_ROLE_EDITOR, found_to_cancel);
 }

@@ -18,10 +18,17 @@
     " select $1::uuid, $2::text, $3::bytea, $4::text, 0 from ok where $2::text is not null"        \
     " on conflict do nothing returning 1),"                                                        \
     " go as (select * from ok where $2::text is null or exists (select 1 from i)) "
-#define MINE "w.id = $5::uuid and w.owner = $1::uuid "
-#define FILE_OF_MINE                                                                               \
-    "f as (select f.* from files f join workspaces w on w.id = f.workspace_id"                     \
-    " where f.id = $5::uuid and w.owner = $1::uuid), "
+/* What the caller may see of workspace or file $5, with his role in it (workspace_role: the one
+ * place that says who may do what). */
+#define SEEN(adm)                                                                                  \
+    "(select w.*, r.role from workspaces w, lateral (select workspace_role(w.id, $1::uuid, " adm   \
+    "::boolean) as role) r where w.id = $5::uuid and r.role > 0)"
+#define FILE_SEEN(adm)                                                                             \
+    "f as (select f.*, r.role from files f, lateral (select workspace_role(f.workspace_id, "       \
+    "$1::uuid, " adm "::boolean) as role) r where f.id = $5::uuid and r.role > 0), "
+#define UNLESS_EDITOR(t) "when " t ".role < 2 then 'forbidden' "
+#define UNLESS_OWNER(t) "when " t ".role < 3 then 'forbidden' "
+#define ROLE_FOR(ws) "workspace_role(" ws ", $2::uuid, $3::boolean)"
 #define CHANGED                                                                                    \
     "u as (update workspaces set revision = revision + 1, updated_at = now() where id in "
 #define RESULT(found, written)                                                                     \
@@ -31,9 +38,9 @@
     "left join sandboxes s on s.id = w.sandbox_id and s.ended_at is null and s.template = "        \
     "w.template "
 #define WORKSPACE                                                                                  \
-    "select w.id, w.name, w.template, w.sharing_mode, s.id as sandbox_id, " US(                    \
-        "w.created_at") " as created_us, " US("w.updated_at") " as updated_us from workspaces w "  \
-                                                              "" LIVE
+    " w.id, w.name, w.template, w.sharing_mode, s.id as sandbox_id, " US(                          \
+        "w.created_at") " as created_us, " US("w.updated_at") " as updated_us from workspaces "    \
+                                                              "w " LIVE
 #define ENTRY(t)                                                                                   \
     t ".id, " t ".path, " t ".type, " t ".size, " t ".etag, " US(t ".updated_at") " as "           \
                                                                                   "updated_us "
@@ -55,114 +62,190 @@ const struct dbx_pg_stmt gw_workspace_sql[] = {
     {"ws_lock", "select 1 from workspaces where id = $1::uuid for update"},
     {"ws_lock_by_file", "select 1 from workspaces where id = (select workspace_id from files"
                         " where id = $1::uuid) for update"},
-    {"ws_get", WORKSPACE "where w.id = $1::uuid and w.owner = $2::uuid"},
+    {"ws_get", "select " ROLE_FOR("w.id") " as role, " WORKSPACE
+                                          "where w.id = $1::uuid and " ROLE_FOR("w.id") " > 0"},
+    /* His own, and those he is a member of or came to by a link. */
     {"ws_list",
-     WORKSPACE "where w.owner = $1::uuid and ($2::bigint = 0 or (w.created_at, w.id) < (" TIME(
-         "$2") ", $3::uuid)) order by w.created_at desc, w.id desc limit $4::int"},
+     "select workspace_role(w.id, $1::uuid, false) as role, " WORKSPACE
+     "where (w.owner = $1::uuid or w.id in (select m.workspace_id from workspace_members m join "
+     "users u on u.email = m.email where u.id = $1::uuid union all select l.workspace_id from "
+     "share_links l join link_uses g on g.link_id = l.id where g.user_id = $1::uuid and "
+     "(l.expires_at is null or l.expires_at > now()))) and ($2::bigint = 0 or (w.created_at, w.id) "
+     "< (" TIME("$2") ", $3::uuid)) order by w.created_at desc, w.id desc limit $4::int"},
     {"ws_create",
      "with p as (select case when (select count(*) from workspaces where owner = $1::uuid) >= "
-     "1000 then 'workspaces' end as problem), ok as (select 1 from p where problem is null)," GO
+     "user_quota($1::uuid, 'workspaces') then 'workspaces' end as problem), ok as (select 1 from p "
+     "where problem is null)," GO
      ", w as (insert into workspaces (id, owner, name, template, sharing_mode, created_at, "
      "updated_at) select $5::uuid, $1::uuid, $6::text, $7::text, $8::text, " TIME("$9") ", " TIME(
          "$9") " from go returning 1)" RESULT("p", "w")},
     {"ws_put",
-     "with p as (select null::text as problem), ok as (select w.id from workspaces w where " MINE
-     ")," GO ", x as (update workspaces w set name = coalesce($6::text, w.name), template = "
-     "coalesce($7::text, w.template), sharing_mode = coalesce($8::text, w.sharing_mode), "
-     "updated_at = now() from go where w.id = go.id returning 1)" RESULT("ok", "x")},
-    {"ws_delete",
-     "with p as (select null::text as problem), ok as (select w.id, w.sandbox_id from workspaces "
-     "w where " MINE ")," GO
-     ", x as (delete from workspaces w using go where w.id = go.id returning 1), sb as (update "
-     "sandboxes set ended_at = now() where id in (select sandbox_id from go) and ended_at is "
-     "null)" RESULT("ok", "x") ", (select sandbox_id from go) as sandbox_id"},
+     "with w as " SEEN("$9") ", p as (select case " UNLESS_EDITOR(
+         "w") "when w.role < 3 and "
+              "$8::text is not null then 'forbidden' end as problem from w), ok as (select w.id "
+              "from w, p "
+              "where p.problem is null)," GO
+              ", x as (update workspaces w set name = coalesce($6::text, w.name), template = "
+              "coalesce($7::text, w.template), sharing_mode = coalesce($8::text, w.sharing_mode), "
+              "updated_at = now() from go where w.id = go.id returning 1)" RESULT("w", "x")},
+    {"ws_delete", "with w as " SEEN("$6") ", p as (select case " UNLESS_OWNER(
+                      "w") "end as problem from w), ok "
+                           "as (select w.id, w.sandbox_id from w, p where p.problem is null)," GO
+                           ", x as (delete from workspaces w using go where w.id = go.id returning "
+                           "1), sb as (update "
+                           "sandboxes set ended_at = now() where id in (select sandbox_id from go) "
+                           "and ended_at is "
+                           "null)" RESULT("w", "x") ", (select sandbox_id from go) as sandbox_id"},
     {"ws_tree", "select w.id as workspace_id, " ENTRY(
                     "f") "from workspaces w left join files f on f.workspace_id = w.id where w.id "
-                         "= $1::uuid and w.owner = $2::uuid order by f.path"},
-    {"file_get", "select f.workspace_id, " ENTRY(
-                     "f") ", f.content from files f join workspaces w on w.id = f.workspace_id "
-                          "where f.id = $1::uuid and w.owner = $2::uuid"},
+                         "= $1::uuid and " ROLE_FOR("w.id") " > 0 order by f.path"},
+    {"file_get",
+     "select f.workspace_id, " ENTRY("f") ", f.content from files f where f.id = $1::uuid "
+                                          "and " ROLE_FOR("f.workspace_id") " > 0"},
     {"file_create",
-     "with w as (select w.id from workspaces w where " MINE "), p as (select case when exists "
-     "(select 1 from files where workspace_id = $5::uuid and path = $7::text) then 'exists' when "
-     "exists (select 1 from files where workspace_id = $5::uuid and type = 'file' and path = any "
-     "($11::text[])) then 'parent' when " ROOM("$5::uuid", "$11", "1") " then 'count' when " BYTES(
-         "$5::uuid",
-         "length($9::bytea)") " then 'bytes' end as problem from w), ok as (select "
-                              "w.id from w, p where p.problem is null)," GO ", " NEW_FOLDERS(
-                                  "go.id", "$12",
-                                  "$11") "x as (insert into files (id, workspace_id, path, "
-                                         "type, content, size, etag, updated_at) select "
-                                         "$6::uuid, go.id, $7::text, $8::text, $9::bytea, "
-                                         "length($9::bytea), $10::text, " TIME(
-                                             "$13") " from go returning 1), " CHANGED
-                                                    "(select id from go))" RESULT("w", "x")},
+     "with w as " SEEN("$14") ", p as (select case " UNLESS_EDITOR(
+         "w") "when exists "
+              "(select 1 from files where workspace_id = $5::uuid and path = $7::text) then "
+              "'exists' when "
+              "exists (select 1 from files where workspace_id = $5::uuid and type = 'file' and "
+              "path = any "
+              "($11::text[])) then 'parent' when " ROOM(
+                  "$5::uuid", "$11",
+                  "1") " then 'count' when " BYTES("$5::uuid",
+                                                   "length($9::bytea)") " then 'bytes' end as "
+                                                                        "problem from w), ok as "
+                                                                        "(select "
+                                                                        "w.id from w, p where "
+                                                                        "p.problem is null)," GO
+                                                                        ", " NEW_FOLDERS(
+                                                                            "go.id", "$12",
+                                                                            "$11") "x as (insert "
+                                                                                   "into files "
+                                                                                   "(id, "
+                                                                                   "workspace_id, "
+                                                                                   "path, "
+                                                                                   "type, content, "
+                                                                                   "size, etag, "
+                                                                                   "updated_at) "
+                                                                                   "select "
+                                                                                   "$6::uuid, "
+                                                                                   "go.id, "
+                                                                                   "$7::text, "
+                                                                                   "$8::text, "
+                                                                                   "$9::bytea, "
+                                                                                   "length($9::"
+                                                                                   "bytea), "
+                                                                                   "$10::text,"
+                                                                                   " " TIME(
+                                                                                       "$13") " fro"
+                                                                                              "m "
+                                                                                              "go "
+                                                                                              "retu"
+                                                                                              "rnin"
+                                                                                              "g "
+                                                                                              "1),"
+                                                                                              " " CHANGED
+                                                                                              "(sel"
+                                                                                              "ect "
+                                                                                              "id "
+                                                                                              "from"
+                                                                                              " go)"
+                                                                                              ")" RESULT(
+                                                                                                  "w",
+                                                                                                  "x")},
     {"file_put",
-     "with " FILE_OF_MINE "p as (select case when f.type = 'directory' then 'directory' when "
-     "$8::text <> '' and $8::text <> f.etag then 'stale' when " BYTES(
-         "f.workspace_id",
-         "length($6::bytea) - f.size") " then 'bytes' end as problem from f), "
-                                       "ok as (select f.id, f.workspace_id from "
-                                       "f, p where p.problem is null)," GO
-                                       ", x as (update files t set content = $6::bytea, size = "
-                                       "length($6::bytea), etag = $7::text, "
-                                       "updated_at = now() from go where t.id = go.id returning "
-                                       "t.*), " CHANGED
-                                       "(select workspace_id from go))" RESULT("f", "x") ", " ENTRY(
-                                           "x") "from (select 1) one left join x on true"},
+     "with " FILE_SEEN("$9") "p as (select case " UNLESS_EDITOR(
+         "f") "when f.type = 'directory' then 'directory' when "
+              "$8::text <> '' and $8::text <> f.etag then 'stale' when " BYTES(
+                  "f.workspace_id",
+                  "length($6::bytea) - f.size") " then 'bytes' end as problem from f), "
+                                                "ok as (select f.id, f.workspace_id from "
+                                                "f, p where p.problem is null)," GO
+                                                ", x as (update files t set content = $6::bytea, "
+                                                "size = "
+                                                "length($6::bytea), etag = $7::text, "
+                                                "updated_at = now() from go where t.id = go.id "
+                                                "returning "
+                                                "t.*), " CHANGED
+                                                "(select workspace_id from go))" RESULT(
+                                                    "f",
+                                                    "x") ", " ENTRY("x") "from (select 1) one left "
+                                                                         "join x on true"},
     {"file_move",
-     "with " FILE_OF_MINE "p as (select case when $9::text <> '' and $9::text is distinct from "
-     "f.etag then 'stale' when exists (select 1 from files where workspace_id = f.workspace_id "
-     "and path = $6::text and id <> f.id) then 'exists' when starts_with($6::text, f.path || "
-     "'/') then 'inside' when exists (select 1 from files where workspace_id = f.workspace_id and "
-     "type = 'file' and path = any ($7::text[])) then 'parent' when " ROOM(
-         "f.workspace_id", "$7",
-         "0") " then 'count' when exists (select 1 from files t where "
-              "t.workspace_id = f.workspace_id and starts_with(t.path, "
-              "f.path || '/') and octet_length($6::text || "
-              "substr(t.path, length(f.path) + 1)) > 1024) then 'long' "
-              "end as problem from f), ok as (select f.id, "
-              "f.workspace_id, f.path from f, p where p.problem is "
-              "null)," GO ", " NEW_FOLDERS(
-                  "go.workspace_id", "$8",
-                  "$7") "m as (update files t set path = $6::text || "
-                        "substr(t.path, length(go.path) + 1), updated_at = now() "
-                        "from go where t.workspace_id = go.workspace_id and (t.id "
-                        "= go.id or starts_with(t.path, go.path || '/')) "
-                        "returning t.*), x as (select * from m where id = "
-                        "$5::uuid), " CHANGED "(select workspace_id from go))" RESULT(
-                            "f", "x") ", " ENTRY("x") "from (select 1) one left join x on true"},
+     "with " FILE_SEEN("$10") "p as (select case " UNLESS_EDITOR(
+         "f") "when $9::text <> '' and $9::text is distinct from "
+              "f.etag then 'stale' when exists (select 1 from files where workspace_id = "
+              "f.workspace_id "
+              "and path = $6::text and id <> f.id) then 'exists' when starts_with($6::text, f.path "
+              "|| "
+              "'/') then 'inside' when exists (select 1 from files where workspace_id = "
+              "f.workspace_id and "
+              "type = 'file' and path = any ($7::text[])) then 'parent' when " ROOM(
+                  "f.workspace_id", "$7",
+                  "0") " then 'count' when exists (select 1 from files t where "
+                       "t.workspace_id = f.workspace_id and starts_with(t.path, "
+                       "f.path || '/') and octet_length($6::text || "
+                       "substr(t.path, length(f.path) + 1)) > 1024) then 'long' "
+                       "end as problem from f), ok as (select f.id, "
+                       "f.workspace_id, f.path from f, p where p.problem is "
+                       "null)," GO ", " NEW_FOLDERS(
+                           "go.workspace_id", "$8",
+                           "$7") "m as (update files t set path = $6::text || "
+                                 "substr(t.path, length(go.path) + 1), updated_at = now() "
+                                 "from go where t.workspace_id = go.workspace_id and (t.id "
+                                 "= go.id or starts_with(t.path, go.path || '/')) "
+                                 "returning t.*), x as (select * from m where id = "
+                                 "$5::uuid), " CHANGED
+                                 "(select workspace_id from go))" RESULT("f", "x") ", " ENTRY(
+                                     "x") "from (select 1) one left join x on true"},
     {"file_delete",
-     "with " FILE_OF_MINE "p as (select case when $6::text <> '' and $6::text is distinct from "
-     "f.etag then 'stale' end as problem from f), ok as (select f.id, f.workspace_id, f.path from "
-     "f, p where p.problem is null)," GO
-     ", x as (delete from files t using go where t.workspace_id = go.workspace_id and (t.id = "
-     "go.id or starts_with(t.path, go.path || '/')) returning 1), " CHANGED
-     "(select workspace_id from go))" RESULT("f", "x")},
+     "with " FILE_SEEN("$7") "p as (select case " UNLESS_EDITOR(
+         "f") "when $6::text <> '' and $6::text is distinct from "
+              "f.etag then 'stale' end as problem from f), ok as (select f.id, f.workspace_id, "
+              "f.path from "
+              "f, p where p.problem is null)," GO ", x as (delete from files t using go where "
+              "t.workspace_id = go.workspace_id and (t.id = "
+              "go.id or starts_with(t.path, go.path || '/')) returning 1), " CHANGED
+              "(select workspace_id from go))" RESULT("f", "x")},
     {"run_plan",
-     "select w.template, w.revision, s.id as sandbox_id, f.path, f.type, f.content from workspaces "
-     "w " LIVE "left join files f on f.workspace_id = w.id where w.id = $1::uuid and w.owner = "
-     "$2::uuid order by f.path"},
+     "select w.template, w.revision, s.id as sandbox_id, f.path, f.type, f.content, " ROLE_FOR(
+         "w.id") " as role from workspaces w " LIVE
+                 "left join files f on f.workspace_id = w.id and " ROLE_FOR(
+                     "w.id") " > 1 where w.id = $1::uuid and " ROLE_FOR("w.id") " > 0 order by "
+                                                                                "f.path"},
     {"run_accept",
-     "with cur as (select w.id, w.template, s.id as sandbox from workspaces w " LIVE "where " MINE
-     "), p as (select case when cur.sandbox <> $6::uuid or (cur.sandbox is null and "
-     "exists (select 1 from sandboxes where id = $6::uuid)) or cur.template <> $12::text then "
-     "'moved' end as problem from cur), ok as (select cur.* from cur, p where p.problem is "
-     "null)," GO
-     ", sb as (insert into sandboxes (id, owner, template, kind) select $6::uuid, $1::uuid, "
-     "go.template, 'workspace' from go where go.sandbox is null), ws as (update workspaces w set "
-     "sandbox_id = $6::uuid from go where w.id = go.id and go.sandbox is null), x as (insert into "
-     "processes (id, sandbox_id, owner, log_offset, request, trace) select $7::uuid, $6::uuid, "
-     "$1::uuid, $8::bigint, $9::text, $10::text from go returning 1), pi as (insert into "
-     "process_inputs (process_id, files, stdin) select $7::uuid, $11::bytea, '' from go)" RESULT(
-         "cur", "x")},
+     "with cur as (select w.id, w.owner, w.template, s.id as sandbox, w.role from " SEEN(
+         "$13") " w " LIVE
+                "), p as (select case " UNLESS_EDITOR(
+                    "cur") "when user_full($1::uuid) then "
+                           "'running' when cur.sandbox <> $6::uuid or (cur.sandbox is null and "
+                           "exists (select 1 from sandboxes where id = $6::uuid)) or cur.template "
+                           "<> $12::text then "
+                           "'moved' end as problem from cur), ok as (select cur.* from cur, p "
+                           "where p.problem is "
+                           "null)," GO ", sb as (insert into sandboxes (id, owner, template, kind, "
+                           "workspace_id) select $6::uuid, "
+                           "go.owner, go.template, 'workspace', go.id from go where go.sandbox is "
+                           "null), ws as (update workspaces w set "
+                           "sandbox_id = $6::uuid from go where w.id = go.id and go.sandbox is "
+                           "null), x as (insert into "
+                           "processes (id, sandbox_id, owner, log_offset, request, trace) select "
+                           "$7::uuid, $6::uuid, "
+                           "$1::uuid, $8::bigint, $9::text, $10::text from go returning 1), pi as "
+                           "(insert into "
+                           "process_inputs (process_id, files, stdin) select $7::uuid, $11::bytea, "
+                           "'' from go)" RESULT("cur", "x")},
     {"sandbox_bind",
-     "with cur as (select w.id, w.template, s.id as sandbox, s.node_id from workspaces w " LIVE
-     "where " MINE "), p as (select null::text as problem), ok as (select * from cur)," GO
-     ", sb as (insert into sandboxes (id, owner, template, kind) select $6::uuid, $1::uuid, "
-     "go.template, 'workspace' from go where go.sandbox is null), ws as (update workspaces w set "
-     "sandbox_id = $6::uuid from go where w.id = go.id and go.sandbox is null)" RESULT(
-         "cur", "go") ", (select coalesce(sandbox, $6::uuid) from go) as sandbox_id, (select "
-                      "node_id is not null from go) as placed"},
+     "with cur as (select w.id, w.owner, w.template, s.id as sandbox, s.node_id, w.role from " SEEN(
+         "$7") " w " LIVE "), p as (select null::text as problem), ok as (select * from cur)," GO
+               ", sb as (insert into sandboxes (id, owner, template, kind, workspace_id) select "
+               "$6::uuid, "
+               "go.owner, go.template, 'workspace', go.id from go where go.sandbox is null), ws as "
+               "(update workspaces w set "
+               "sandbox_id = $6::uuid from go where w.id = go.id and go.sandbox is null)" RESULT(
+                   "cur",
+                   "go") ", (select coalesce(sandbox, $6::uuid) from go) as sandbox_id, (select "
+                         "node_id is not null from go) as placed, (select role from go) as "
+                         "role"},
 };
 const size_t gw_workspace_sql_len = DBX_ARRAY_LEN(gw_workspace_sql);

@@ -15,6 +15,8 @@ static void free_write(void *op)
 {
     struct gw_write *wr = op;
     gw_body_done(&wr->body);
+    gw_people_body_done(&wr->people);
+    explicit_bzero(wr->secret, sizeof(wr->secret));
     free(wr->key);
     free(wr->parents);
     free(wr->parent_ids);
@@ -44,16 +46,28 @@ static const struct {
     {"stale", "If-Match", "it has changed since", 412},
     {"count", "", "a workspace has at most 1000 files and directories", 409},
     {"bytes", "content", "the files of a workspace have at most 32 MiB", 409},
-    {"workspaces", "", "at most 1000 workspaces", 409},
+    {"workspaces", "", "no more workspaces: your quota is used up", 409},
+    {"running", "", "too many of your processes run or wait", 429},
+    {"keys", "", "no more keys: revoke one", 409},
+    {"links", "", "no more links and members for this workspace", 409},
     {"long", "path", "the path of something in it would be too long", 409},
 };
 
 static void answer_problem(struct gw_req *rq, const char *word)
 {
+    if (dbx_streq(word, "forbidden")) {
+        gw_req_forbidden(rq, "your role in this workspace does not allow it");
+        return;
+    }
+    if (dbx_streq(word, "absent")) {
+        gw_req_not_found(rq);
+        return;
+    }
     for (size_t i = 0; i < DBX_ARRAY_LEN(problems); i++)
         if (dbx_streq(word, problems[i].word)) {
-            gw_req_fail_field(rq, problems[i].status, DBX_CONFLICT, problems[i].word,
-                              problems[i].message, problems[i].field);
+            gw_req_fail_field(rq, problems[i].status,
+                              problems[i].status == 429 ? DBX_LIMIT : DBX_CONFLICT,
+                              problems[i].word, problems[i].message, problems[i].field);
             return;
         }
     gw_req_fail_status(rq, 409, DBX_CONFLICT, NULL, "it has changed meanwhile, try again", NULL);
@@ -153,6 +167,10 @@ void gw_write_now(struct gw_write *wr)
     call->params[3] = DBX_PG_TEXT(wr->key ? dbx_buf_cstr(&wr->kept) : NULL);
     call->n = wr->kind->fill(wr, call->params);
     call->params[3] = DBX_PG_TEXT(wr->key ? dbx_buf_cstr(&wr->kept) : NULL); /* fill may write it */
+    if (wr->kind->by_role)
+        call->params[call->n++] = DBX_PG_TEXT(wr->rq->user.admin ? "t" : "f");
+    if (wr->kind->audited)
+        call->params[call->n++] = DBX_PG_TEXT(wr->origin);
     gw_req_ref(wr->rq);
     dbx_pg_batch(pg, wr->kind->lock ? calls : call, wr->kind->lock ? 2 : 1, on_written, wr->rq);
 }
@@ -184,7 +202,9 @@ static int read_request(struct gw_write *wr, struct dbx_err *err)
     int r = gw_idempotency_key(dbx_http_header(rq->http, "idempotency-key"), &wr->key, err);
     if (r == 0)
         r = gw_if_match(dbx_http_header(rq->http, "if-match"), wr->if_match, err);
-    if (r == 0 && !wr->kind->no_body)
+    if (r == 0 && wr->kind->decode)
+        r = wr->kind->decode(wr, body, len, err);
+    else if (r == 0 && !wr->kind->no_body)
         r = gw_body_decode(wr->kind->body, body, len, &rules, &wr->body, err);
     if (r == 0 && wr->kind->check)
         r = wr->kind->check(wr, err);
@@ -197,7 +217,7 @@ void gw_write_begin(struct gw_req *rq, const struct gw_write_kind *kind)
 {
     struct dbx_err err = {0};
     struct dbx_id object = {0};
-    if (*rq->param && !gw_route_id(rq, &object))
+    if (*rq->params.first && !gw_route_id(rq, &object))
         return;
     struct gw_write *wr = DBX_NEW(struct gw_write);
     wr->kind = kind;
@@ -208,6 +228,7 @@ void gw_write_begin(struct gw_req *rq, const struct gw_write_kind *kind)
     dbx_id_format(&rq->user.id, wr->owner_text);
     dbx_id_format(&object, wr->object_text);
     dbx_id_format(&wr->made, wr->made_text);
+    gw_req_origin(rq, wr->origin);
     dbx_buf_init(&wr->kept, DBX_MAX_HEADER);
     dbx_buf_init(&wr->request, DBX_MAX_LINK_MSG);
     dbx_buf_init(&wr->files, GW_MAX_WORKSPACE_BYTES + (4u << 20));
@@ -225,7 +246,7 @@ void gw_write_begin(struct gw_req *rq, const struct gw_write_kind *kind)
 
 bool gw_route_id(struct gw_req *rq, struct dbx_id *ret)
 {
-    if (dbx_id_parse(rq->param, ret) == 0)
+    if (dbx_id_parse(rq->params.first, ret) == 0)
         return true;
     gw_req_not_found(rq);
     return false;
@@ -242,7 +263,8 @@ bool gw_column_id(const struct dbx_pg_result *res, size_t row, const char *colum
 void gw_workspace_ask(struct gw_req *rq, const char *stmt, const struct dbx_id *id, dbx_pg_fn *fn)
 {
     char text[DBX_ID_TEXT], user[DBX_ID_TEXT];
-    const struct dbx_pg_param params[] = {DBX_PG_TEXT(text), DBX_PG_TEXT(user)};
+    const struct dbx_pg_param params[] = {DBX_PG_TEXT(text), DBX_PG_TEXT(user),
+                                          DBX_PG_TEXT(rq->user.admin ? "t" : "f")};
     dbx_id_format(id, text);
     dbx_id_format(&rq->user.id, user);
     gw_req_ref(rq);

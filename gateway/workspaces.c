@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/base/str.h"
+#include "gateway/access.h"
 #include "gateway/executions.h"
 #include "gateway/result.h"
 #include "gateway/store.h"
@@ -20,6 +21,7 @@ static void put_workspace(struct dbx_jw *w, const struct dbx_pg_result *res, siz
     dbx_jw_object(w);
     for (size_t i = 0; i < DBX_ARRAY_LEN(columns); i++)
         dbx_jw_kstr(w, columns[i], dbx_pg_text(res, row, columns[i], NULL));
+    dbx_jw_kstr(w, "role", gw_role_name((enum dbx_role)dbx_pg_i64(res, row, "role", 0)));
     gw_put_time(w, "created_at", dbx_pg_i64(res, row, "created_us", 0));
     gw_put_time(w, "updated_at", dbx_pg_i64(res, row, "updated_us", 0));
     dbx_jw_object_end(w);
@@ -63,6 +65,7 @@ static size_t fill_create(struct gw_write *wr, struct dbx_pg_param params[static
     dbx_jw_kstr(w, "template", b->template);
     dbx_jw_kstr(w, "sharing_mode", mode);
     dbx_jw_kstr(w, "sandbox_id", NULL);
+    dbx_jw_kstr(w, "role", gw_role_name(DBX_ROLE_OWNER));
     gw_put_time(w, "created_at", wr->at_us);
     gw_put_time(w, "updated_at", wr->at_us);
     dbx_jw_object_end(w);
@@ -126,6 +129,7 @@ void gw_workspaces_put(struct gw_req *rq)
     static const struct gw_write_kind kind = {.body = GW_BODY_WORKSPACE_PATCH,
                                               .lock = "ws_lock",
                                               .stmt = "ws_put",
+                                              .by_role = true,
                                               .fill = fill_put,
                                               .done = done_put,
                                               .again = answer_put};
@@ -157,6 +161,7 @@ void gw_workspaces_delete(struct gw_req *rq)
     static const struct gw_write_kind kind = {.no_body = true,
                                               .lock = "ws_lock",
                                               .stmt = "ws_delete",
+                                              .by_role = true,
                                               .fill = fill_delete,
                                               .done = done_deleted,
                                               .again = again_deleted};

@@ -8,6 +8,7 @@
 #include "common/ext/crypto.h"
 #include "common/ext/pg.h"
 #include "gateway/gw.h"
+#include "gateway/people_decode.h"
 #include "gateway/request.h"
 #include "gateway/workspace_decode.h"
 
@@ -18,8 +19,13 @@ struct gw_write;
 
 struct gw_write_kind {
     enum gw_body_kind body;
+    /* Or NULL: instead of `body`; a body of people, into wr->people. */
+    int (*decode)(struct gw_write *wr, const void *body, size_t len, struct dbx_err *err);
     bool no_body;            /* nothing is decoded */
     const char *lock, *stmt; /* lock NULL: the statement alone */
+    /* The statement's last parameters: whether the caller acts as an administrator (where his role
+     * counts), and where the request came from (where it is audited). */
+    bool by_role, audited;
     /* Fills params[4..] and returns their number with the first four; strings live as long as the
      * write. */
     size_t (*fill)(struct gw_write *wr, struct dbx_pg_param params[static 16]);
@@ -39,7 +45,7 @@ struct gw_write {
     struct dbx_id object, made; /* of the route; of what is made */
     char owner_text[DBX_ID_TEXT], object_text[DBX_ID_TEXT], made_text[DBX_ID_TEXT];
     char if_match[65], etag[2 * DBX_SHA256_LEN + 1];
-    char at_text[24];
+    char at_text[24], origin[128];
     int64_t at_us;
     char *parents, *parent_ids;   /* owned: array literals */
     struct dbx_buf kept, request; /* what is kept under the key; the request of a process */
@@ -49,6 +55,10 @@ struct gw_write {
     char sandbox_text[DBX_ID_TEXT], process_text[DBX_ID_TEXT], offset_text[24], template[65];
     int64_t revision, log_offset;
     unsigned tries;
+    /* people */
+    struct gw_people_body people;
+    char email[GW_EMAIL_TEXT], secret[64], hint[16], scopes[GW_SCOPES_TEXT], expires_text[24];
+    uint8_t secret_hash[DBX_SHA256_LEN];
     bool busy; /* a question of `begin` is on its way */
 };
 
@@ -61,7 +71,8 @@ bool gw_route_id(struct gw_req *rq, struct dbx_id *ret);
 bool gw_column_id(const struct dbx_pg_result *res, size_t row, const char *column,
                   struct dbx_id *ret);
 void gw_put_entry(struct dbx_jw *w, const struct dbx_pg_result *res, size_t row);
-/* Query with the caller's id as the second parameter: $1 the route's id. fn has a reference to rq,
+/* Query with the caller as further parameters: $1 the route's id, $2 his, $3 whether he acts as an
+ * administrator. fn has a reference to rq,
  * and drops it. */
 void gw_workspace_ask(struct gw_req *rq, const char *stmt, const struct dbx_id *id, dbx_pg_fn *fn);
 /* The common ends: true when there is nothing to answer with (it was answered then). Drops the

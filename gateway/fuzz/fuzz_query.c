@@ -10,10 +10,12 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char *text = dbx_strndup((const char *)data, size);
-    char param[GW_ROUTE_PARAM], allow[32], id[65], trace[GW_TRACE_TEXT];
+    struct gw_route_params params;
+    char allow[32], id[65], trace[GW_TRACE_TEXT];
     struct dbx_id process;
     bool known;
-    (void)gw_route_find(gw_routes, gw_routes_len, "PUT", text, param, &known, allow, sizeof(allow));
+    (void)gw_route_find(gw_routes, gw_routes_len, "PUT", text, &params, &known, allow,
+                        sizeof(allow));
     (void)!gw_resume_parse(text, size & 1, &process);
     (void)gw_origin_ok(text, "localhost:7000", text);
     (void)gw_bearer(text);

@@ -30,18 +30,28 @@ static const struct {
 int main(void)
 {
     for (size_t i = 0; i < DBX_ARRAY_LEN(cases); i++) {
-        char param[GW_ROUTE_PARAM], allow[64] = "";
+        struct gw_route_params params;
+        char allow[64] = "";
         bool known;
         const struct gw_route *r =
-            gw_route_find(gw_routes, gw_routes_len, cases[i].method, cases[i].path, param, &known,
+            gw_route_find(gw_routes, gw_routes_len, cases[i].method, cases[i].path, &params, &known,
                           allow, sizeof(allow));
         CHECK_EQ(r != NULL, cases[i].pattern != NULL);
         CHECK_STR(r ? r->pattern : "", cases[i].pattern ? cases[i].pattern : "");
-        CHECK_STR(param, cases[i].param);
+        CHECK_STR(params.first, cases[i].param);
         if (!r) {
             CHECK_EQ(known, cases[i].allow != NULL);
             CHECK_STR(allow, cases[i].allow ? cases[i].allow : "");
         }
     }
+    struct gw_route_params params;
+    char allow[64];
+    bool known;
+    const struct gw_route *r =
+        gw_route_find(gw_routes, gw_routes_len, "PUT", "/api/workspaces/w/members/a%40b.c", &params,
+                      &known, allow, sizeof(allow));
+    CHECK(r != NULL);
+    CHECK_STR(params.first, "w");
+    CHECK_STR(params.second, "a%40b.c");
     return check_result();
 }
