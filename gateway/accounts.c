@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Coming in: register, login, guest, recover. Each ends with a session: a cookie, and the CSRF token
- * that goes with it. Who does not know the password learns nothing from answers or their time: an
- * unknown address costs one hash too. */
+/* Coming in: register, login, guest, recover. Each ends with a session: a cookie, and the CSRF
+ * token that goes with it. Who does not know the password learns nothing from answers or their
+ * time: an unknown address costs one hash too. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,7 +72,6 @@ static void too_busy(struct gw_req *rq)
 {
     gw_req_fail_status(rq, 503, DBX_UNAVAIL, "busy", "too many are signing in, try again", NULL);
 }
-
 
 /* --- register --- */
 
@@ -283,9 +282,9 @@ static void on_recovery_hash(const char *hash, bool matches, void *arg)
     } else if (hash) {
         gw_secret_hash("recovery:", en->body.token, token);
         const struct dbx_pg_param params[] = {
-            DBX_PG_BYTES(token, sizeof(token)),      DBX_PG_TEXT(hash),
-            DBX_PG_TEXT(en->session.id),             DBX_PG_BYTES(en->session.hash, DBX_SHA256_LEN),
-            DBX_PG_TEXT(en->session.ttl),            DBX_PG_TEXT(en->origin)};
+            DBX_PG_BYTES(token, sizeof(token)), DBX_PG_TEXT(hash),
+            DBX_PG_TEXT(en->session.id),        DBX_PG_BYTES(en->session.hash, DBX_SHA256_LEN),
+            DBX_PG_TEXT(en->session.ttl),       DBX_PG_TEXT(en->origin)};
         gw_people_ask(rq, "recovery_use", params, DBX_ARRAY_LEN(params), on_recovered);
     }
     gw_req_unref(rq);

@@ -19,9 +19,10 @@
 
 static bool allowed(struct gw_req *rq)
 {
-    if (!rq->user.admin)
+    bool is = rq->user.admin;
+    if (!is)
         gw_req_forbidden(rq, "only administrators may do that");
-    return rq->user.admin;
+    return is;
 }
 
 /* A page of a list, and how it goes on. */

@@ -13,11 +13,11 @@
 #define MAX_WAITING 64
 
 /* Of no password that anybody knows. */
-static const char nobodys[] =
-    "$argon2id$v=19$m=65536,t=2,p=1$KP1qGhQwUYaw976FyGDkcg$4wQ5BJg0mi9o82CrgJ0pJSTva7W1FJf81xt7MalrOO4";
+static const char nobodys[] = "$argon2id$v=19$m=65536,t=2,p=1$KP1qGhQwUYaw976FyGDkcg$"
+                              "4wQ5BJg0mi9o82CrgJ0pJSTva7W1FJf81xt7MalrOO4";
 
 struct job {
-    struct dbx_list node; /* while it waits */
+    struct dbx_list node;    /* while it waits */
     struct gw_passwords *pw; /* NULL: nobody is interested any more */
     gw_password_fn *fn;
     void *arg;

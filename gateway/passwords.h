@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Passwords are hashed on threads of their own, two at a time; of those that wait there is a bound. */
+/* Passwords are hashed on threads of their own, two at a time; of those that wait there is a bound.
+ */
 #pragma once
 
 #include "common/ext/password.h"

@@ -64,7 +64,8 @@ void gw_base_url(struct gw_req *rq, char out[static 300])
             len--;
         snprintf(out, 300, "%.*s", (int)len, rq->gw->cfg->public_url);
     } else if (len > 0 && len < 256 &&
-               strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]") ==
+               strspn(host,
+                      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]") ==
                    len) {
         snprintf(out, 300, "%s://%s", gw_auth_secure(rq->gw) ? "https" : "http", host);
     }
@@ -121,8 +122,7 @@ void gw_people_items(struct gw_req *rq, const struct dbx_pg_result *res, size_t 
         dbx_jw_object_end(w);
     }
     dbx_jw_array_end(w);
-    dbx_jw_kstr(w, "next_cursor",
-                given < n ? dbx_pg_text(res, given - 1, "cursor", NULL) : NULL);
+    dbx_jw_kstr(w, "next_cursor", given < n ? dbx_pg_text(res, given - 1, "cursor", NULL) : NULL);
     dbx_jw_object_end(w);
     gw_answer_json(rq, 200, &buf, &w);
 }

@@ -123,8 +123,8 @@ int gw_time_parse(const char *text, int64_t *ret_us)
         for (p++; *p >= '0' && *p <= '9'; p++, unit /= 10)
             us += (*p - '0') * unit;
     }
-    if (tm.tm_year < 1970 || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 ||
-        tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 59 || read_zone(&p, &zone) < 0 || *p)
+    if (tm.tm_year < 1970 || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_hour > 23 ||
+        tm.tm_min > 59 || tm.tm_sec > 59 || read_zone(&p, &zone) < 0 || *p)
         return -EINVAL;
     day = tm.tm_mday;
     tm.tm_year -= 1900;

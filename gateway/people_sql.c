@@ -8,21 +8,22 @@
 #define US(column) "(extract(epoch from " column ") * 1000000)::bigint"
 #define TIME(param) "(timestamptz 'epoch' + " param "::bigint * interval '1 microsecond')"
 #define AUDIT(actor, action, object, detail, origin, from)                                         \
-    "au as (insert into audit (actor, action, object, detail, origin) select " actor ", " action    \
+    "au as (insert into audit (actor, action, object, detail, origin) select " actor ", " action   \
     ", " object ", " detail ", " origin " from " from ") "
 #define USER                                                                                       \
     "u.id, u.email, u.role, u.guest, u.disabled_at is not null as disabled, "                      \
     "user_quota(u.id, 'workspaces') as max_workspaces, user_quota(u.id, 'running') as "            \
     "max_running, " US("u.created_at") " as created_us "
 #define SESSION(user, id, hash, ttl, from)                                                         \
-    "s as (insert into sessions (id, user_id, hash, expires_at) select " id "::uuid, " user ", "   \
-    hash "::bytea, now() + " ttl "::bigint * interval '1 second' from " from " returning *), "
+    "s as (insert into sessions (id, user_id, hash, expires_at) select " id "::uuid, " user        \
+    ", " hash "::bytea, now() + " ttl "::bigint * interval '1 second' from " from                  \
+    " returning *), "
 #define KEY                                                                                        \
-    "id, label, hint, scopes, " US("created_at") " as created_us, " US("expires_at")               \
-    " as expires_us, " US("last_used_at") " as used_us "
+    "id, label, hint, scopes, " US("created_at") " as created_us, " US(                            \
+        "expires_at") " as expires_us, " US("last_used_at") " as used_us "
 #define LINK                                                                                       \
-    "l.id, l.slug, l.role, " US("l.created_at") " as created_us, " US("l.expires_at")              \
-    " as expires_us "
+    "l.id, l.slug, l.role, " US("l.created_at") " as created_us, " US(                             \
+        "l.expires_at") " as expires_us "
 #define GO                                                                                         \
     " i as (insert into idempotency (owner, key, request_hash, response, status)"                  \
     " select $1::uuid, $2::text, $3::bytea, $4::text, 0 from ok where $2::text is not null"        \
@@ -46,22 +47,24 @@ const struct dbx_pg_stmt gw_people_sql[] = {
      "n as (insert into users (id, email, password) select $3::uuid, $1::text, $2::text where "
      "$7::uuid is null on conflict (email) do nothing returning *), "
      "u as (select * from g union all select * from n), "
-     "old as (update sessions set revoked_at = now() where user_id in (select id from g)), " SESSION(
-         "u.id", "$4", "$5", "$6", "u") AUDIT("u.id", "'register'", "u.id::text", "case when "
-                                              "$7::uuid is null then '' else 'was a guest' end",
-                                              "$8::text", "u") "select " USER "from u"},
+     "old as (update sessions set revoked_at = now() where user_id in (select id from "
+     "g)), " SESSION("u.id", "$4", "$5", "$6", "u")
+         AUDIT("u.id", "'register'", "u.id::text",
+               "case when "
+               "$7::uuid is null then '' else 'was a guest' end",
+               "$8::text", "u") "select " USER "from u"},
     {"login_find", "select id, password from users where email = $1::text and disabled_at is null"},
     /* $1 user, $2 session, $3 hash, $4 seconds, $5 action, $6 origin */
     {"session_create",
      "with u as (select * from users where id = $1::uuid and disabled_at is null), "
      "old as (delete from sessions where user_id = $1::uuid and (expires_at < now() or revoked_at "
-     "< now() - interval '1 day')), " SESSION("u.id", "$2", "$3", "$4", "u") AUDIT(
-         "u.id", "$5::text", "u.id::text", "''", "$6::text", "u") "select " USER "from u"},
+     "< now() - interval '1 day')), " SESSION("u.id", "$2", "$3", "$4", "u")
+         AUDIT("u.id", "$5::text", "u.id::text", "''", "$6::text", "u") "select " USER "from u"},
     /* $1 user, $2 session, $3 hash, $4 seconds, $5 origin */
     {"guest_create",
      "with u as (insert into users (id, guest) values ($1::uuid, true) returning *), " SESSION(
-         "u.id", "$2", "$3", "$4",
-         "u") AUDIT("u.id", "'guest'", "u.id::text", "''", "$5::text", "u") "select " USER "from u"},
+         "u.id", "$2", "$3", "$4", "u")
+         AUDIT("u.id", "'guest'", "u.id::text", "''", "$5::text", "u") "select " USER "from u"},
     {"me", "select " USER "from users u where u.id = $1::uuid"},
     /* $1 user, $2 session, $3 origin */
     {"session_end",
@@ -109,40 +112,51 @@ const struct dbx_pg_stmt gw_people_sql[] = {
                                     "m.email"},
     {"member_put",
      "with " SEEN("$8") "p as (select case when w.role < 3 then 'forbidden' when (select count(*) "
-     "from workspace_members where workspace_id = w.id) >= 1000 then 'links' end as problem from "
-     "w), " ALLOWED GO
-     "x as (insert into workspace_members (workspace_id, email, role) select go.id, $6::text, "
-     "$7::text from go on conflict (workspace_id, email) do update set role = excluded.role "
-     "returning *), " AUDIT("$1::uuid", "'member_put'", "x.workspace_id::text",
-                            "x.email || ' ' || x.role", "$9::text", "x") RESULT("w", "x")},
+                        "from workspace_members where workspace_id = w.id) >= 1000 then 'links' "
+                        "end as problem from "
+                        "w), " ALLOWED GO "x as (insert into workspace_members (workspace_id, "
+                        "email, role) select go.id, $6::text, "
+                        "$7::text from go on conflict (workspace_id, email) do update set role = "
+                        "excluded.role "
+                        "returning *), " AUDIT("$1::uuid", "'member_put'", "x.workspace_id::text",
+                                               "x.email || ' ' || x.role", "$9::text", "x")
+                            RESULT("w", "x")},
     /* A member may take himself out. */
     {"member_delete",
      "with " SEEN("$7") "p as (select case when w.role < 3 and not exists (select 1 from users "
-     "where id = $1::uuid and email = $6::text) then 'forbidden' when not exists (select 1 from "
-     "workspace_members where workspace_id = w.id and email = $6::text) then 'absent' end as "
-     "problem from w), " ALLOWED GO
-     "x as (delete from workspace_members m using go where m.workspace_id = go.id and m.email = "
-     "$6::text returning m.*), " AUDIT("$1::uuid", "'member_delete'", "x.workspace_id::text",
-                                       "x.email", "$8::text", "x") RESULT("w", "x")},
+                        "where id = $1::uuid and email = $6::text) then 'forbidden' when not "
+                        "exists (select 1 from "
+                        "workspace_members where workspace_id = w.id and email = $6::text) then "
+                        "'absent' end as "
+                        "problem from w), " ALLOWED GO
+                        "x as (delete from workspace_members m using go where m.workspace_id = "
+                        "go.id and m.email = "
+                        "$6::text returning m.*), " AUDIT("$1::uuid", "'member_delete'",
+                                                          "x.workspace_id::text", "x.email",
+                                                          "$8::text", "x") RESULT("w", "x")},
 
     /* --- links: $5 workspace, $6 id, $7 slug, $8 role, $9 expires; administrator; origin --- */
     {"links", "select " LINK ", workspace_role($1::uuid, $2::uuid, $3::boolean) as mine from "
               "(select 1) one left join share_links l on l.workspace_id = $1::uuid order by "
               "l.created_at desc, l.id"},
     {"link_create",
-     "with " SEEN("$10") "p as (select case when w.role < 3 then 'forbidden' when (select count(*) "
-     "from share_links where workspace_id = w.id) >= 1000 then 'links' end as problem from w), "
-     ALLOWED GO "x as (insert into share_links (id, workspace_id, slug, role, expires_at) select "
-     "$6::uuid, go.id, $7::text, $8::text, " TIME("$9") " from go returning *), " AUDIT(
-         "$1::uuid", "'link_create'", "x.workspace_id::text", "x.id::text || ' ' || x.role",
-         "$11::text", "x") RESULT("w", "x")},
+     "with " SEEN(
+         "$10") "p as (select case when w.role < 3 then 'forbidden' when (select count(*) "
+                "from share_links where workspace_id = w.id) >= 1000 then 'links' end as problem "
+                "from w), " ALLOWED GO
+                "x as (insert into share_links (id, workspace_id, slug, role, expires_at) select "
+                "$6::uuid, go.id, $7::text, $8::text, " TIME("$9") " from go returning *), " AUDIT(
+                    "$1::uuid", "'link_create'", "x.workspace_id::text",
+                    "x.id::text || ' ' || x.role", "$11::text", "x") RESULT("w", "x")},
     {"link_delete",
      "with " SEEN("$7") "p as (select case when w.role < 3 then 'forbidden' when not exists "
-     "(select 1 from share_links where workspace_id = w.id and id = $6::uuid) then 'absent' end as "
-     "problem from w), " ALLOWED GO "x as (delete from share_links l using go where l.workspace_id "
-     "= go.id and l.id = $6::uuid returning l.*), " AUDIT("$1::uuid", "'link_delete'",
-                                                          "x.workspace_id::text", "x.id::text",
-                                                          "$8::text", "x") RESULT("w", "x")},
+                        "(select 1 from share_links where workspace_id = w.id and id = $6::uuid) "
+                        "then 'absent' end as "
+                        "problem from w), " ALLOWED GO
+                        "x as (delete from share_links l using go where l.workspace_id "
+                        "= go.id and l.id = $6::uuid returning l.*), " AUDIT(
+                            "$1::uuid", "'link_delete'", "x.workspace_id::text", "x.id::text",
+                            "$8::text", "x") RESULT("w", "x")},
     /* $1 slug, $2 user. No row: no such link, or not any more. */
     {"link_use",
      "with l as (select * from share_links where slug = $1::text and (expires_at is null or "
@@ -160,7 +174,8 @@ const struct dbx_pg_stmt gw_people_sql[] = {
     /* $1 actor, $2 user, $3 role, $4 disabled, $5 max_workspaces, $6 max_running, $7 origin */
     {"user_put",
      "with u as (update users set role = coalesce($3::text, role), disabled_at = case "
-     "$4::boolean when true then coalesce(disabled_at, now()) when false then null else disabled_at "
+     "$4::boolean when true then coalesce(disabled_at, now()) when false then null else "
+     "disabled_at "
      "end, max_workspaces = coalesce($5::int, max_workspaces), max_running = coalesce($6::int, "
      "max_running) where id = $2::uuid returning *), " AUDIT(
          "$1::uuid", "'user_put'", "u.id::text",
@@ -172,18 +187,17 @@ const struct dbx_pg_stmt gw_people_sql[] = {
      "with u as (select id from users where id = $2::uuid and email is not null), old as (delete "
      "from recoveries where user_id = $2::uuid or expires_at < now()), x as (insert into "
      "recoveries (hash, user_id, expires_at) select $3::bytea, u.id, now() + $4::bigint * interval "
-     "'1 second' from u returning *), " AUDIT("$1::uuid", "'recovery_create'", "x.user_id::text",
-                                              "''", "$5::text", "x") "select " US(
-                                                  "x.expires_at") " as expires_us from x"},
+     "'1 second' from u returning *), " AUDIT(
+         "$1::uuid", "'recovery_create'", "x.user_id::text", "''", "$5::text",
+         "x") "select " US("x.expires_at") " as expires_us from x"},
     {"recovery_find", "select 1 from recoveries where hash = $1::bytea and expires_at > now()"},
     /* $1 hash, $2 password, $3 session, $4 hash, $5 seconds, $6 origin */
     {"recovery_use",
      "with r as (delete from recoveries where hash = $1::bytea and expires_at > now() returning "
      "user_id), u as (update users set password = $2::text where id = (select user_id from r) and "
      "disabled_at is null returning *), old as (update sessions set revoked_at = now() where "
-     "user_id = (select id from u) and revoked_at is null), " SESSION("u.id", "$3", "$4", "$5",
-                                                                      "u") AUDIT(
-         "u.id", "'recover'", "u.id::text", "''", "$6::text", "u") "select " USER "from u"},
+     "user_id = (select id from u) and revoked_at is null), " SESSION("u.id", "$3", "$4", "$5", "u")
+         AUDIT("u.id", "'recover'", "u.id::text", "''", "$6::text", "u") "select " USER "from u"},
     /* $1 before, $2 limit */
     {"audit",
      "select id, id as cursor, actor, action, object, detail, origin, " US(

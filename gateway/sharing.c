@@ -255,7 +255,6 @@ void gw_links_delete(struct gw_req *rq)
     gw_write_begin(rq, &kind);
 }
 
-
 static void on_links(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct gw_req *rq = arg;
@@ -378,10 +377,9 @@ static void on_looked(const struct dbx_pg_result *res, const struct dbx_err *err
         v->made_guest = true;
         gw_session_make(rq, &v->session);
         dbx_id_format(&id, v->user);
-        const struct dbx_pg_param params[] = {
-            DBX_PG_TEXT(v->user), DBX_PG_TEXT(v->session.id),
-            DBX_PG_BYTES(v->session.hash, DBX_SHA256_LEN), DBX_PG_TEXT(v->session.ttl),
-            DBX_PG_TEXT(v->origin)};
+        const struct dbx_pg_param params[] = {DBX_PG_TEXT(v->user), DBX_PG_TEXT(v->session.id),
+                                              DBX_PG_BYTES(v->session.hash, DBX_SHA256_LEN),
+                                              DBX_PG_TEXT(v->session.ttl), DBX_PG_TEXT(v->origin)};
         gw_people_ask(rq, "guest_create", params, DBX_ARRAY_LEN(params), on_guest_made);
     }
     gw_req_unref(rq);

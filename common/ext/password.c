@@ -11,7 +11,8 @@ int dbx_password_hash(const char *password, size_t len, char out[static DBX_PASS
 {
     if (sodium_init() < 0)
         return -EIO;
-    return crypto_pwhash_argon2id_str(out, password, len, crypto_pwhash_argon2id_OPSLIMIT_INTERACTIVE,
+    return crypto_pwhash_argon2id_str(out, password, len,
+                                      crypto_pwhash_argon2id_OPSLIMIT_INTERACTIVE,
                                       crypto_pwhash_argon2id_MEMLIMIT_INTERACTIVE) == 0
                ? 0
                : -ENOMEM;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "gateway/credentials.h"
 #include "common/base/str.h"
+#include "gateway/credentials.h"
 #include "tests/unit/check.h"
 
 #include <string.h>
@@ -9,8 +9,8 @@
 
 static void test_scopes(void)
 {
-    static const char *const bad[] = {"x", " ", "read ", " read", "read  run", "read read", "Read",
-                                      "read,run", "readrun", "read\trun"};
+    static const char *const bad[] = {"x",         " ",    "read ",    " read",   "read  run",
+                                      "read read", "Read", "read,run", "readrun", "read\trun"};
     uint32_t scopes = 99;
     char text[GW_SCOPES_TEXT];
     CHECK_EQ(gw_scopes_parse("", &scopes), 0);
@@ -31,9 +31,9 @@ static void test_scopes(void)
 
 static void test_emails(void)
 {
-    static const char *const bad[] = {"", "a", "@", "a@", "@b", "a@b@c", "a b@c", "a@b c", "a@b\n",
-                                      "\"a\"@b", "a@.b", "a@b.", "a@b\x7f", "<a@b>", "a/b@c",
-                                      "a%40b@c", "\xff@b"};
+    static const char *const bad[] = {"",        "a",     "@",     "a@",      "@b",    "a@b@c",
+                                      "a b@c",   "a@b c", "a@b\n", "\"a\"@b", "a@.b",  "a@b.",
+                                      "a@b\x7f", "<a@b>", "a/b@c", "a%40b@c", "\xff@b"};
     char out[GW_EMAIL_TEXT], longest[300];
     CHECK_EQ(gw_email_normalize("Ann.Lee+x@Example.ORG", out), 0);
     CHECK_STR(out, "ann.lee+x@example.org");

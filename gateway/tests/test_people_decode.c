@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "gateway/people_decode.h"
 #include "common/base/str.h"
+#include "gateway/people_decode.h"
 #include "tests/unit/check.h"
 
 #include <string.h>
@@ -65,10 +65,16 @@ static void test_bad(void)
 
 static void test_times(void)
 {
-    static const char *const bad[] = {"", "2030", "2030-13-01T00:00:00Z", "2030-02-30T00:00:00Z",
-                                      "2030-01-01 00:00:00Z", "2030-01-01T00:00:00",
-                                      "2030-01-01T24:00:00Z", "2030-01-01T00:00:00Zx",
-                                      "2030-01-01T00:00:00+1:00", "1969-12-31T23:59:59Z",
+    static const char *const bad[] = {"",
+                                      "2030",
+                                      "2030-13-01T00:00:00Z",
+                                      "2030-02-30T00:00:00Z",
+                                      "2030-01-01 00:00:00Z",
+                                      "2030-01-01T00:00:00",
+                                      "2030-01-01T24:00:00Z",
+                                      "2030-01-01T00:00:00Zx",
+                                      "2030-01-01T00:00:00+1:00",
+                                      "1969-12-31T23:59:59Z",
                                       "2030-01-01T00:00:00+99:00"};
     int64_t us;
     CHECK_EQ(gw_time_parse("2026-11-22T01:02:03.456Z", &us), 0);

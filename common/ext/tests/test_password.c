@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "common/ext/password.h"
 #include "common/base/str.h"
+#include "common/ext/password.h"
 #include "tests/unit/check.h"
 
 int main(void)
