@@ -298,7 +298,7 @@ def test_the_ide_is_served(w):
         request.url = url + path  # as it stands, dots and all
         return requests.Session().send(request, timeout=5)
 
-    for path in ("/", "/w/some-id", "/s/slug"):
+    for path in ("/", "/w/some-id"):
         r = get(path)
         assert r.status_code == 200 and r.text == "<html>" and r.headers["Content-Type"] == "text/html; charset=utf-8"
         assert "script-src 'self';" in r.headers["Content-Security-Policy"] and "frame-ancestors 'none'" in r.headers["Content-Security-Policy"]
