@@ -225,6 +225,7 @@ class Stream:
                 form = ">H" if size == 126 else ">Q"
                 size = struct.unpack(form, self.reader.read(struct.calcsize(form)))[0]
             data = self.reader.read(size)
+            self.read_ns = time.time_ns()  # of the last frame, before it is looked into
             if head[0] & 15 == 1:
                 return json.loads(data)
 
