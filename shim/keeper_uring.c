@@ -185,8 +185,9 @@ static void on_event(void *user, int events, int error)
     uint64_t count;
     (void)events;
     (void)error;
+    reap(p); /* at once: what stands in memory need not wait for a call */
     (void)!read(p->event, &count, sizeof(count));
-    reap(p);
+    reap(p); /* what came before the read, whose news that has taken */
     uring_flush(p);
 }
 

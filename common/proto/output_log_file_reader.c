@@ -451,6 +451,11 @@ static void on_inotify(void *user, int events, int error)
     struct olf *log = user;
     char buf[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
     (void)events, (void)error;
+    for (uint32_t i = 0; i < DBX_LOG_PARTITIONS; i++) { /* what memory tells need not wait */
+        struct olf_tail *t = &log->tails[i];
+        t->dirty = t->dirty || (!dbx_list_empty(&t->live) && tail_next(t) > t->pos);
+    }
+    pump(log);
     /* Once: what is left wakes us again, and to be told that nothing is would delay what came. */
     ssize_t n = read(log->inotify_fd, buf, sizeof(buf));
     for (char *p = buf; n > 0 && p < buf + n;) {
