@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What one machine runs. Stages of the end: gateways first, then the shim (it drains), the keeper,
- * the scheduler, the database and Kafka. */
+/* What one machine runs. Stages of the end: gateways first, then the shim (it drains), the keeper
+ * and the registry cache, the scheduler, the database and Kafka. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
@@ -146,6 +146,18 @@ static int define_keeper(struct plan *p, struct dbx_err *err)
     return sup_listen(sv, "127.0.0.1", 0, false, err);
 }
 
+/* Its socket is the shim's: what a sandbox asks for comes in there. */
+static int define_registry(struct plan *p, struct dbx_err *err)
+{
+    struct sup_service *sv = add_daemon(p, "registry-cache", "registry-cache", STAGE_KEEPER);
+    sup_arg(sv, "--listen=fd:3");
+    arg_path(sv, "--socket", p->run_dir, "registry.sock");
+    arg_path(sv, "--dir", p->o->state_dir, "registry/store");
+    arg_path(sv, "--upstreams", p->o->state_dir, "registry/upstreams.conf");
+    arg_path(sv, "--rules", p->o->state_dir, "registry/rules.conf");
+    return sup_listen(sv, "127.0.0.1", 0, false, err);
+}
+
 static int define_shim(struct plan *p, struct dbx_err *err)
 {
     struct sup_service *sv = add_daemon(p, "shim", "shim", STAGE_SHIM);
@@ -226,7 +238,8 @@ int sup_define(struct supervisor *s, const struct sup_opts *o, struct dbx_err *e
 
     define_postgres(&p);
     if ((r = define_output_log(&p, err)) < 0 || (r = define_scheduler(&p, err)) < 0 ||
-        (r = define_keeper(&p, err)) < 0 || (r = define_shim(&p, err)) < 0)
+        (r = define_keeper(&p, err)) < 0 || (r = define_registry(&p, err)) < 0 ||
+        (r = define_shim(&p, err)) < 0)
         return r;
     for (unsigned i = 0; i < o->gateways; i++)
         if ((r = define_gateway(&p, i, err)) < 0)

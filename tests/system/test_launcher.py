@@ -23,7 +23,7 @@ def test_status(devbox):
     status = devbox.status()
     assert status["ready"] is True and status["version"]
     names = [d["name"] for d in status["daemons"]]
-    assert sorted(names) == ["gateway", "gateway", "postgres", "scheduler", "shim", "shim-keeper"]
+    assert sorted(names) == ["gateway", "gateway", "postgres", "registry-cache", "scheduler", "shim", "shim-keeper"]
     for d in status["daemons"]:
         os.kill(d["pid"], 0)
         assert d["started_at"] and d["restarts"] >= 0
@@ -91,7 +91,7 @@ def test_run_exit_codes(devbox, tmp_path):
 def test_what_dies_is_started_again(own_devbox):
     box = own_devbox.up()
     api = box.client()
-    for name in ("gateway", "scheduler", "shim", "shim-keeper", "postgres"):
+    for name in ("gateway", "scheduler", "shim", "shim-keeper", "registry-cache", "postgres"):
         before = box.daemons(name)[0]
         os.kill(before["pid"], signal.SIGKILL)
         wait_for(lambda: [d for d in box.daemons(name) if d["restarts"] == before["restarts"] + 1])
