@@ -459,9 +459,19 @@ static void conn_upgrade(struct conn *c, struct dbx_http_req *req)
     int r = h->on_upgrade(req, &handlers, &ws_user, &sub, c->hd->opts.user);
     if (r == 0 && c->req == req && c->state == CONN_WAIT)
         conn_become_ws(c, handlers, ws_user, sub);
-    else if (c->req == req && c->state == CONN_WAIT)
+    else if (r != DBX_UPGRADE_LATER && c->req == req && c->state == CONN_WAIT)
         dbx_http__error(c, 500, DBX_INTERNAL, "not_answered",
                         "the server refused the request without a reason");
+}
+
+void dbx_http_upgrade(struct dbx_http_req *req, const struct dbx_ws_handlers *handlers,
+                      void *ws_user, const char *subprotocol)
+{
+    struct conn *c = req->conn;
+
+    dbx_assert(req->head.websocket && c->req == req && c->state == CONN_WAIT);
+    conn_become_ws(c, handlers, ws_user, subprotocol);
+    dbx_httpd__touched(c);
 }
 
 /* --- input --- */

@@ -18,6 +18,8 @@ struct dbx_header {
     const char *name, *value;
 };
 
+#define DBX_UPGRADE_LATER 1
+
 struct dbx_httpd_handlers {
     /* Headers are here, the body is not. Returns how many body bytes this request may have (0:
      * default of opts), or a negative value after having answered. May be NULL. */
@@ -26,9 +28,10 @@ struct dbx_httpd_handlers {
     /* A WebSocket is asked for. Return 0 and fill *ret_handlers, *ret_ws_user, and *ret_subprotocol
      * (static string or NULL; it is announced only if the client offered it:
      * dbx_http_pick_subprotocol) to accept; else answer with dbx_http_reply (401, 403, 404 ...) and
-     * return nonzero. The decision is made synchronously, and req is gone when it was accepted.
-     * on_ws_open is then called with the socket, always, and the socket's on_close after it,
-     * whatever happens. NULL: no WebSockets (404). */
+     * return nonzero. req is gone when it was accepted. on_ws_open is then called with the socket,
+     * always, and the socket's on_close after it, whatever happens. Who has to ask somebody first
+     * returns DBX_UPGRADE_LATER, and later (or before it returned) calls dbx_http_upgrade, or
+     * answers. NULL: no WebSockets (404). */
     int (*on_upgrade)(struct dbx_http_req *req, const struct dbx_ws_handlers **ret_handlers,
                       void **ret_ws_user, const char **ret_subprotocol, void *user);
     void (*on_ws_open)(struct dbx_ws *ws, void *ws_user, void *user);
@@ -62,6 +65,10 @@ size_t dbx_httpd_connections(const struct dbx_httpd *hd);
 /* Aborts what runs and closes all WebSockets (their on_close is called now). Not from a callback of
  * this server. */
 struct dbx_httpd *dbx_httpd_free(struct dbx_httpd *hd);
+
+/* Accepts a WebSocket that on_upgrade said DBX_UPGRADE_LATER to. req is gone after it returns. */
+void dbx_http_upgrade(struct dbx_http_req *req, const struct dbx_ws_handlers *handlers,
+                      void *ws_user, const char *subprotocol);
 
 /* --- the request --- */
 const char *dbx_http_method(const struct dbx_http_req *req); /* "GET" */

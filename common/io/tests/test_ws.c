@@ -15,7 +15,7 @@ static struct {
     struct dbx_timer *guard;
     uint16_t port;
     struct dbx_ws *socks[FAN + 8];
-    size_t opened, closed;
+    size_t opened, closed, aborted;
     int last_code;
     char last_reason[128];
     bool drained;
@@ -55,6 +55,30 @@ static void on_drain(struct dbx_ws *ws, void *user)
 static const struct dbx_ws_handlers echo = {
     .on_message = on_message, .on_close = on_close, .on_drain = on_drain};
 
+/* "/later" asks somebody first; the answer comes from the loop. */
+static struct dbx_http_req *waiting;
+
+static void accept_later(void *user)
+{
+    static const char *const served[] = {"devbox.json.v1", NULL};
+    (void)user;
+    if (!waiting)
+        return;
+    if (dbx_http_query(waiting, "no", 0))
+        dbx_http_reply(DBX_TAKE(waiting), 403, "text/plain", NULL, "no", 2);
+    else
+        dbx_http_upgrade(waiting, &echo, &t, dbx_http_pick_subprotocol(waiting, served));
+    waiting = NULL;
+}
+
+static void on_waiter_gone(struct dbx_http_req *req, void *user)
+{
+    (void)user;
+    CHECK(req == waiting);
+    waiting = NULL;
+    __atomic_add_fetch(&t.aborted, 1, __ATOMIC_SEQ_CST);
+}
+
 static int on_upgrade(struct dbx_http_req *req, const struct dbx_ws_handlers **ret_handlers,
                       void **ret_ws_user, const char **ret_subprotocol, void *user)
 {
@@ -64,6 +88,15 @@ static int on_upgrade(struct dbx_http_req *req, const struct dbx_ws_handlers **r
         dbx_streq(dbx_http_header(req, "authorization"), "bad")) {
         dbx_http_reply(req, 401, "application/json", NULL, "{\"error\":{}}", 12);
         return -1;
+    }
+    if (dbx_starts_with(dbx_http_path(req), "/later")) {
+        waiting = req;
+        dbx_http_on_abort(req, on_waiter_gone, NULL);
+        if (strcmp(dbx_http_path(req), "/later/at-once") == 0)
+            accept_later(NULL);
+        else if (strcmp(dbx_http_path(req), "/later/never") != 0)
+            dbx_loop_defer(t.loop, accept_later, NULL);
+        return DBX_UPGRADE_LATER;
     }
     *ret_handlers = &echo;
     *ret_ws_user = &t;
@@ -309,6 +342,38 @@ static void *too_long(void *arg)
     CHECK_EQ(peer_close_code(fd), 1009);
     close(fd);
     CHECK(wait_for(&t.closed, 2));
+    finish();
+    return NULL;
+}
+
+static void *later(void *arg)
+{
+    static const char *const asks[] = {WS_ASK("/later", ""), WS_ASK("/later/at-once", "")};
+    (void)arg;
+
+    for (size_t i = 0; i < DBX_ARRAY_LEN(asks); i++) {
+        struct dbx_buf all;
+        int fd = peer_connect(t.port);
+        dbx_buf_init(&all, 4096);
+        dbx_buf_str(&all, asks[i]);
+        dbx_buf_append(&all, "\x81\x82\0\0\0\0hi", 8); /* said before it was accepted */
+        peer_send(fd, all.data, all.len);
+        dbx_buf_done(&all);
+        CHECK_EQ(peer_answer(fd, false)->status, 101);
+        uint8_t *back;
+        size_t n;
+        CHECK_EQ(peer_read_frame(fd, &back, &n), 0x81);
+        CHECK_STR((char *)back, "hi");
+        free(back);
+        close(fd);
+        CHECK(wait_for(&t.closed, i + 1));
+    }
+    int fd = peer_connect(t.port);
+    CHECK_EQ(peer_ask(fd, WS_ASK("/later?no=1", ""))->status, 403);
+    CHECK_EQ(peer_ask(fd, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")->status, 200);
+    peer_send(fd, WS_ASK("/later/never", ""), strlen(WS_ASK("/later/never", "")));
+    close(fd);
+    CHECK(wait_for(&t.aborted, 1));
     finish();
     return NULL;
 }
@@ -759,6 +824,7 @@ int main(void)
     run(violations, NULL);
     run(too_long, &small);
     run(refused, NULL);
+    run(later, NULL);
     run(subprotocols, NULL);
     run(vanishing, &lively);
     run(fan_out, NULL);
