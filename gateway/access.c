@@ -11,6 +11,7 @@
 #include "common/io/loop.h"
 #include "gateway/gw.h"
 #include "gateway/session_int.h"
+#include "gateway/socket.h"
 #include "gateway/store.h"
 
 #define POLL_MS 1500
@@ -157,12 +158,13 @@ static void on_epoch(const struct dbx_pg_result *res, const struct dbx_err *err,
     ac->epoch = epoch;
     ac->checked_ms = now;
     check_all(ac->gw);
+    gw_sockets_check(ac->gw);
 }
 
 static void on_timer(void *user)
 {
     struct gw_access *ac = user;
-    if (ac->asked || dbx_list_empty(&ac->gw->sessions))
+    if (ac->asked || (dbx_list_empty(&ac->gw->sessions) && dbx_list_empty(&ac->gw->sockets)))
         return;
     ac->asked = true;
     dbx_pg_query(gw_store_pg(ac->gw->store), "access_epoch", NULL, 0, on_epoch, ac);

@@ -21,6 +21,7 @@ struct gw {
     struct gw_assets *assets;
     struct gw_watches *watches;
     struct gw_shares *shares;
+    struct gw_rooms *rooms;
     struct gw_upstream *up;
     struct dbx_httpd *httpd;
     struct dbx_timer *retry_timer, *drain_timer;
@@ -28,6 +29,7 @@ struct gw {
     struct dbx_limits limits_max, compile_limits_max;
     struct dbx_list requests; /* struct gw_req */
     struct dbx_list sessions; /* struct gw_session */
+    struct dbx_list sockets;  /* struct gw_socket */
     struct dbx_log_ctx log;
     char *admin_key;  /* owned; hashed into the database at start, then gone */
     bool admin_known; /* it stands there */

@@ -9,6 +9,7 @@
 #include "gateway/page.h"
 #include "gateway/people.h"
 #include "gateway/server.h"
+#include "gateway/socket.h"
 #include "gateway/templates.h"
 #include "gateway/workspaces.h"
 
@@ -74,6 +75,8 @@ const struct gw_route gw_routes[] = {
     {"POST", "/api/workspaces/{}/files", gw_files_create, GW_AUTH_KEY, FILE_BODY},
     {"POST", "/api/workspaces/{}/run", gw_workspaces_run, GW_AUTH_RUN, RUN_BODY},
     {"POST", "/api/workspaces/{}/sandbox", gw_workspaces_sandbox, GW_AUTH_RUN, SMALL_BODY},
+    {"GET", "/api/workspaces/{}/socket", gw_socket_get, GW_AUTH_KEY, SMALL_BODY},
+    {"POST", "/api/workspaces/{}/token", gw_socket_token, GW_AUTH_ANY, SMALL_BODY},
     {"GET", "/api/files/{}", gw_files_get, GW_AUTH_KEY, SMALL_BODY},
     {"PUT", "/api/files/{}", gw_files_put, GW_AUTH_KEY, FILE_BODY},
     {"DELETE", "/api/files/{}", gw_files_delete, GW_AUTH_KEY, SMALL_BODY},

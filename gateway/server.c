@@ -24,6 +24,7 @@
 #include "gateway/routes.h"
 #include "gateway/session.h"
 #include "gateway/session_int.h"
+#include "gateway/socket.h"
 #include "gateway/templates.h"
 #include "gateway/upstream.h"
 
@@ -97,7 +98,17 @@ static void on_request(struct dbx_http_req *http, void *user)
 static int on_upgrade(struct dbx_http_req *http, const struct dbx_ws_handlers **ret_handlers,
                       void **ret_ws_user, const char **ret_subprotocol, void *user)
 {
-    struct gw_req *rq = gw_req_new(user, http);
+    struct gw *gw = user;
+    char allow[64];
+    bool known;
+    struct gw_req *rq = gw_req_new(gw, http);
+    rq->route = find_route(http, &rq->params, &known, allow, sizeof(allow));
+    if (rq->route && rq->route->handler == gw_socket_get) {
+        dbx_http_on_abort(http, on_abort, rq);
+        gw_socket_upgrade(rq);
+        return DBX_UPGRADE_LATER;
+    }
+    rq->route = NULL;
     int r = gw_session_upgrade(rq, ret_handlers, ret_ws_user, ret_subprotocol);
     if (r == 0) { /* no answer of ours: the request goes as it came */
         rq->http = NULL;
@@ -109,7 +120,10 @@ static int on_upgrade(struct dbx_http_req *http, const struct dbx_ws_handlers **
 static void on_ws_open(struct dbx_ws *ws, void *ws_user, void *user)
 {
     (void)user;
-    gw_session_opened(ws, ws_user);
+    if (*(const uint32_t *)ws_user == GW_SOCKET_MAGIC)
+        gw_socket_opened(ws, ws_user);
+    else
+        gw_session_opened(ws, ws_user);
 }
 
 static const struct dbx_httpd_handlers httpd_handlers = {.on_headers = on_headers,
@@ -226,6 +240,7 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, struct g
     gw->loop = loop;
     dbx_list_init(&gw->requests);
     dbx_list_init(&gw->sessions);
+    dbx_list_init(&gw->sockets);
     dbx_log_ctx_init(&gw->log, NULL, "listen", cfg->listen);
     gw->open_sockets = dbx_gauge("devbox_gateway_streams_open", NULL, "Streams that are open.");
     gw->bytes_out = dbx_counter("devbox_gateway_bytes_out_total", NULL, "Bytes of answers given.");
@@ -248,6 +263,7 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, struct g
     gw->passwords = gw_passwords_new(loop);
     gw->rates = gw_rates_new();
     gw->watches = gw_watches_new(gw);
+    gw->rooms = gw_rooms_new(gw);
     gw->shares = gw_shares_new(GW_SHARES_MAX);
     gw->up = gw_upstream_new(gw);
     gw->drain_timer = dbx_timer_new(loop, on_drain_timer, gw);
@@ -275,9 +291,15 @@ bool gw_server_ready(const struct gw *gw, const char **ret_why)
 
 /* --- end --- */
 
+static bool is_idle(const struct gw *gw)
+{
+    return dbx_list_empty(&gw->requests) && dbx_list_empty(&gw->sessions) &&
+           dbx_list_empty(&gw->sockets);
+}
+
 void gw_server_check_drained(struct gw *gw)
 {
-    if (gw->draining && gw->httpd && dbx_list_empty(&gw->requests) && dbx_list_empty(&gw->sessions))
+    if (gw->draining && gw->httpd && is_idle(gw))
         dbx_timer_start(gw->drain_timer, 20, 0); /* what was answered last is still on its way */
 }
 
@@ -296,8 +318,7 @@ static void each_waiting(struct gw *gw)
 static void on_drain_timer(void *user)
 {
     struct gw *gw = user;
-    bool idle = dbx_list_empty(&gw->requests) && dbx_list_empty(&gw->sessions);
-    if (idle || gw->drain_hurried) {
+    if (is_idle(gw) || gw->drain_hurried) {
         dbx_loop_stop(gw->loop, 0);
         return;
     }
@@ -314,6 +335,7 @@ void gw_server_drain(struct gw *gw)
     dbx_log(DBX_LOG_INFO, &gw->log, "draining");
     dbx_timer_start(gw->drain_timer, gw->cfg->drain_ms * 3 / 4, 0);
     gw_sessions_close(gw);
+    gw_sockets_close(gw);
     dbx_httpd_drain(gw->httpd);
     gw_server_check_drained(gw);
 }
@@ -331,6 +353,7 @@ struct gw *gw_server_free(struct gw *gw)
     gw->up = gw_upstream_free(gw->up);
     gw->store = gw_store_free(gw->store);
     gw->watches = gw_watches_free(gw->watches);
+    gw->rooms = gw_rooms_free(gw->rooms);
     gw->shares = gw_shares_free(gw->shares);
     gw->auth = gw_auth_free(gw->auth);
     gw->rates = gw_rates_free(gw->rates);

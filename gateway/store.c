@@ -12,6 +12,7 @@
 #include "common/ext/pg.h"
 #include "gateway/credentials.h"
 #include "gateway/people_int.h"
+#include "gateway/socket_int.h"
 #include "gateway/workspaces_int.h"
 
 struct gw_store {
@@ -85,18 +86,25 @@ static const struct dbx_pg_stmt statements[] = {
 struct gw_store *gw_store_new(struct dbx_loop *loop, const char *conninfo, uint32_t pool)
 {
     struct gw_store *st = DBX_NEW(struct gw_store);
-    size_t n = DBX_ARRAY_LEN(statements);
-    st->stmts = dbx_calloc(n + gw_workspace_sql_len + gw_people_sql_len, sizeof(*st->stmts));
-    memcpy(st->stmts, statements, sizeof(statements));
-    memcpy(st->stmts + n, gw_workspace_sql, gw_workspace_sql_len * sizeof(*st->stmts));
-    n += gw_workspace_sql_len;
-    memcpy(st->stmts + n, gw_people_sql, gw_people_sql_len * sizeof(*st->stmts));
+    const struct {
+        const struct dbx_pg_stmt *stmts;
+        size_t n;
+    } parts[] = {{statements, DBX_ARRAY_LEN(statements)},
+                 {gw_workspace_sql, gw_workspace_sql_len},
+                 {gw_people_sql, gw_people_sql_len},
+                 {gw_socket_sql, gw_socket_sql_len}};
+    size_t n = 0;
+    for (size_t i = 0; i < DBX_ARRAY_LEN(parts); i++) {
+        st->stmts = dbx_realloc(st->stmts, (n + parts[i].n) * sizeof(*st->stmts));
+        memcpy(st->stmts + n, parts[i].stmts, parts[i].n * sizeof(*st->stmts));
+        n += parts[i].n;
+    }
     const struct dbx_pg_opts opts = {.loop = loop,
                                      .conninfo = conninfo,
                                      .pool = pool,
                                      .query_timeout_ms = 5000,
                                      .stmts = st->stmts,
-                                     .nstmts = n + gw_people_sql_len};
+                                     .nstmts = n};
     st->pg = dbx_pg_new(&opts);
     return st;
 }

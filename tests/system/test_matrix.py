@@ -58,6 +58,8 @@ MATRIX = {
     ("post", "/api/workspaces/{id}/files"): like(WRITE, 201),
     ("post", "/api/workspaces/{id}/run"): like(WRITE, 202),
     ("post", "/api/workspaces/{id}/sandbox"): READ,
+    ("post", "/api/workspaces/{id}/token"): READ,
+    ("get", "/api/workspaces/{id}/socket"): like(ALL, 426),  # who may open it: test_socket.py
     ("get", "/api/workspaces/{id}/members"): WRITE,
     ("put", "/api/workspaces/{id}/members/{email}"): GIVE,
     ("delete", "/api/workspaces/{id}/members/{email}"): like(GIVE, 204),
