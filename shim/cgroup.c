@@ -43,18 +43,58 @@ static int read_file(const char *dir, const char *file, struct dbx_buf *ret)
     return dbx_fs_read(path, SHIM_CG_MAX_FILE, ret, NULL);
 }
 
-int shim_cg__read_u64(const char *dir, const char *file, uint64_t *ret)
+/* The descriptor of a file, opened when it is not yet; -errno. */
+static int held(struct shim_cgroup *cg, const char *dir, const char *file, bool writes)
 {
-    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
-    int r = read_file(dir, file, &buf);
+    for (size_t i = 0; i < cg->n_held; i++) {
+        const struct shim_cg_held *h = &cg->held[i];
+        if (h->dir == dir && h->writes == writes && strcmp(h->file, file) == 0)
+            return h->fd;
+    }
+    dbx_assert(cg->n_held < SHIM_CG_MAX_HELD);
+    DBX_CLEANUP(dbx_freep) char *path = dbx_asprintf("%s/%s", dir, file);
+    int fd = open(path, (writes ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    cg->held[cg->n_held++] = (struct shim_cg_held){dir, file, writes, fd};
+    return fd;
+}
+
+int shim_cg__put(struct shim_cgroup *cg, const char *dir, const char *file, const char *value)
+{
+    int fd = held(cg, dir, file, true);
+    if (fd < 0)
+        return fd;
+    /* the kernel's own files do not mind being cut, as an open with O_TRUNC does it */
+    return ftruncate(fd, 0) < 0 || pwrite(fd, value, strlen(value), 0) < 0 ? -errno : 0;
+}
+
+/* All of a small file, terminated. */
+static int read_held(struct shim_cgroup *cg, const char *dir, const char *file, char *ret,
+                     size_t size)
+{
+    int fd = held(cg, dir, file, false);
+    if (fd < 0)
+        return fd;
+    ssize_t n = pread(fd, ret, size - 1, 0);
+    if (n < 0)
+        return -errno;
+    ret[n] = 0;
+    return 0;
+}
+
+int shim_cg__get_u64(struct shim_cgroup *cg, const char *dir, const char *file, uint64_t *ret)
+{
+    char text[32];
+    int r = read_held(cg, dir, file, text, sizeof(text));
     if (r < 0)
         return r;
-    size_t len = strcspn(dbx_buf_cstr(&buf), "\n");
-    if (len == 3 && memcmp(buf.data, "max", 3) == 0) {
+    size_t len = strcspn(text, "\n");
+    if (len == 3 && memcmp(text, "max", 3) == 0) {
         *ret = UINT64_MAX;
         return 0;
     }
-    return dbx_parse_u64(dbx_buf_cstr(&buf), len, 0, UINT64_MAX, ret);
+    return dbx_parse_u64(text, len, 0, UINT64_MAX, ret);
 }
 
 static void read_key_line(const char *line, size_t len, const struct shim_cg_key *keys, size_t n)
@@ -71,13 +111,14 @@ static void read_key_line(const char *line, size_t len, const struct shim_cg_key
     }
 }
 
-int shim_cg__read_keys(const char *dir, const char *file, const struct shim_cg_key *keys, size_t n)
+int shim_cg__get_keys(struct shim_cgroup *cg, const char *dir, const char *file,
+                      const struct shim_cg_key *keys, size_t n)
 {
-    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
-    int r = read_file(dir, file, &buf);
+    char text[8192]; /* memory.stat, the longest, has 2 KiB */
+    int r = read_held(cg, dir, file, text, sizeof(text));
     if (r < 0)
         return r;
-    for (const char *p = dbx_buf_cstr(&buf); *p;) {
+    for (const char *p = text; *p;) {
         size_t len = strcspn(p, "\n");
         read_key_line(p, len, keys, n);
         p += len + (p[len] == '\n');
@@ -292,6 +333,8 @@ struct shim_cgroup *shim_cgroup_free(struct shim_cgroup *cg)
     if (!cg)
         return NULL;
     dbx_close(cg->peak_fd);
+    for (size_t i = 0; i < cg->n_held; i++)
+        dbx_close(cg->held[i].fd);
     for (size_t i = 0; i < cg->cgs->n; i++)
         free(cg->dirs[i]);
     free(cg->path);

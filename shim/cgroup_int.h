@@ -7,6 +7,7 @@
 #define SHIM_CG_MAX_DIRS 14
 #define SHIM_CG_MAX_FILE (64u << 10)
 #define SHIM_CG_PERIOD_US 100000
+#define SHIM_CG_MAX_HELD 14 /* files of a cgroup that are kept open */
 
 struct shim_cgroup_ops {
     int version;
@@ -34,19 +35,30 @@ struct shim_cgroup {
     char *path;                       /* owned: "/<base>/<id>" */
     char *dirs[SHIM_CG_MAX_DIRS + 1]; /* owned; as cgs->roots */
     int peak_fd;                      /* v2: a reset counts for the descriptor that made it */
+    /* Opened once, when they are first used: a start reads and writes them all, and a path costs
+     * more than the call. */
+    struct shim_cg_held {
+        const char *dir, *file; /* borrowed: of dirs, a literal */
+        bool writes;
+        int fd; /* owned */
+    } held[SHIM_CG_MAX_HELD];
+    size_t n_held;
 };
 
 const char *shim_cg__dir(const struct shim_cgroup *cg,
                          const char *name); /* of a v1 hierarchy; NULL: none */
 int shim_cg__write(const char *dir, const char *file, const char *value); /* -errno */
-int shim_cg__read_u64(const char *dir, const char *file,
-                      uint64_t *ret); /* a file with one number; "max" is UINT64_MAX */
+/* The same through a descriptor that is kept. dir is one of cg's, file a literal. */
+int shim_cg__put(struct shim_cgroup *cg, const char *dir, const char *file, const char *value);
+/* Likewise kept; a file with one number, "max" is UINT64_MAX. */
+int shim_cg__get_u64(struct shim_cgroup *cg, const char *dir, const char *file, uint64_t *ret);
 /* Of a file with lines "key number"; a key that is not there leaves its value. */
 struct shim_cg_key {
     const char *key;
     uint64_t *ret;
 };
-int shim_cg__read_keys(const char *dir, const char *file, const struct shim_cg_key *keys, size_t n);
+int shim_cg__get_keys(struct shim_cgroup *cg, const char *dir, const char *file,
+                      const struct shim_cg_key *keys, size_t n); /* kept */
 /* Calls fn for each pid in dir's cgroup.procs. Returns how many there were, or -errno. */
 int shim_cg__each_pid(const char *dir, void (*fn)(pid_t pid, void *user), void *user);
 int shim_cg__kill_procs(const char *dir); /* as shim_cgroup_kill, one by one */

@@ -51,15 +51,16 @@ static int v1_prepare(struct shim_cgroup *cg, struct dbx_err *err)
 
 /* memory+swap may never be below memory: which of both is written first depends on the direction.
  */
-static int set_memory(const char *dir, uint64_t bytes)
+static int set_memory(struct shim_cgroup *cg, uint64_t bytes)
 {
+    const char *dir = shim_cg__dir(cg, "memory");
     char text[24] = "-1";
     if (bytes)
         snprintf(text, sizeof(text), "%" PRIu64, bytes);
-    int first = shim_cg__write(dir, "memory.limit_in_bytes", text);
-    int swap = shim_cg__write(dir, "memory.memsw.limit_in_bytes", text);
+    int first = shim_cg__put(cg, dir, "memory.limit_in_bytes", text);
+    int swap = shim_cg__put(cg, dir, "memory.memsw.limit_in_bytes", text);
     if (first == -EINVAL)
-        first = shim_cg__write(dir, "memory.limit_in_bytes", text);
+        first = shim_cg__put(cg, dir, "memory.limit_in_bytes", text);
     if (swap == -ENOENT) /* a kernel without swap accounting */
         swap = 0;
     return first < 0 ? first : swap;
@@ -67,7 +68,7 @@ static int set_memory(const char *dir, uint64_t bytes)
 
 static int v1_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, struct dbx_err *err)
 {
-    int r = set_memory(shim_cg__dir(cg, "memory"), l->memory_bytes);
+    int r = set_memory(cg, l->memory_bytes);
     if (r < 0)
         return dbx_err_set(err, r, DBX_INTERNAL, "limit memory of %s to %" PRIu64 ": %s", cg->path,
                            l->memory_bytes, strerror(-r));
@@ -75,11 +76,11 @@ static int v1_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, st
     if (l->cpu_millis)
         snprintf(text, sizeof(text), "%" PRIu64,
                  (uint64_t)l->cpu_millis * SHIM_CG_PERIOD_US / 1000);
-    r = shim_cg__write(shim_cg__dir(cg, "cpu"), "cpu.cfs_quota_us", text);
+    r = shim_cg__put(cg, shim_cg__dir(cg, "cpu"), "cpu.cfs_quota_us", text);
     if (r < 0)
         return dbx_err_set(err, r, DBX_INTERNAL, "limit CPU of %s: %s", cg->path, strerror(-r));
     snprintf(text, sizeof(text), "%" PRIu64, SHIM_PIDS_MAX(l->processes));
-    r = shim_cg__write(shim_cg__dir(cg, "pids"), "pids.max", l->processes ? text : "max");
+    r = shim_cg__put(cg, shim_cg__dir(cg, "pids"), "pids.max", l->processes ? text : "max");
     if (r < 0)
         return dbx_err_set(err, r, DBX_INTERNAL, "limit tasks of %s: %s", cg->path, strerror(-r));
     return 0;
@@ -91,17 +92,17 @@ static int v1_read(struct shim_cgroup *cg, struct shim_cgroup_stat *st)
     uint64_t cpu_ns = 0, inactive = 0, active = 0;
     const struct shim_cg_key files[] = {{"inactive_file", &inactive}, {"active_file", &active}};
     const struct shim_cg_key oom[] = {{"oom_kill", &st->oom_kills}};
-    int r = shim_cg__read_u64(shim_cg__dir(cg, "cpuacct"), "cpuacct.usage", &cpu_ns);
+    int r = shim_cg__get_u64(cg, shim_cg__dir(cg, "cpuacct"), "cpuacct.usage", &cpu_ns);
     if (r == 0)
-        r = shim_cg__read_u64(mem, "memory.usage_in_bytes", &st->memory_bytes);
+        r = shim_cg__get_u64(cg, mem, "memory.usage_in_bytes", &st->memory_bytes);
     if (r == 0)
-        r = shim_cg__read_u64(mem, "memory.max_usage_in_bytes", &st->memory_peak_bytes);
+        r = shim_cg__get_u64(cg, mem, "memory.max_usage_in_bytes", &st->memory_peak_bytes);
     if (r == 0)
-        r = shim_cg__read_keys(mem, "memory.stat", files, DBX_ARRAY_LEN(files));
+        r = shim_cg__get_keys(cg, mem, "memory.stat", files, DBX_ARRAY_LEN(files));
     if (r == 0)
-        r = shim_cg__read_keys(mem, "memory.oom_control", oom, DBX_ARRAY_LEN(oom));
+        r = shim_cg__get_keys(cg, mem, "memory.oom_control", oom, DBX_ARRAY_LEN(oom));
     if (r == 0)
-        r = shim_cg__read_u64(shim_cg__dir(cg, "pids"), "pids.current", &st->pids);
+        r = shim_cg__get_u64(cg, shim_cg__dir(cg, "pids"), "pids.current", &st->pids);
     st->cpu_us = cpu_ns / 1000;
     st->file_bytes = inactive + active;
     return r;
@@ -109,7 +110,7 @@ static int v1_read(struct shim_cgroup *cg, struct shim_cgroup_stat *st)
 
 static int v1_reset_peak(struct shim_cgroup *cg)
 {
-    return shim_cg__write(shim_cg__dir(cg, "memory"), "memory.max_usage_in_bytes", "0");
+    return shim_cg__put(cg, shim_cg__dir(cg, "memory"), "memory.max_usage_in_bytes", "0");
 }
 
 static int v1_kill(struct shim_cgroup *cg)

@@ -120,7 +120,7 @@ static int v2_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, st
         {"pids.max", pids, false},
     };
     for (size_t i = 0; i < DBX_ARRAY_LEN(files); i++) {
-        int r = shim_cg__write(cg->dirs[0], files[i].file, files[i].value);
+        int r = shim_cg__put(cg, cg->dirs[0], files[i].file, files[i].value);
         if (r < 0 && !(r == -ENOENT && files[i].may_miss))
             return dbx_err_set(err, r, DBX_INTERNAL, "write %s to %s/%s: %s", files[i].value,
                                cg->path, files[i].file, strerror(-r));
@@ -132,7 +132,7 @@ static int v2_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, st
 static int read_peak(struct shim_cgroup *cg, uint64_t *ret)
 {
     if (cg->peak_fd < 0)
-        return shim_cg__read_u64(cg->dirs[0], "memory.peak", ret);
+        return shim_cg__get_u64(cg, cg->dirs[0], "memory.peak", ret);
     char text[32];
     ssize_t n = pread(cg->peak_fd, text, sizeof(text) - 1, 0);
     if (n < 0)
@@ -148,9 +148,9 @@ static int v2_read(struct shim_cgroup *cg, struct shim_cgroup_stat *st)
     const struct shim_cg_key cpu[] = {{"usage_usec", &st->cpu_us}};
     const struct shim_cg_key files[] = {{"inactive_file", &inactive}, {"active_file", &active}};
     const struct shim_cg_key oom[] = {{"oom_kill", &st->oom_kills}};
-    int r = shim_cg__read_keys(dir, "cpu.stat", cpu, DBX_ARRAY_LEN(cpu));
+    int r = shim_cg__get_keys(cg, dir, "cpu.stat", cpu, DBX_ARRAY_LEN(cpu));
     if (r == 0)
-        r = shim_cg__read_u64(dir, "memory.current", &st->memory_bytes);
+        r = shim_cg__get_u64(cg, dir, "memory.current", &st->memory_bytes);
     if (r == 0)
         r = read_peak(cg, &st->memory_peak_bytes);
     if (r == -ENOENT) { /* before 5.19 */
@@ -158,11 +158,11 @@ static int v2_read(struct shim_cgroup *cg, struct shim_cgroup_stat *st)
         r = 0;
     }
     if (r == 0)
-        r = shim_cg__read_keys(dir, "memory.stat", files, DBX_ARRAY_LEN(files));
+        r = shim_cg__get_keys(cg, dir, "memory.stat", files, DBX_ARRAY_LEN(files));
     if (r == 0)
-        r = shim_cg__read_keys(dir, "memory.events", oom, DBX_ARRAY_LEN(oom));
+        r = shim_cg__get_keys(cg, dir, "memory.events", oom, DBX_ARRAY_LEN(oom));
     if (r == 0)
-        r = shim_cg__read_u64(dir, "pids.current", &st->pids);
+        r = shim_cg__get_u64(cg, dir, "pids.current", &st->pids);
     st->file_bytes = inactive + active;
     return r;
 }
@@ -186,7 +186,7 @@ static int v2_kill(struct shim_cgroup *cg)
 {
     uint64_t populated = 0;
     const struct shim_cg_key key[] = {{"populated", &populated}};
-    int r = shim_cg__read_keys(cg->dirs[0], "cgroup.events", key, DBX_ARRAY_LEN(key));
+    int r = shim_cg__get_keys(cg, cg->dirs[0], "cgroup.events", key, DBX_ARRAY_LEN(key));
     if (r == -ENOENT || r == -ENODEV)
         return 0;
     if (r < 0 || !populated)
