@@ -23,7 +23,8 @@
 #define BND_USER_GID 1000
 #define BND_WORK_DIR "/workspace"
 #define BND_HOME_DIR "/home/dev"
-#define BND_INIT_DIR "/.devbox"   /* in the sandbox: the folder that holds init, read-only */
+#define BND_INIT_DIR "/.devbox" /* in the sandbox: the folder that holds init, read-only */
+#define BND_PARKED_DIR BND_INIT_DIR "/parked" /* the drivers of bundles/parked */
 #define BND_LAYERS_DIR "/.layers" /* in the sandbox: the node's layer store, read-only */
 
 struct bnd_template {
@@ -33,6 +34,15 @@ struct bnd_template {
                                (PATH, HOME, LANG...) */
     bool has_compile;       /* the contract's "compiled template" */
     uint32_t warm;          /* sandboxes to hold ready where nothing says otherwise */
+    /* What waits, started, in a warm sandbox; run NULL: nothing does. */
+    struct bnd_parked {
+        const char *const *run;    /* words of an entry's run */
+        const char *const *start;  /* the words that it is started with: as good as run */
+        const char *cwd;           /* at its start */
+        const char *const *env;    /* beyond the template's, "K=V"; gone before a program runs */
+        const char *const *unless; /* variables (their first letters) that it would have needed at
+                                      its start: an execution that sets one is started plainly */
+    } parked;
 
     const char *image;  /* path of the EROFS file, or NULL while it is not built */
     const char *digest; /* its sha256 in hex, or NULL */

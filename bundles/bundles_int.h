@@ -28,6 +28,7 @@ struct bnd__template {
     int64_t order;
     struct dbx_json_doc *doc; /* owned; the strings live in it */
     char **extensions, **packages, **setup, **env;
+    char **parked_run, **parked_start, **parked_env, **parked_unless;
     char *image, *digest;
     struct bnd_entry entries[BND_MAX_ENTRIES];
     size_t n_entries;

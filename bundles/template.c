@@ -25,7 +25,7 @@ static const char *const base_env[][2] = {
 struct template_json {
     const char *name, *title;
     int64_t order, warm;
-    const struct dbx_json *extensions, *packages, *setup, *env, *supply, *entries;
+    const struct dbx_json *extensions, *packages, *setup, *env, *supply, *entries, *parked;
 };
 
 #define FIELD(name_, type_, flags_, min_, max_)                                                    \
@@ -44,6 +44,7 @@ static const struct dbx_json_field template_fields[] = {
     FIELD(env, OBJECT, 0, 0, 0),
     FIELD(supply, ARRAY, 0, 0, BND_MAX_SUPPLY),
     FIELD(entries, ARRAY, DBX_JSON_REQUIRED, 1, BND_MAX_ENTRIES),
+    FIELD(parked, OBJECT, 0, 0, 0),
 };
 #undef FIELD
 
@@ -105,6 +106,11 @@ static int build_env(struct bnd__template *tpl, const struct dbx_json *env, stru
     tpl->pub.env = (const char *const *)tpl->env;
     return 0;
 }
+
+struct parked_json {
+    const struct dbx_json *run, *start, *env, *unless;
+    const char *cwd;
+};
 
 struct entry_json {
     const char *file, *json_key;
@@ -179,6 +185,58 @@ static int parse_supply(struct bnd__template *tpl, const struct dbx_json *array,
     return 0;
 }
 
+static const struct dbx_json_field parked_fields[] = {
+    {"run", DBX_JSON_ARRAY, offsetof(struct parked_json, run), DBX_JSON_REQUIRED, 1, BND_MAX_LIST,
+     false},
+    {"start", DBX_JSON_ARRAY, offsetof(struct parked_json, start), 0, 1, BND_MAX_LIST, false},
+    {"cwd", DBX_JSON_STRING, offsetof(struct parked_json, cwd), 0, 1, 255, false},
+    {"env", DBX_JSON_ARRAY, offsetof(struct parked_json, env), DBX_JSON_REQUIRED, 1, BND_MAX_LIST,
+     false},
+    {"unless", DBX_JSON_ARRAY, offsetof(struct parked_json, unless), DBX_JSON_REQUIRED, 1,
+     BND_MAX_LIST, false},
+};
+
+static bool same_words(char *const *a, char *const *b)
+{
+    while (*a && *b && strcmp(*a, *b) == 0)
+        a++, b++;
+    return !*a && !*b;
+}
+
+/* Only what an entry runs is ever asked for. */
+static int parse_parked(struct bnd__template *tpl, const struct dbx_json *node, struct dbx_err *err)
+{
+    struct parked_json j = {0};
+    if (!node)
+        return 0;
+    int rc = dbx_json_decode(node, parked_fields, DBX_ARRAY_LEN(parked_fields), &j, "parked.", err);
+    if (rc == 0)
+        rc = string_list(j.run, "parked.run", NULL, &tpl->parked_run, err);
+    if (rc == 0)
+        rc = string_list(j.start ? j.start : j.run, "parked.start", NULL, &tpl->parked_start, err);
+    if (rc == 0)
+        rc = string_list(j.env, "parked.env", NULL, &tpl->parked_env, err);
+    if (rc == 0)
+        rc = string_list(j.unless, "parked.unless", UPPER DIGITS "_", &tpl->parked_unless, err);
+    if (rc < 0)
+        return rc;
+    bool known = false;
+    for (size_t i = 0; i < tpl->n_entries; i++)
+        known |= same_words(tpl->parked_run, tpl->entries[i].run);
+    if (!known)
+        return dbx_err_field(err, "parked.run", "parked.run is no entry's run");
+    for (size_t i = 0; tpl->parked_env[i]; i++)
+        if (!strchr(tpl->parked_env[i], '='))
+            return dbx_err_field(err, "parked.env", "parked.env[%zu] is no K=V", i);
+    if (j.cwd && j.cwd[0] != '/')
+        return dbx_err_field(err, "parked.cwd", "parked.cwd is not absolute");
+    tpl->pub.parked = (struct bnd_parked){
+        (const char *const *)tpl->parked_run, (const char *const *)tpl->parked_start,
+        j.cwd ? j.cwd : BND_WORK_DIR, (const char *const *)tpl->parked_env,
+        (const char *const *)tpl->parked_unless};
+    return 0;
+}
+
 static int fill(struct bnd__template *tpl, const struct template_json *j, struct dbx_err *err)
 {
     if (!only(j->name, LOWER DIGITS "-"))
@@ -198,6 +256,8 @@ static int fill(struct bnd__template *tpl, const struct template_json *j, struct
         rc = parse_supply(tpl, j->supply, err);
     if (rc == 0)
         rc = parse_entries(tpl, j->entries, err);
+    if (rc == 0)
+        rc = parse_parked(tpl, j->parked, err);
     tpl->pub.extensions = (const char *const *)tpl->extensions;
     return rc;
 }
@@ -245,6 +305,10 @@ struct bnd__template *bnd__template_free(struct bnd__template *tpl)
     free(tpl->extensions);
     free(tpl->packages);
     free(tpl->setup);
+    free(tpl->parked_run);
+    free(tpl->parked_start);
+    free(tpl->parked_env);
+    free(tpl->parked_unless);
     free(tpl->image);
     free(tpl->digest);
     dbx_json_doc_free(tpl->doc);

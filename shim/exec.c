@@ -17,6 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Files of so much are written in no time, and START does not wait for that. */
+#define AHEAD_MAX (1u << 20)
+
 /* ---- states ---- */
 
 void shim_exec__arm(struct shim_exec *ex, uint64_t ms)
@@ -133,6 +136,8 @@ static void on_files_written(uint64_t value, const struct dbx_err *err, void *us
     (void)value;
     if (err && ex->box)
         shim_box_forget_files(ex->box);
+    if (err && ex->ahead)
+        ex->files_err = *err; /* told by the START that came behind */
     if (ex->state != SHIM_EX_PREPARING) {
         ; /* ended meanwhile */
     } else if (!err) {
@@ -164,12 +169,15 @@ void shim_exec__prepare(struct shim_exec *ex)
             dbx_err_set(&err, r, DBX_INTERNAL, "init takes no files");
     }
     if (r == 0) {
-        ex->refs++; /* the limits are set while init writes */
-        if (!ex->box)
+        ex->refs++;
+        ex->ahead = !ex->box && !ex->plan.compile_argv && ex->block.len <= AHEAD_MAX;
+        if (!ex->box && !ex->ahead) /* the limits are set while init writes */
             r = shim_exec__phase_limit(ex, ex->plan.compile_argv ? &ex->compile : &ex->run, &err);
     }
     if (r < 0)
         shim_exec__finish(ex, err.msg);
+    else if (ex->ahead)
+        begin_phases(ex);
 }
 
 static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void *user)

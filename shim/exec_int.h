@@ -71,9 +71,11 @@ struct shim_exec {
     struct shim_sandbox *sb; /* until ended; then it goes its way alone */
     struct shim_box *box;    /* of a workspace: sb is its sandbox, and borrowed */
     struct dbx_list box_link;
-    uint64_t oom_mark;    /* the sandbox's count of kills when it came */
-    bool warm;            /* the claim was answered at once */
-    struct dbx_buf block; /* files on their way */
+    uint64_t oom_mark;        /* the sandbox's count of kills when it came */
+    bool warm;                /* the claim was answered at once */
+    bool ahead;               /* START follows the files at once */
+    struct dbx_err files_err; /* how they went; code 0: well */
+    struct dbx_buf block;     /* files on their way */
     struct shim_stdin *in;
     size_t early; /* bytes of input that came before the program was there */
     struct shim_ship_proc *ship;

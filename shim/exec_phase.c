@@ -237,6 +237,10 @@ static int start_process(struct shim_exec *ex, struct shim_exec_phase *ph, const
                                   .env = env,
                                   .cwd = cwd,
                                   .end_group = ex->box != NULL,
+                                  .after_files = ex->ahead,
+                                  .may_parked =
+                                      ph == &ex->run && !ex->box && !ex->rq->cwd &&
+                                      shim_launch_may_parked(ex->tpl, ph->argv, ex->rq->env),
                                   .uid = BND_USER_UID,
                                   .gid = BND_USER_GID,
                                   .umask = 022,
@@ -345,13 +349,41 @@ static struct shim_exec_phase *phase_of(struct shim_exec *ex, const struct dbx_i
     return ph;
 }
 
-/* It never ran: said as a shell says it, for a shell's users know these two codes. */
+/* It never ran, and how that is told: the exit code, and whoever saw a full disk says so. */
+static void never_ran(struct shim_exec *ex, struct shim_exec_phase *ph, const char *words, int code)
+{
+    shim_ship_words(ph->ship, 1, words);
+    account(ex, ph, NULL);
+    ph->exited = ph->ending.exited = ph->others_gone = true;
+    ph->ending.exit_code = code;
+    shim_exec__set_state(ex, SHIM_EX_DRAINING);
+    shim_ship_hurry(ph->ship);
+    check_over(ex, ph);
+}
+
+static void files_failed(struct shim_exec *ex, struct shim_exec_phase *ph, int error)
+{
+    if (error == ENOSPC || error == EDQUOT) {
+        ph->ending.disk_full = true;
+        never_ran(ex, ph, "the files do not fit on the disk\n", 2);
+        return;
+    }
+    const char *why = ex->files_err.code ? ex->files_err.msg : strerror(error);
+    dbx_log(DBX_LOG_WARN, &ex->log_trace, "writing its files: %s", why);
+    shim_exec__finish(ex, why);
+}
+
+/* Said as a shell says it, for a shell's users know these two codes. */
 static void not_started(struct shim_exec *ex, struct shim_exec_phase *ph,
                         const struct shim_init_started *s)
 {
     char words[256];
     (void)shim_init_ack(shim_sandbox_init(ex->sb), &ex->rq->process, ph->flag);
     bool no_folder = s->stage == INIT_STAGE_CWD && ex->rq->cwd;
+    if (s->stage == INIT_STAGE_FILES) {
+        files_failed(ex, ph, s->error);
+        return;
+    }
     if (s->stage != INIT_STAGE_EXEC && !no_folder) {
         dbx_log(DBX_LOG_ERR, &ex->log_trace, "init could not start it: stage %d, %s", (int)s->stage,
                 strerror(s->error));
@@ -360,13 +392,7 @@ static void not_started(struct shim_exec *ex, struct shim_exec_phase *ph,
     }
     snprintf(words, sizeof(words), "%.200s: %s\n", no_folder ? ex->rq->cwd : ph->argv[0],
              strerror(s->error));
-    shim_ship_words(ph->ship, 1, words);
-    account(ex, ph, NULL);
-    ph->exited = ph->ending.exited = ph->others_gone = true;
-    ph->ending.exit_code = s->error == ENOENT && !no_folder ? 127 : 126;
-    shim_exec__set_state(ex, SHIM_EX_DRAINING);
-    shim_ship_hurry(ph->ship);
-    check_over(ex, ph);
+    never_ran(ex, ph, words, s->error == ENOENT && !no_folder ? 127 : 126);
 }
 
 void shim_exec__on_started(struct shim_exec *ex, const struct shim_init_started *s)

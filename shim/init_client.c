@@ -376,32 +376,49 @@ static int start_body(struct dbx_buf *body, struct init_start *s, const struct s
     return r;
 }
 
+static int request_start(struct shim_init *si, enum init_op op, struct init_start *s,
+                         const struct shim_init_start *req, int *fds, size_t n_fds,
+                         uint32_t timeout_ms, const struct pending *p)
+{
+    struct dbx_buf body;
+    if (req->n_rlimits > INIT_MAX_RLIMITS)
+        return -E2BIG;
+    s->uid = req->uid;
+    s->gid = req->gid;
+    s->n_rlimits = (uint16_t)req->n_rlimits;
+    s->umask = (uint16_t)req->umask;
+    dbx_buf_init(&body, INIT_MAX_START_BODY);
+    int r = start_body(&body, s, req);
+    if (r == 0)
+        r = request(si, op, &body, fds, n_fds, timeout_ms, p);
+    dbx_buf_done(&body);
+    return r;
+}
+
 int shim_init_start(struct shim_init *si, const struct shim_init_start *req)
 {
     struct pending p = {.key = make_key(&req->process, req->phase)};
-    struct init_start s = {.key = p.key,
-                           .uid = req->uid,
-                           .gid = req->gid,
-                           .n_rlimits = (uint16_t)req->n_rlimits,
-                           .umask = (uint16_t)req->umask};
-    struct dbx_buf body;
+    struct init_start s = {.key = p.key};
     int fds[INIT_MAX_FDS];
     size_t n_fds = 0;
-    if (req->n_rlimits > INIT_MAX_RLIMITS)
-        return -E2BIG;
     for (int i = 0; i < 3; i++)
         if (req->fds[i] >= 0) {
             s.fds |= 1u << i;
             fds[n_fds++] = req->fds[i];
         }
-    if (req->end_group)
-        s.fds |= INIT_END_GROUP;
-    dbx_buf_init(&body, INIT_MAX_START_BODY);
-    int r = start_body(&body, &s, req);
-    if (r == 0)
-        r = request(si, INIT_START, &body, fds, n_fds, 0, &p);
-    dbx_buf_done(&body);
-    return r;
+    s.fds |= req->end_group ? INIT_END_GROUP : 0;
+    s.fds |= req->after_files ? INIT_AFTER_FILES : 0;
+    s.fds |= req->may_parked ? INIT_MAY_PARKED : 0;
+    return request_start(si, INIT_START, &s, req, fds, n_fds, 0, &p);
+}
+
+int shim_init_park(struct shim_init *si, const struct shim_init_start *req, uint32_t timeout_ms,
+                   shim_init_done_fn *fn, void *user)
+{
+    struct pending p = {.done = fn, .user = user};
+    struct init_start s = {0};
+    int fds[1];
+    return request_start(si, INIT_PARK, &s, req, fds, 0, timeout_ms, &p);
 }
 
 int shim_init_signal(struct shim_init *si, const struct dbx_id *process, uint32_t phase, int signo,

@@ -93,13 +93,19 @@ struct shim_init_start {
     mode_t umask;
     const struct init_rlimit *rlimits;
     size_t n_rlimits;
-    bool end_group; /* when the process ends, its group is killed */
+    bool end_group;   /* when the process ends, its group is killed */
+    bool after_files; /* not when the FILES before it fail: stage FILES */
+    bool may_parked;  /* what is parked may become it; else that is ended */
     int fds[3]; /* the program's stdin, stdout, stderr: fresh pipes (shim_kept_new makes them), -1:
                    /dev/null */
 };
 /* Answered by on_started; if that takes 10 s, init is stuck and on_down comes (TIMEOUT). Idempotent
  * for one (process, phase) until it is acknowledged. */
 int shim_init_start(struct shim_init *si, const struct shim_init_start *req);
+/* Starts a program ahead, that waits for a START with may_parked (see INIT_MAY_PARKED); fn when it
+ * waits. process, phase, fds and the flags of req are not used. */
+int shim_init_park(struct shim_init *si, const struct shim_init_start *req, uint32_t timeout_ms,
+                   shim_init_done_fn *fn, void *user);
 /* -ESRCH in err->code when it does not run. */
 int shim_init_signal(struct shim_init *si, const struct dbx_id *process, uint32_t phase, int signo,
                      enum init_scope scope, shim_init_done_fn *fn, void *user); /* fn may be NULL */

@@ -33,7 +33,7 @@ static int get_started(const uint8_t *p, size_t len, bool again, struct shim_ini
     if (len != sizeof(s))
         return bad(err, "length of started");
     memcpy(&s, p, sizeof(s));
-    if (s.error < 0 || s.error > MAX_ERRNO || s.stage > INIT_STAGE_EXEC)
+    if (s.error < 0 || s.error > MAX_ERRNO || s.stage > INIT_STAGE_FILES)
         return bad(err, "error of started");
     if ((s.error == 0) != (s.stage == INIT_STAGE_NONE) || (s.error == 0) != (s.pid != 0))
         return bad(err, "started and not");

@@ -134,6 +134,26 @@ char **shim_launch_env(const struct bnd_template *tpl, char *const *more)
     return env;
 }
 
+char **shim_launch_parked_env(const struct bnd_template *tpl)
+{
+    return shim_launch_env(tpl, (char *const *)tpl->parked.env);
+}
+
+bool shim_launch_may_parked(const struct bnd_template *tpl, char *const *argv, char *const *more)
+{
+    const struct bnd_parked *k = &tpl->parked;
+    if (!k->run)
+        return false;
+    for (size_t i = 0; k->run[i]; i++)
+        if (!argv[i] || strcmp(argv[i], k->run[i]) != 0)
+            return false;
+    for (size_t i = 0; more && more[i]; i++)
+        for (size_t j = 0; k->unless[j]; j++)
+            if (dbx_starts_with(more[i], k->unless[j]))
+                return false;
+    return true;
+}
+
 char **shim_launch_env_free(char **env)
 {
     for (size_t i = 0; env && env[i]; i++)

@@ -18,6 +18,12 @@ int shim_launch_files(const struct shim_request *rq, const struct bnd_plan *plan
 char **shim_launch_env(const struct bnd_template *tpl, char *const *more);
 char **shim_launch_env_free(char **env);
 
+/* Whether what the template parks may become this: its very command, at most with more arguments,
+ * and no variable that it would have had to see when it started. */
+bool shim_launch_may_parked(const struct bnd_template *tpl, char *const *argv, char *const *more);
+/* The environment that it is parked with. */
+char **shim_launch_parked_env(const struct bnd_template *tpl);
+
 #define SHIM_LAUNCH_RLIMITS 6 /* cpu_ms 0: none */
 void shim_launch_rlimits(const struct dbx_limits *l,
                          struct init_rlimit out[static SHIM_LAUNCH_RLIMITS]);

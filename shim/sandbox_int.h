@@ -29,13 +29,14 @@ struct shim_sandbox {
     struct dbx_watch *exited; /* owned: pidfd */
     struct shim_init *init;   /* owned */
     bool init_ready, in_keeper;
+    bool parking, settled;      /* a program is being parked; it is, or will not be */
     struct dbx_timer *deadline; /* owned: of the state */
     uint64_t began_ms, ready_ms;
 
     struct shim_cgroup_stat mark;   /* at the last set_limits */
     struct shim_sandbox_usage last; /* as it was read last: the peak only grows */
     uint64_t limit_bytes;           /* of the phase */
-    uint64_t idle_bytes;            /* what the runtime used before the first phase */
+    uint64_t idle_bytes;            /* what the runtime used before anything ran */
 
     struct dbx_timer *sweep;   /* owned: the rounds of taking it down */
     uint64_t sweep_ms, end_ms; /* wait between rounds; when taking down began */
@@ -49,6 +50,7 @@ void shim_sb__lose(struct shim_sandbox *sb, const struct dbx_err *err);
 void shim_sb__ready(struct shim_sandbox *sb); /* provisioning -> warm, told */
 void shim_sb__gone(struct shim_sandbox *sb);  /* terminating -> terminated, told, freed */
 
+void shim_sb__note_idle(struct shim_sandbox *sb); /* nothing has run in it yet */
 int shim_sb__start(struct shim_sandbox *sb, struct dbx_err *err);
 void shim_sb__kill(struct shim_sandbox *sb);      /* at once, whatever there is */
 void shim_sb__take_down(struct shim_sandbox *sb); /* from the loop; ends in shim_sb__gone */

@@ -5,6 +5,7 @@
  * too, but gives way under pressure: it counts neither here nor there. The kernel keeps only the
  * peak of the sum; so the peak reported is the larger of (the kernel's peak less the cache now) and
  * what was seen at each reading. */
+#include "bundles/bundles.h"
 #include "shim/sandbox_int.h"
 
 #include <errno.h>
@@ -27,6 +28,24 @@ static uint64_t own_bytes(const struct shim_cgroup_stat *st)
     return without(st->memory_bytes, st->file_bytes);
 }
 
+void shim_sb__note_idle(struct shim_sandbox *sb)
+{
+    struct shim_cgroup_stat st;
+    if (shim_cgroup_read(sb->cg, &st) == 0)
+        sb->idle_bytes = own_bytes(&st);
+}
+
+/* What is parked counts as the program that it becomes, as if that had started it; no limit is set
+ * below what is used now. */
+static uint64_t base_bytes(const struct shim_sandbox *sb, const struct shim_cgroup_stat *st,
+                           uint64_t bytes)
+{
+    uint64_t own = own_bytes(st);
+    if (!sb->opts.tpl->parked.run || own < sb->idle_bytes || own > sb->idle_bytes + bytes)
+        return own;
+    return sb->idle_bytes;
+}
+
 int shim_sandbox_set_limits(struct shim_sandbox *sb, uint64_t memory_mb, uint32_t processes,
                             struct dbx_err *err)
 {
@@ -40,17 +59,20 @@ int shim_sandbox_set_limits(struct shim_sandbox *sb, uint64_t memory_mb, uint32_
     if (!sb->idle_bytes)
         sb->idle_bytes = own_bytes(&st);
     const struct shim_cgroup_limits limits = {
-        .memory_bytes =
-            own_bytes(&st) + bytes + HEADROOM(bytes) + RUNTIME_BYTES_PER_PROCESS * processes,
+        .memory_bytes = base_bytes(sb, &st, bytes) + bytes + HEADROOM(bytes) +
+                        RUNTIME_BYTES_PER_PROCESS * processes,
         .cpu_millis = sb->opts.cpu_millis,
         .processes = processes,
     };
     r = shim_cgroup_set(sb->cg, &limits, err);
     if (r < 0)
         return r;
-    (void)shim_cgroup_reset_peak(sb->cg); /* where it cannot be, mark.memory_peak_bytes tells */
+    if (shim_cgroup_reset_peak(sb->cg) == 0) /* where it cannot be, the mark's peak tells */
+        st.memory_peak_bytes = st.memory_bytes;
     sb->limit_bytes = bytes;
-    return shim_sandbox_mark(sb, err);
+    sb->mark = st;
+    sb->last = (struct shim_sandbox_usage){0};
+    return 0;
 }
 
 int shim_sandbox_mark(struct shim_sandbox *sb, struct dbx_err *err)

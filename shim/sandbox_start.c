@@ -13,6 +13,7 @@
 #include "common/io/loop.h"
 #include "shim/init_client.h"
 #include "shim/keeper_client.h"
+#include "shim/launch.h"
 #include "shim/reap.h"
 
 #include <errno.h>
@@ -22,6 +23,7 @@
 #include <unistd.h>
 
 #define CONTROL_BUFFER (1 << 20) /* either way: the largest message is 64 KiB */
+#define PARK_MS 8000             /* of the 10 s that provisioning may take */
 #define MAX_RUNSC_LOG (256u << 10)
 
 static char *path_in(const struct shim_sandbox *sb, const char *name)
@@ -68,10 +70,53 @@ static int tell_keeper(struct shim_sandbox *sb, struct dbx_err *err)
     return 0;
 }
 
+static void check_ready(struct shim_sandbox *sb);
+
+/* Without it the sandbox is as good, only slower. */
+static void on_parked(uint64_t value, const struct dbx_err *err, void *user)
+{
+    struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
+    (void)value;
+    sb->parking = false;
+    sb->settled = true;
+    if (err && err->code != -ECANCELED)
+        dbx_log(DBX_LOG_WARN, &sb->log, "nothing is parked: %s", err->msg);
+    check_ready(sb);
+    shim_sb__unref(sb);
+}
+
+/* What it uses is the program's, when it becomes one: the runtime's own is noted before. */
+static void park(struct shim_sandbox *sb)
+{
+    const struct bnd_template *tpl = sb->opts.tpl;
+    const struct dbx_limits limits = {.processes = 1 << 20, .open_files = 1024, .disk_mb = 1 << 20};
+    struct init_rlimit rlimits[SHIM_LAUNCH_RLIMITS];
+    char **env = shim_launch_parked_env(tpl);
+    const struct shim_init_start req = {.argv = (char *const *)tpl->parked.start,
+                                        .env = env,
+                                        .cwd = tpl->parked.cwd,
+                                        .uid = BND_USER_UID,
+                                        .gid = BND_USER_GID,
+                                        .umask = 022,
+                                        .rlimits = rlimits,
+                                        .n_rlimits = SHIM_LAUNCH_RLIMITS};
+    shim_launch_rlimits(&limits, rlimits);
+    shim_sb__note_idle(sb);
+    sb->parking = shim_init_park(sb->init, &req, PARK_MS, on_parked, sb) == 0;
+    sb->settled = !sb->parking;
+    shim_launch_env_free(env);
+    if (sb->parking)
+        shim_sb__ref(sb); /* until the answer */
+}
+
 static void check_ready(struct shim_sandbox *sb)
 {
     struct dbx_err err = {0};
-    if (sb->state != SHIM_SB_PROVISIONING || !sb->init_ready || !sb->sentry)
+    if (sb->state != SHIM_SB_PROVISIONING || !sb->init_ready)
+        return;
+    if (sb->opts.tpl->parked.run && !sb->settled && !sb->parking)
+        park(sb);
+    if (!sb->sentry || sb->parking)
         return;
     if (tell_keeper(sb, &err) < 0)
         shim_sb__lose(sb, &err);

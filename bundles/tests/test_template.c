@@ -7,6 +7,9 @@
 #define HEAD "\"name\":\"x\",\"title\":\"X\",\"order\":1,\"warm\":2,\"packages\":[\"a\"]"
 #define ENTRY "{\"file\":\"main.x\",\"run\":[\"x\",\"main.x\"]}"
 
+#define PARKED(file, env, more)                                                                    \
+    "{\"run\":[\"x\",\"" file "\"],\"env\":[\"" env "\"],\"unless\":[\"A_\"]" more "}"
+
 static const struct {
     const char *json, *field; /* field NULL: it is good */
 } cases[] = {
@@ -14,6 +17,14 @@ static const struct {
     {"{" HEAD ",\"entries\":[" ENTRY "],\"env\":{\"A_1\":\"\"},\"extensions\":[\"x\"]}", NULL},
     {"{" HEAD ",\"entries\":[{\"file\":\"*.x\",\"compile\":[\"c\"],\"run\":[\"./main\"]}]}", NULL},
     {"{" HEAD ",\"entries\":[]}", "entries"},
+    {"{" HEAD ",\"entries\":[" ENTRY "],\"parked\":" PARKED("main.x", "A=b", "") "}", NULL},
+    {"{" HEAD ",\"entries\":[" ENTRY "],\"parked\":" PARKED("main.x", "A=b", ",\"cwd\":\"/\"") "}",
+     NULL},
+    {"{" HEAD ",\"entries\":[" ENTRY "],\"parked\":" PARKED("other", "A=b", "") "}", "parked.run"},
+    {"{" HEAD ",\"entries\":[" ENTRY "],\"parked\":" PARKED("main.x", "A", "") "}", "parked.env"},
+    {"{" HEAD ",\"entries\":[" ENTRY "],\"parked\":" PARKED("main.x", "A=b", ",\"cwd\":\"x\"") "}",
+     "parked.cwd"},
+    {"{" HEAD ",\"entries\":[" ENTRY "],\"parked\":{\"run\":[\"x\"]}}", "parked.env"},
     {"{" HEAD "}", "entries"},
     {"{" HEAD ",\"entries\":[" ENTRY "],\"more\":1}", "more"},
     {"{" HEAD ",\"entries\":[1]}", "entries"},

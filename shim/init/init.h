@@ -36,6 +36,18 @@ struct pump {
 };
 #define INIT_MAX_PUMPS (2 * INIT_MAX_PROCESSES)
 
+/* In events: what is neither end of a pump. */
+enum { ON_SOCKET = 2 * INIT_MAX_PUMPS, ON_SIGNAL, ON_TICK, ON_PARKED };
+
+/* A program that was started ahead and waits to become that of a START. pid 0: none. */
+struct parked {
+    pid_t pid;
+    bool ready;
+    uint16_t argc;
+    uint32_t tag;         /* of the PARK, which is answered when it is ready */
+    int sock, in, out[2]; /* owned: our ends of its fds 3, 0, 1 and 2 */
+};
+
 #define QUEUE_MAX                                                                                  \
     64 /* answers that do not fit into the socket; nothing is read while there are any */
 struct answer {
@@ -57,6 +69,8 @@ struct init {
     struct pump pumps[INIT_MAX_PUMPS];
     struct answer queue[QUEUE_MAX];
     size_t queued;
+    struct parked parked;
+    int files_error; /* of the last FILES */
     bool say_ready, listing, killing, killed;
     int kill_result;
     uint32_t list_tag, kill_tag;
@@ -86,10 +100,35 @@ void init_sample(struct init *in);
 void init_status(const struct init *in, struct init_status *ret);
 uint32_t init_probe(bool pid1);
 
+/* What both kinds of a start do in the child. */
+struct launch {
+    const struct init_start_request *req;
+    const int *fds;
+    int control;    /* becomes fd 3; -1: none */
+    bool uncounted; /* by RLIMIT_NPROC: see limit_of in process.c */
+    int error;
+    enum init_stage stage;
+};
+pid_t init_spawn(struct launch *l); /* -1: errno. When l->error is set, it has ended already. */
+struct rlimit init_limit(const struct launch *l, const struct init_rlimit *limit);
+
+/* park.c */
+void init_park(struct init *in, const struct init_header *h, const uint8_t *body, size_t len);
+void init_on_parked(struct init *in); /* its socket has something to say */
+/* Gives it this request and takes its place in p. False: there is none, or it does not suit; then
+ * init_unpark is to be called. fds as in init_start. */
+bool init_claim_parked(struct init *in, struct proc *p, const struct init_start_request *req,
+                       int *fds);
+void init_unpark(struct init *in); /* ends it; init_unparked waits until it has gone */
+void init_unparked(struct init *in);
+bool init_parked_ended(struct init *in, pid_t pid); /* it was reaped: was it this one? */
+
 /* pump.c. The host's pipe *fd is taken, and a pipe's end for the program (of this user) left in its
  * place. *ret: the pump, in the epoll set, or NULL when *fd is no pipe and stays as it is. Returns
  * 0 or errno; a pump that is there then is the caller's to close. */
 int init_pump_open(struct init *in, int *fd, uid_t uid, gid_t gid, struct pump **ret);
+/* Carries from one to the other, both taken. Returns 0 or errno, and closes both then. */
+int init_pump_join(struct init *in, int from, int to);
 void init_pump_close(struct pump *p);
 /* which: data.u32 of the event; it is below 2 * INIT_MAX_PUMPS. */
 void init_pump_turn(struct init *in, uint32_t which, uint32_t events);

@@ -28,9 +28,6 @@
 #define KILL_GIVE_UP_US 5000000u
 #define EVENTS_MAX 64 /* in one turn */
 
-/* In events: what is neither end of a pump. */
-enum { ON_SOCKET = 2 * INIT_MAX_PUMPS, ON_SIGNAL, ON_TICK };
-
 uint64_t init_now_us(void)
 {
     struct timespec ts;
@@ -184,6 +181,7 @@ static void on_files(struct init *in, const struct init_header *h, const uint8_t
     char text[256] = "";
     uint64_t count;
     int r = init_write_files(body, len, &count, text, sizeof(text));
+    in->files_error = r;
     init_done(in, h, r, count, text);
 }
 
@@ -271,6 +269,8 @@ static void on_request(struct init *in, size_t len, int *fds, size_t n_fds)
         init_start(in, &h, body, body_len, fds, n_fds);
     else if (h.op == INIT_FILES)
         on_files(in, &h, body, body_len);
+    else if (h.op == INIT_PARK)
+        init_park(in, &h, body, body_len);
     else
         on_plain(in, &h, body, body_len);
     if (map)
@@ -408,6 +408,8 @@ static void take_turn(struct init *in)
             on_look(in, in->signals);
         else if (what == ON_TICK)
             on_look(in, in->timer);
+        else if (what == ON_PARKED)
+            init_on_parked(in);
         else
             init_pump_turn(in, what, events[i].events);
     }

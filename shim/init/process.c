@@ -33,14 +33,6 @@
 
 #define CHILD_STACK (64u << 10) /* execvp puts the path it tries on it */
 
-struct launch {
-    const struct init_start_request *req;
-    const int *fds;
-    bool uncounted; /* by RLIMIT_NPROC: see limit_of */
-    int error;
-    enum init_stage stage;
-};
-
 static struct proc *find(struct init *in, const struct init_key *key)
 {
     for (size_t i = 0; i < INIT_MAX_PROCESSES; i++)
@@ -109,9 +101,17 @@ static int place_fds(uint32_t which, const int *fds)
     return 0;
 }
 
+/* The other descriptors of init go with exec, whatever stands at 3 now with this. */
+static int place_control(int control)
+{
+    if (control == 3)
+        return fcntl(control, F_SETFD, 0);
+    return control < 0 ? 0 : dup2(control, 3);
+}
+
 /* Linux counts a process among those of the user it changes to. gVisor goes on counting it among
  * those of the user who made it, root: there, one less is left for the others. */
-static struct rlimit limit_of(const struct launch *l, const struct init_rlimit *limit)
+struct rlimit init_limit(const struct launch *l, const struct init_rlimit *limit)
 {
     struct rlimit r = {.rlim_cur = limit->soft, .rlim_max = limit->hard};
     if (limit->resource == RLIMIT_NPROC && l->uncounted) {
@@ -127,11 +127,11 @@ static int child(void *arg)
     const struct init_start *f = &l->req->fixed;
     reset_signals();
     umask(f->umask);
-    if (setsid() < 0 || place_fds(f->fds, l->fds) < 0)
+    if (setsid() < 0 || place_fds(f->fds, l->fds) < 0 || place_control(l->control) < 0)
         child_fail(l, INIT_STAGE_SETUP);
     for (size_t i = 0; i < f->n_rlimits; i++) {
         const struct init_rlimit *limit = &l->req->rlimits[i];
-        struct rlimit r = limit_of(l, limit);
+        struct rlimit r = init_limit(l, limit);
         if (setrlimit((__rlimit_resource_t)limit->resource, &r) < 0)
             child_fail(l, INIT_STAGE_SETUP);
     }
@@ -179,36 +179,52 @@ static int open_pumps(struct init *in, const struct init_start *f, int *fds, str
     return error;
 }
 
-static void launch(struct init *in, struct proc *p, const struct init_start_request *req, int *fds)
+pid_t init_spawn(struct launch *l)
 {
     static uint8_t stack[CHILD_STACK] __attribute__((aligned(16)));
-    struct launch l = {.req = req, .fds = fds, .uncounted = in->pid1};
+    pid_t pid = clone(child, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, l);
+    if (pid > 0 && l->error)
+        (void)waitpid(pid, NULL, 0);
+    return pid;
+}
+
+static void launch(struct init *in, struct proc *p, const struct init_start_request *req, int *fds)
+{
+    struct launch l = {.req = req, .fds = fds, .control = -1, .uncounted = in->pid1};
     struct pump *pumps[2] = {0};
-    p->end_group = req->fixed.fds & INIT_END_GROUP;
     int error = open_pumps(in, &req->fixed, fds, pumps);
     if (error) {
         failed(p, error, INIT_STAGE_SETUP);
         return;
     }
-    p->start_us = init_now_us();
-    p->end.disk_free_min = UINT64_MAX;
-    for (size_t i = 0; i < req->fixed.n_rlimits; i++)
-        if (req->rlimits[i].resource == RLIMIT_NPROC)
-            p->nproc = req->rlimits[i].soft;
-    pid_t pid = clone(child, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, &l);
+    pid_t pid = init_spawn(&l);
     if (pid < 0) {
         failed(p, errno, INIT_STAGE_FORK);
         close_pumps(pumps);
     } else if (l.error) {
-        (void)waitpid(pid, NULL, 0);
         failed(p, l.error, l.stage);
         close_pumps(pumps);
     } else {
         p->state = PROC_RUNNING;
         p->pid = pid;
-        in->closely = true;
-        p->say_start = true;
     }
+}
+
+static void begin(struct init *in, struct proc *p, const struct init_start_request *req, int *fds)
+{
+    p->end_group = req->fixed.fds & INIT_END_GROUP;
+    p->start_us = init_now_us();
+    p->end.disk_free_min = UINT64_MAX;
+    for (size_t i = 0; i < req->fixed.n_rlimits; i++)
+        if (req->rlimits[i].resource == RLIMIT_NPROC)
+            p->nproc = req->rlimits[i].soft;
+    if (!init_claim_parked(in, p, req, fds)) {
+        init_unpark(in); /* it goes while the other is being made */
+        launch(in, p, req, fds);
+        init_unparked(in);
+    }
+    in->closely = true;
+    p->say_start = true;
 }
 
 void init_start(struct init *in, const struct init_header *h, const uint8_t *body, size_t len,
@@ -239,8 +255,10 @@ void init_start(struct init *in, const struct init_header *h, const uint8_t *bod
         failed(p, r, INIT_STAGE_REQUEST);
     else if (n_fds != count_fds(req.fixed.fds))
         failed(p, EBADF, INIT_STAGE_FDS);
+    else if (req.fixed.fds & INIT_AFTER_FILES && in->files_error)
+        failed(p, in->files_error, INIT_STAGE_FILES);
     else
-        launch(in, p, &req, fds);
+        begin(in, p, &req, fds);
 }
 
 void init_ack(struct init *in, const struct init_key *key)
@@ -286,6 +304,8 @@ bool init_reap(struct init *in)
             continue;
         if (pid <= 0)
             return pid == 0;
+        if (init_parked_ended(in, pid))
+            continue;
         for (size_t i = 0; i < INIT_MAX_PROCESSES; i++) {
             struct proc *p = &in->procs[i];
             if (p->state == PROC_RUNNING && p->pid == pid) {

@@ -39,6 +39,8 @@ enum init_op {
     INIT_ACK = 6,  /* init_key: forget this process, which exited or failed to start; no answer */
     INIT_STAT = 7, /* no body; answered by STATUS */
     INIT_QUIT = 8, /* no body: init exits 0, and the sandbox with it */
+    INIT_PARK =
+        9, /* init_start, its key and fds unused: starts a program ahead; DONE when it waits */
     /* 16..31: terminals (next). 32..47: files read, watched, listed. 48..63: streams to and from
        ports. */
 
@@ -86,9 +88,19 @@ enum init_start_fds {
     INIT_FD_STDIN = 1,
     INIT_FD_STDOUT = 2,
     INIT_FD_STDERR = 4,
-    /* not a descriptor: when the process ends, its group is killed */
+    /* not descriptors: when the process ends, its group is killed */
     INIT_END_GROUP = 8,
+    /* it is not started when the FILES that came last could not be written */
+    INIT_AFTER_FILES = 16,
+    /* what is parked may become this process: argv begins with what was parked, in its cwd */
+    INIT_MAY_PARKED = 32,
 };
+
+/* A parked program has fd 3, a stream socket. It writes one byte when it waits; then it reads to
+ * the end: "ARGS STDIN" (how many arguments there are beyond those it was parked with; 1 when its
+ * fd 0 is to stay, 0 when it is to become /dev/null), those arguments, and all of the environment,
+ * each with a NUL at its end. Nothing but the end: it is not wanted. A START without
+ * INIT_MAY_PARKED, or whose words do not fit, ends what is parked, and starts its program anew. */
 
 struct init_rlimit {
     uint32_t resource; /* RLIMIT_* */
@@ -131,7 +143,8 @@ enum init_stage { /* at what a start failed */
                   INIT_STAGE_FORK,
                   INIT_STAGE_SETUP, /* session, limits, descriptors, identity */
                   INIT_STAGE_CWD,
-                  INIT_STAGE_EXEC, /* error is ENOENT when there is no such program */
+                  INIT_STAGE_EXEC,  /* error is ENOENT when there is no such program */
+                  INIT_STAGE_FILES, /* INIT_AFTER_FILES: they were not written */
 };
 
 struct init_started {

@@ -34,6 +34,15 @@ void init_pump_close(struct pump *p)
     p->open = false;
 }
 
+/* The host's end is heard of even when nothing is wanted of it: when it breaks. */
+static int listen_to(struct init *in, struct pump *p)
+{
+    if (interest(in, p, EPOLL_CTL_ADD, false, EPOLLIN) < 0 ||
+        interest(in, p, EPOLL_CTL_ADD, true, 0) < 0)
+        return errno;
+    return 0;
+}
+
 static struct pump *find_free(struct init *in)
 {
     for (size_t i = 0; i < INIT_MAX_PUMPS; i++)
@@ -62,11 +71,22 @@ int init_pump_open(struct init *in, int *fd, uid_t uid, gid_t gid, struct pump *
     /* his, so that he may open /dev/stdout; where init is not root, it is his already */
     if (geteuid() == 0 && fchown(ends[1], uid, gid) < 0)
         return errno;
-    /* the host's end is heard of even when nothing is wanted of it: when it breaks */
-    if (interest(in, p, EPOLL_CTL_ADD, false, EPOLLIN) < 0 ||
-        interest(in, p, EPOLL_CTL_ADD, true, 0) < 0)
-        return errno;
-    return 0;
+    return listen_to(in, p);
+}
+
+int init_pump_join(struct init *in, int from, int to)
+{
+    struct pump *p = find_free(in);
+    if (!p) {
+        close(from);
+        close(to);
+        return EAGAIN;
+    }
+    *p = (struct pump){.from = from, .to = to, .open = true};
+    int error = listen_to(in, p);
+    if (error)
+        init_pump_close(p);
+    return error;
 }
 
 /* The end that is not waited for must be out of the set altogether: a hang-up is always told. */

@@ -135,20 +135,25 @@ static void close_test(struct test *t)
     dbx_loop_free(t->loop);
 }
 
-static int start(struct test *t, uint8_t id, char *const *argv, int out)
+static struct shim_init_start request_of(uint8_t id, char *const *argv, int out)
 {
     static char *const env[] = {"PATH=/usr/bin:/bin", "X=y", NULL};
     static const struct init_rlimit limits[] = {{RLIMIT_NOFILE, 0, 64, 64}};
-    struct shim_init_start req = {.process = {{id}},
-                                  .argv = argv,
-                                  .env = env,
-                                  .cwd = "/",
-                                  .uid = user_id,
-                                  .gid = user_id == getuid() ? getgid() : user_id,
-                                  .umask = 022,
-                                  .rlimits = limits,
-                                  .n_rlimits = 1,
-                                  .fds = {-1, out, -1}};
+    return (struct shim_init_start){.process = {{id}},
+                                    .argv = argv,
+                                    .env = env,
+                                    .cwd = "/",
+                                    .uid = user_id,
+                                    .gid = user_id == getuid() ? getgid() : user_id,
+                                    .umask = 022,
+                                    .rlimits = limits,
+                                    .n_rlimits = 1,
+                                    .fds = {-1, out, -1}};
+}
+
+static int start(struct test *t, uint8_t id, char *const *argv, int out)
+{
+    struct shim_init_start req = request_of(id, argv, out);
     return shim_init_start(t->si, &req);
 }
 
@@ -179,6 +184,84 @@ static void test_start_and_exit(void)
     while (!t.done && dbx_loop_run(t.loop) == 0)
         ;
     CHECK(t.code == 0 && t.exits == 2 && t.readies == 2);
+    close_test(&t);
+}
+
+/* What it is told comes through its fd 3, its limits and its output are those of the START. */
+static void test_parked(void)
+{
+    static char script[] = "printf R >&3; ulimit -n; tr '\\0' ' ' <&3; ulimit -n; exit 3";
+    char *const parked[] = {"sh", "-c", script, NULL}, *const more[] = {"sh", "-c", script, "a b",
+                                                                        NULL};
+    struct init_rlimit wide = {RLIMIT_NOFILE, 0, 100, 100};
+    struct shim_init_start park = request_of(0, parked, -1);
+    char text[256] = "";
+    struct test t;
+    int p[2];
+    open_test(&t);
+    CHECK_EQ(pipe2(p, O_CLOEXEC), 0);
+    park.rlimits = &wide;
+    CHECK_EQ(shim_init_park(t.si, &park, 0, on_done, &t), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.done == 1 && t.code == 0);
+    CHECK_EQ(shim_init_park(t.si, &park, 0, on_done, &t), 0); /* there is one */
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK_EQ(t.code, -EBUSY);
+    struct shim_init_start req = request_of(1, more, p[1]);
+    req.fds[2] = p[1];
+    req.may_parked = true;
+    CHECK_EQ(shim_init_start(t.si, &req), 0);
+    dbx_close(p[1]);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.starts == 1 && t.started.error == 0 && t.exits == 1 && t.exited.exit_code == 3);
+    for (size_t n = 0; n < sizeof(text) - 1;) {
+        ssize_t got = read(p[0], text + n, sizeof(text) - 1 - n);
+        if (got <= 0)
+            break;
+        n += (size_t)got;
+    }
+    CHECK_STR(text, "100\n1 0 a b PATH=/usr/bin:/bin X=y 64\n");
+    dbx_close(p[0]);
+    close_test(&t);
+}
+
+/* A START that cannot use it ends it; so does its own end. */
+static void test_unparked(void)
+{
+    char *const parked[] = {"sh", "-c", "printf R >&3; cat <&3", NULL};
+    char *const hasty[] = {"false", NULL}, *const other[] = {"sh", "-c", "exit 4", NULL};
+    struct shim_init_start park = request_of(0, hasty, -1);
+    struct test t;
+    open_test(&t);
+    CHECK_EQ(shim_init_park(t.si, &park, 0, on_done, &t), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.done == 1 && t.code == -ECHILD);
+    park.argv = parked;
+    CHECK_EQ(shim_init_park(t.si, &park, 0, on_done, &t), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.done == 2 && t.code == 0);
+    CHECK_EQ(start(&t, 1, other, -1), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.exits == 1 && t.exited.exit_code == 4 && !(t.exited.seen & INIT_LEFT_OTHERS));
+    CHECK_EQ(shim_init_park(t.si, &park, 0, on_done, &t), 0); /* its place is free */
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.done == 3 && t.code == 0);
+    close_test(&t);
+}
+
+static void test_after_files(void)
+{
+    char *const argv[] = {"true", NULL};
+    struct shim_init_start req = request_of(1, argv, -1);
+    struct test t;
+    open_test(&t);
+    CHECK_EQ(shim_init_files(t.si, "/proc/none", user_id, user_id, "", 0, 0, on_done, &t), 0);
+    req.after_files = true;
+    CHECK_EQ(shim_init_start(t.si, &req), 0);
+    while (!t.starts && dbx_loop_run(t.loop) == 0)
+        ;
+    CHECK(t.done == 1 && t.code != 0);
+    CHECK(t.started.stage == INIT_STAGE_FILES && t.started.error != 0);
     close_test(&t);
 }
 
@@ -381,6 +464,9 @@ int main(void)
     CHECK(mkdtemp(dir) != NULL);
     CHECK_EQ(chmod(dir, 0777), 0);
     test_start_and_exit();
+    test_parked();
+    test_unparked();
+    test_after_files();
     test_failures();
     test_signal_and_kill();
     test_output();

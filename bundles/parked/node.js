@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes a Node that was started as `node main.js` wait for its program (shim/init/park.c): it is required first, by
+// NODE_OPTIONS. When it returns, nothing of it is left, and Node goes on as ever. In a worker it does nothing.
+// It begins in a folder of its own: where Node requires a first module it looks for a package.json, and would
+// remember that the program's had none.
+'use strict';
+delete require.cache[__filename];
+for (const key of Object.keys(module.constructor._pathCache))
+  if (module.constructor._pathCache[key] === __filename) delete module.constructor._pathCache[key];
+if (process.env.NODE_OPTIONS === `--require=${__filename}`) wait(require('fs'));
+
+function wait(fs) {
+  fs.writeSync(3, 'R');
+  const pieces = [], room = Buffer.alloc(65536);
+  for (let n; (n = fs.readSync(3, room)) > 0;) pieces.push(Buffer.from(room.subarray(0, n)));
+  if (!pieces.length) process.reallyExit(0);
+  fs.closeSync(3);
+  process.chdir('/workspace');
+  Object.defineProperty(process, '_preload_modules', {value: []});
+  const words = Buffer.concat(pieces).toString().split('\0');
+  words.pop();
+  const [count, stdin] = words.shift().split(' ').map(Number);
+  process.argv.push(...words.splice(0, count));
+  const env = new Map(words.map((w) => [w.slice(0, w.indexOf('=')), w.slice(w.indexOf('=') + 1)]));
+  for (const key of Object.keys(process.env)) if (!env.has(key)) delete process.env[key];
+  for (const [key, value] of env) if (process.env[key] !== value) process.env[key] = value;
+  if (stdin) return;
+  fs.closeSync(0);
+  fs.openSync('/dev/null', 'r+');
+}

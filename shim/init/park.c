@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A program that is started before it is wanted: an interpreter that has come up to where it would
+ * open the user's file, and waits there (bundles/parked). It has the identity of every user process
+ * and pipes of the sandbox's kernel for stdio. What a START says that a process is given by exec
+ * reaches it otherwise: arguments, environment and stdin through its fd 3, limits by prlimit,
+ * output by joining its pipes to the host's. It is used once, or ended. */
+#include "shim/init/init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PIPE_SIZE (256 << 10)
+
+static void close_one(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static void let_go(struct parked *k)
+{
+    close_one(&k->sock);
+    close_one(&k->in);
+    close_one(&k->out[0]);
+    close_one(&k->out[1]);
+    k->pid = 0;
+    k->ready = false;
+}
+
+static void answer(struct init *in, int error)
+{
+    struct init_header h = {.op = INIT_PARK, .tag = in->parked.tag};
+    init_done(in, &h, error, 0, NULL);
+}
+
+/* ours: which end stays here; the other is its, and its user's. */
+static int make_pipe(int *mine, int *its, int ours, uid_t uid, gid_t gid)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -1;
+    *mine = ends[ours];
+    *its = ends[!ours];
+    (void)fcntl(*its, F_SETPIPE_SZ, PIPE_SIZE);
+    return geteuid() == 0 ? fchown(*its, uid, gid) : 0;
+}
+
+static int spawn(struct init *in, struct init_start_request *req)
+{
+    struct parked *k = &in->parked;
+    struct init_start *f = &req->fixed;
+    int its[3] = {-1, -1, -1}, control[2] = {-1, -1}, error = 0;
+    struct launch l = {.req = req, .fds = its, .uncounted = in->pid1};
+    if (make_pipe(&k->in, &its[0], 1, f->uid, f->gid) < 0 ||
+        make_pipe(&k->out[0], &its[1], 0, f->uid, f->gid) < 0 ||
+        make_pipe(&k->out[1], &its[2], 0, f->uid, f->gid) < 0 ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) < 0)
+        error = errno;
+    k->sock = control[0];
+    l.control = control[1];
+    f->fds = INIT_FD_STDIN | INIT_FD_STDOUT | INIT_FD_STDERR;
+    if (!error) {
+        pid_t pid = init_spawn(&l);
+        error = pid < 0 ? errno : l.error;
+        k->pid = error ? 0 : pid;
+    }
+    for (int i = 0; i < 3; i++)
+        close_one(&its[i]);
+    close_one(&control[1]);
+    return error;
+}
+
+void init_park(struct init *in, const struct init_header *h, const uint8_t *body, size_t len)
+{
+    struct init_start_request req = {.argv = in->argv, .env = in->env};
+    struct parked *k = &in->parked;
+    struct epoll_event ev = {.events = EPOLLIN, .data.u32 = ON_PARKED};
+    int error = init_decode_start(body, len, &req);
+    if (!error && k->pid)
+        error = EBUSY;
+    if (error) {
+        init_done(in, h, error, 0, NULL);
+        return;
+    }
+    *k = (struct parked){
+        .sock = -1, .in = -1, .out = {-1, -1}, .tag = h->tag, .argc = req.fixed.argc};
+    error = spawn(in, &req);
+    if (!error && epoll_ctl(in->epoll, EPOLL_CTL_ADD, k->sock, &ev) < 0) {
+        error = errno;
+        init_unpark(in);
+        init_unparked(in);
+    }
+    if (error) {
+        let_go(k);
+        answer(in, error);
+    }
+}
+
+/* The byte that says that it waits, or its end. */
+void init_on_parked(struct init *in)
+{
+    struct parked *k = &in->parked;
+    char byte;
+    if (k->sock < 0)
+        return; /* it was claimed or ended in this turn */
+    if (!k->ready && recv(k->sock, &byte, 1, MSG_DONTWAIT) == 1) {
+        k->ready = true;
+        answer(in, 0);
+        return;
+    }
+    init_unpark(in); /* it speaks when it should not, or has ended */
+    init_unparked(in);
+}
+
+/* Only who has its user and group for real may set its limits: so has init for this moment, in
+ * which nothing runs here but init and what is parked. */
+static int limit(const struct init *in, pid_t pid, const struct init_start_request *req)
+{
+    struct launch l = {.uncounted = in->pid1};
+    bool root = geteuid() == 0;
+    int r = 0;
+    if (root && (setresgid(req->fixed.gid, (gid_t)-1, (gid_t)-1) < 0 ||
+                 setresuid(req->fixed.uid, (uid_t)-1, (uid_t)-1) < 0))
+        r = -1;
+    for (size_t i = 0; r == 0 && i < req->fixed.n_rlimits; i++) {
+        struct rlimit rl = init_limit(&l, &req->rlimits[i]);
+        r = prlimit(pid, (__rlimit_resource_t)req->rlimits[i].resource, &rl, NULL);
+    }
+    if (root && (setresuid(0, (uid_t)-1, (uid_t)-1) < 0 || setresgid(0, (gid_t)-1, (gid_t)-1) < 0))
+        _exit(70); /* init without its identity is of no use */
+    return r;
+}
+
+/* The strings of a request stand one behind the other, as they came. */
+static size_t span(char *const *strings, size_t from, size_t to)
+{
+    return from == to ? 0 : (size_t)(strings[to - 1] + strlen(strings[to - 1]) + 1 - strings[from]);
+}
+
+static bool tell(const struct parked *k, const struct init_start_request *req)
+{
+    const struct init_start *f = &req->fixed;
+    char head[32];
+    int n = snprintf(head, sizeof(head), "%d %d", f->argc - k->argc, f->fds & INIT_FD_STDIN ? 1 : 0);
+    struct iovec parts[3] = {
+        {head, (size_t)n + 1},
+        {req->argv[k->argc < f->argc ? k->argc : 0], span(req->argv, k->argc, f->argc)},
+        {req->env[0], span(req->env, 0, f->envc)}};
+    struct msghdr msg = {.msg_iov = parts, .msg_iovlen = 3};
+    ssize_t len = (ssize_t)(parts[0].iov_len + parts[1].iov_len + parts[2].iov_len);
+    return sendmsg(k->sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == len;
+}
+
+/* Both of its pipes to the host's, or away where there is none. */
+static int join(struct init *in, struct parked *k, const struct init_start *f, int *fds)
+{
+    int error = 0;
+    if (f->fds & INIT_FD_STDIN) {
+        error = init_pump_join(in, *fds, k->in);
+        *fds++ = k->in = -1;
+    }
+    for (int i = 0; i < 2 && !error; i++)
+        if (f->fds & (uint32_t)INIT_FD_STDOUT << i) {
+            error = init_pump_join(in, k->out[i], *fds);
+            *fds++ = k->out[i] = -1;
+        }
+    return error;
+}
+
+bool init_claim_parked(struct init *in, struct proc *p, const struct init_start_request *req,
+                       int *fds)
+{
+    struct parked *k = &in->parked;
+    const uint32_t out = INIT_FD_STDOUT | INIT_FD_STDERR;
+    if (!k->pid || !k->ready || !(req->fixed.fds & INIT_MAY_PARKED) || req->fixed.argc < k->argc ||
+        (req->fixed.fds & out) != out)
+        return false;
+    if (limit(in, k->pid, req) < 0 || !tell(k, req))
+        return false;
+    p->pid = k->pid;
+    p->state = PROC_RUNNING;
+    if (join(in, k, &req->fixed, fds))
+        (void)kill(p->pid, SIGKILL); /* no room for a pump: cannot be, it is the first process */
+    let_go(k);
+    return true;
+}
+
+void init_unpark(struct init *in)
+{
+    if (in->parked.pid)
+        (void)kill(in->parked.pid, SIGKILL);
+}
+
+void init_unparked(struct init *in)
+{
+    struct parked *k = &in->parked;
+    if (!k->pid)
+        return;
+    (void)waitpid(k->pid, NULL, 0);
+    bool asked = !k->ready;
+    let_go(k);
+    if (asked)
+        answer(in, ECHILD);
+}
+
+bool init_parked_ended(struct init *in, pid_t pid)
+{
+    if (!in->parked.pid || in->parked.pid != pid)
+        return false;
+    bool asked = !in->parked.ready;
+    let_go(&in->parked);
+    if (asked)
+        answer(in, ECHILD);
+    return true;
+}
