@@ -190,7 +190,7 @@ static void test_start_and_exit(void)
 /* What it is told comes through its fd 3, its limits and its output are those of the START. */
 static void test_parked(void)
 {
-    static char script[] = "printf R >&3; ulimit -n; tr '\\0' ' ' <&3; ulimit -n; exit 3";
+    static char script[] = "ulimit -n; printf R >&3; tr '\\0' ' ' <&3; ulimit -n; exit 3";
     char *const parked[] = {"sh", "-c", script, NULL}, *const more[] = {"sh", "-c", script, "a b",
                                                                         NULL};
     struct init_rlimit wide = {RLIMIT_NOFILE, 0, 100, 100};
