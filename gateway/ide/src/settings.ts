@@ -52,7 +52,12 @@ export function change(what: Partial<Settings>): void {
   if (what.theme) applyTheme();
 }
 
-/** The value of a token, as "#rrggbb". */
+const ink = document.createElement("canvas").getContext("2d");
+
+/** The colour of a token, as "#rrggbb": what a build makes of "#ffffff" may be "#fff", or a name. */
 export function token(name: string): string {
-  return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  const value = getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  if (!ink) return value;
+  ink.fillStyle = value;
+  return ink.fillStyle;
 }

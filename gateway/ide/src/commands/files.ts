@@ -8,6 +8,7 @@ import {words} from "../net/http";
 import {Document} from "../project/document";
 import {chooseFiles, fromFile, MAX_FILE, saveAs, type Dropped} from "../project/dropped";
 import {editing, focusedPath, setEditing} from "../ui/tree";
+import {focusOn} from "../ui/focus";
 import {toast} from "../ui/toast";
 
 const writable = () => project() !== null && !project()!.readOnly;
@@ -172,7 +173,7 @@ register([
         s.side = "files";
         s.expanded = [...new Set([...s.expanded, ...folders.map((f) => f.id)])];
       });
-      requestAnimationFrame(() => document.querySelector<HTMLElement>('[data-path="' + CSS.escape(e.path) + '"]')?.focus());
+      focusOn(() => document.querySelector<HTMLElement>('[data-path="' + CSS.escape(e.path) + '"]'));
     },
   },
   {id: "files.collapse", title: "Close all folders", category: "View", when: open, run: () => project()!.layout.change((s) => (s.expanded = []))},

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import {keysOf, listed, register} from "../core/commands";
+import {register} from "../core/commands";
 import {go, project} from "../app";
 import * as api from "../net/api";
 import {CallError, words} from "../net/http";
-import {themeItems} from "../ui/account";
 import {ask} from "../ui/dialog";
 import {handles} from "../ui/editors";
+import {focusOn} from "../ui/focus";
 import {setHelp} from "../ui/help";
-import {openMenu} from "../ui/menu";
 import {openPalette} from "../ui/palette";
 import {setSearchFocus} from "../ui/search";
 import {setSharing} from "../ui/share";
@@ -47,7 +46,7 @@ register([
     when: open,
     run: () => {
       showSide("files");
-      requestAnimationFrame(() => document.querySelector<HTMLElement>("#file-tree [role='treeitem'][tabindex='0']")?.focus());
+      focusOn(() => document.querySelector<HTMLElement>("#file-tree [role='treeitem'][tabindex='0']"));
     },
   },
   {
@@ -100,7 +99,6 @@ register([
     },
   },
   {id: "workspace.all", title: "All workspaces", category: "Workspace", when: open, run: () => go("/")},
-  {id: "settings.themeMenu", title: "Theme", hidden: true, run: (at) => at instanceof Element && openMenu("Theme", themeItems(), at)},
   ...THEMES.map((t) => ({id: "settings.theme." + t, title: "Theme: " + THEME_NAMES[t], category: "Settings", run: () => change({theme: t})})),
   {id: "help.keys", title: "Keyboard shortcuts", category: "Help", run: () => setHelp(true)},
 ]);
@@ -119,5 +117,3 @@ async function copyOf(id: string, name: string, template: string): Promise<strin
   }
   return w.id;
 }
-
-export const shortcuts = () => listed().filter((c) => c.keys?.length).map((c) => ({title: c.title, category: c.category ?? "", keys: keysOf(c.id)}));

@@ -105,6 +105,8 @@ function escapeLength(text: string): number {
     for (let i = 2; i < text.length; i++) {
       if (text[i] === "\x07") return i + 1;
       if (text[i] === "\x1b" && text[i + 1] === "\\") return i + 2;
+      // Other control characters do not belong there: what began it was cut off.
+      if (text.charCodeAt(i) < 0x20 && text[i] !== "\x1b") return i;
     }
     return 0;
   }
@@ -181,8 +183,13 @@ export class AnsiLines {
       } else if (c === "\x1b") {
         const length = escapeLength(data.slice(m.index, m.index + MAX_ESCAPE));
         if (length === 0) {
-          if (data.length - m.index < MAX_ESCAPE) this.rest = data.slice(m.index);
-          return;
+          if (data.length - m.index < MAX_ESCAPE) {
+            this.rest = data.slice(m.index);
+            return;
+          }
+          from = m.index + 2; // it has no end: only its beginning is dropped
+          special.lastIndex = from;
+          continue;
         }
         const sequence = data.slice(m.index + 2, m.index + length);
         if (data[m.index + 1] === "[" && /^[\d;:]*m$/.test(sequence)) select(this.pen, sequence.slice(0, -1).split(/[;:]/).map(Number));

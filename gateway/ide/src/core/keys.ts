@@ -41,7 +41,7 @@ export function matches(binding: string, e: KeyboardEvent): boolean {
   return e.ctrlKey === ctrl && e.metaKey === meta && e.shiftKey === c.shift && e.altKey === c.alt && keysOf(e).includes(c.key);
 }
 
-const SYMBOLS: Record<string, string> = {enter: "↵", arrowup: "↑", arrowdown: "↓", arrowleft: "←", arrowright: "→", escape: "Esc"};
+const SYMBOLS: Record<string, string> = {...(isMac && {enter: "↵"}), arrowup: "↑", arrowdown: "↓", arrowleft: "←", arrowright: "→", escape: "Esc"};
 
 /** For people: "Ctrl+Shift+P", on a Mac "⇧⌘P". */
 export function label(binding: string): string {

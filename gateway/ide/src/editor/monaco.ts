@@ -29,7 +29,6 @@ const common: editor.IEditorOptions & editor.IGlobalEditorOptions = {
   padding: {top: 8, bottom: 24},
   stickyScroll: {enabled: false},
   occurrencesHighlight: "singleFile",
-  bracketPairColorization: {enabled: false},
   guides: {indentation: true},
   lineNumbersMinChars: 4,
   lineDecorationsWidth: 12,
@@ -65,6 +64,7 @@ function bind(doc: Document): Bound {
   editor.getModel(uri)?.dispose();
   const model = editor.createModel(doc.buffer.get(), languageOf(doc.path()), uri);
   model.setEOL(editor.EndOfLineSequence.LF);
+  model.updateOptions({bracketColorizationOptions: {enabled: false, independentColorPoolPerBracketType: false}});
   let silent = false;
   const buffer: Buffer = {
     get: () => model.getValue(editor.EndOfLinePreference.LF),

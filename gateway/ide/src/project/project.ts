@@ -15,6 +15,7 @@ import {CONFIG_PATH, defaultConfigs, readConfigs, type RunConfig} from "./runCon
 import {Search} from "./search";
 import {STARTERS} from "./starters";
 import {Terminals} from "./terminals";
+import {Views} from "./views";
 
 const REFRESH_MS = 4000;
 
@@ -27,6 +28,7 @@ export class Project {
   readonly run: Run;
   readonly search = new Search();
   readonly terminals: Terminals;
+  readonly views: Views;
   readonly ready: Accessor<boolean>;
   readonly configs: Accessor<RunConfig[]>;
   readonly configName: Accessor<string>;
@@ -37,6 +39,7 @@ export class Project {
   private configEtag = "";
   private setReady: Setter<boolean>;
   private documents = new Map<string, Document>();
+  private opening = createSignal(0);
   private timer = 0;
   private stops: (() => void)[] = [];
 
@@ -49,6 +52,7 @@ export class Project {
     this.files = new Files(info.id);
     this.layout = new Layout(info.id);
     this.terminals = new Terminals(info.id);
+    this.views = new Views(info.id);
     this.run = new Run(info.id, this.transport, this.files.exists, () => this.flush());
     this.stops.push(this.files.changed.on(() => this.follow()));
     this.stops.push(
@@ -123,10 +127,12 @@ export class Project {
     if (!d && e?.type === "file") {
       d = new Document(this.id, id, e.path, () => this.readOnly);
       this.documents.set(id, d);
+      queueMicrotask(() => this.opening[1]((n) => n + 1));
     }
     return d ?? null;
   }
   opened(id: string): Document | undefined {
+    this.opening[0]();
     return this.documents.get(id);
   }
   get active(): Document | null {

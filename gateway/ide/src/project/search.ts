@@ -46,8 +46,8 @@ export function hitsIn(text: string, re: RegExp, max: number): Hit[] {
         re.lastIndex++;
         continue;
       }
-      const from = Math.max(0, m.index - 40);
-      const indent = from === 0 ? line.length - line.trimStart().length : 0;
+      const from = Math.max(0, m.index - 14);
+      const indent = line.length - line.trimStart().length;
       const start = Math.min(Math.max(from, indent), m.index);
       hits.push({line: i + 1, column: m.index + 1, length: m[0].length, text: line.slice(start, start + 240), at: m.index - start});
     }

@@ -87,20 +87,20 @@ export const STARTERS: Record<string, Starter> = {
     command: "python3 main.py",
   },
   node: {
-    description: "JavaScript on the server",
+    description: "Servers, tools, pages",
     open: "main.js",
     files: {"main.js": NODE, "package.json": '{\n  "name": "app",\n  "private": true,\n  "main": "main.js"\n}\n'},
     command: "node main.js",
   },
   go: {
-    description: "Compiled, quick, concurrent",
+    description: "Quick and concurrent",
     open: "main.go",
     files: {"main.go": GO, "go.mod": "module app\n\ngo 1.24\n"},
     command: "go build -o /tmp/app . && exec /tmp/app",
     format: {extensions: ["go"], command: ["gofmt", "-l", "-w"]},
   },
   rust: {
-    description: "Compiled, safe, fast",
+    description: "Safe and fast",
     open: "src/main.rs",
     files: {"src/main.rs": RUST, "Cargo.toml": '[package]\nname = "app"\nversion = "0.1.0"\nedition = "2021"\n\n[dependencies]\n'},
     command: "cargo run --quiet --offline",

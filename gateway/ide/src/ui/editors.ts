@@ -14,7 +14,8 @@ let loading: Promise<void> | null = null;
 export function loadEditor(): Promise<void> {
   loading ??= import("../editor/monaco").then(
     (m) => void setEditorPort(m.port),
-    () => {
+    (e: unknown) => {
+      console.error(e);
       loading = null;
       setEditorFailure("The editor could not be loaded.");
     },

@@ -3,7 +3,7 @@
 import {createEffect, createMemo, createSignal, For, on, onCleanup, Show, untrack} from "solid-js";
 import {execute, hint} from "../core/commands";
 import {baseName, dirName} from "../core/path";
-import {isObject, recall, remember} from "../core/store";
+import {isObject} from "../core/store";
 import {pending, setPending} from "../app";
 import type {EditorHandle} from "../editor/port";
 import type {Document} from "../project/document";
@@ -80,12 +80,13 @@ function Tab(props: {project: Project; group: Group; id: string}) {
           <span class="visually-hidden">, not saved</span>
         </Show>
       </button>
-      <button class="icon-button tab-close" tabIndex={-1} aria-label={"Close " + baseName(path())} title={hint("tab.close", "Close")} onClick={close}>
+      {/* For the mouse: by keys it is Delete on the tab, or the command. */}
+      <span class="icon-button tab-close" aria-hidden="true" title={hint("tab.close", "Close")} onClick={close}>
         <Show when={unsaved()}>
           <span class="dirty" />
         </Show>
         <Icon name="close" />
-      </button>
+      </span>
     </div>
   );
 }
@@ -97,22 +98,6 @@ function dropTab(project: Project, e: DragEvent, to: number, before: string | nu
   e.stopPropagation();
   const v: unknown = JSON.parse(text);
   if (isObject(v) && typeof v["id"] === "string" && typeof v["group"] === "number") project.layout.moveTab(v["id"], v["group"], to, before);
-}
-
-/** Cursors and scroll positions, by group and file; kept over a reload. */
-function views(project: Project) {
-  const key = "views." + project.id;
-  const all = recall<Record<string, unknown>>(key, isObject, {});
-  return {
-    get: (name: string): unknown => all[name] ?? null,
-    put: (name: string, view: unknown) => {
-      delete all[name];
-      all[name] = view;
-      const names = Object.keys(all);
-      for (const old of names.slice(0, Math.max(0, names.length - 60))) delete all[old];
-      remember(key, all);
-    },
-  };
 }
 
 function Notice(props: {doc: Document; project: Project}) {
@@ -145,7 +130,7 @@ function EditorBox(props: {project: Project; group: Group}) {
   let host!: HTMLDivElement;
   const [handle, setHandle] = createSignal<EditorHandle | null>(null);
   const [shown, setShown] = createSignal<string | null>(null);
-  const kept = views(props.project);
+  const kept = props.project.views;
   const doc = createMemo(() => (props.group.active && props.project.files.byId() ? (props.project.opened(props.group.active) ?? props.project.document(props.group.active)) : null));
   const state = () => doc()?.state() ?? "loading";
   const visible = () => doc() !== null && state() !== "loading" && state() !== "binary" && state() !== "conflict" && !(state() === "gone" && !doc()?.base) && !(state() === "failed" && !doc()?.etag);

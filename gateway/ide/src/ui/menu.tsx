@@ -109,7 +109,11 @@ function MenuBox(props: {menu: Open}) {
 export function Menus() {
   return (
     <Show when={open()} keyed>
-      {(menu) => <MenuBox menu={menu} />}
+      {(menu) => (
+        <section aria-label="Menu">
+          <MenuBox menu={menu} />
+        </section>
+      )}
     </Show>
   );
 }

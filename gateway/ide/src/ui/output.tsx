@@ -18,6 +18,13 @@ interface Part {
   href?: string;
 }
 
+interface Shown {
+  line: Line;
+  at: number;
+  text: string;
+  parts: Part[];
+}
+
 /** The spans of a line, cut where links begin and end. */
 function partsOf(line: Line, project: Project): Part[] {
   const text = textOf(line);
@@ -55,11 +62,17 @@ export function OutputView(props: {project: Project; output: Output}) {
     const first = Math.max(0, Math.floor(top() / ROW) - SPARE);
     return {first, last: Math.min(count(), Math.ceil((top() + height()) / ROW) + SPARE)};
   });
-  const shown = createMemo(() => {
+  // A line that is as it was keeps its elements: what is selected in it stays selected.
+  const shown = createMemo<Shown[]>((before) => {
     void props.output.version;
     const {first, last} = range();
-    return props.output.lines.slice(first, last).map((line, i) => ({line, at: first + i, parts: partsOf(line, props.project)}));
-  });
+    const kept = new Map(before.map((s) => [s.line, s]));
+    return props.output.lines.slice(first, last).map((line, i) => {
+      const text = textOf(line);
+      const old = kept.get(line);
+      return old && old.at === first + i && old.text === text ? old : {line, at: first + i, text, parts: partsOf(line, props.project)};
+    });
+  }, []);
   const toEnd = () => {
     box.scrollTop = box.scrollHeight;
     setTop(box.scrollTop);

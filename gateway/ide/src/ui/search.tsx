@@ -7,6 +7,7 @@ import {words} from "../net/http";
 import * as api from "../net/api";
 import type {Project} from "../project/project";
 import {pattern, replaceAll, type FileHits, type Query} from "../project/search";
+import {focusOn} from "./focus";
 import {FileIcon, Icon} from "./icons";
 import {toast} from "./toast";
 
@@ -24,7 +25,12 @@ export function SearchView(props: {project: Project}) {
   let abort = new AbortController();
   let timer = 0;
 
-  createEffect(on(searchFocus, () => requestAnimationFrame(() => input.select())));
+  createEffect(
+    on(searchFocus, () => {
+      focusOn(() => input);
+      input.select();
+    }),
+  );
 
   const openText = (id: string) => {
     const d = project.opened(id);
@@ -101,9 +107,7 @@ export function SearchView(props: {project: Project}) {
     setFolded(next);
   };
   const toggle = (name: "matchCase" | "wholeWord" | "regex", text: string, title: string) => (
-    <button class="icon-button" aria-pressed={query()[name]} aria-label={title} title={title} onClick={() => change({[name]: !query()[name]})}>
-      {text}
-    </button>
+    <button class="icon-button" aria-pressed={query()[name]} aria-label={title} title={title} data-text={text} onClick={() => change({[name]: !query()[name]})} />
   );
 
   return (

@@ -65,9 +65,11 @@ function Head(props: {project: Project}) {
         <a class="home" href="/" aria-label="All workspaces" title="All workspaces" onClick={(e) => (e.preventDefault(), go("/"))}>
           <img src="/icon.svg" alt="" width="22" height="22" />
         </a>
-        <button class="workspace-name" title={props.project.readOnly ? info().name : "Rename the workspace"} onClick={() => execute("workspace.rename")}>
-          {info().name}
-        </button>
+        <h1>
+          <button class="workspace-name" title={props.project.readOnly ? info().name : "Rename the workspace"} onClick={() => execute("workspace.rename")}>
+            {info().name}
+          </button>
+        </h1>
         <span class="chip hide-narrow">{info().template}</span>
         <Show when={props.project.readOnly}>
           <span class="chip">view only</span>
@@ -181,10 +183,11 @@ export function Shell(props: {project: Project}) {
       <Banner project={props.project} />
       <div class="body">
         <Side project={props.project} />
-        <Show when={layout.state.sideOpen}>
-          <Splitter stands="vertical" label="Width of the files" value={layout.state.sideWidth} min={160} max={() => innerWidth * 0.5} reset={248} change={(w) => layout.change((s) => (s.sideWidth = w))} />
-        </Show>
         <main class="main">
+          <Show when={layout.state.sideOpen}>
+            <Splitter stands="vertical" label="Width of the files" value={layout.state.sideWidth} min={160} max={() => innerWidth * 0.5} reset={248} change={(w) => layout.change((s) => (s.sideWidth = w))} />
+          </Show>
+          <div class="column">
           <div class="groups">
             <For each={layout.state.groups}>
               {(group, i) => (
@@ -201,6 +204,7 @@ export function Shell(props: {project: Project}) {
             <Splitter stands="horizontal" label="Height of the panel" after value={layout.state.panelHeight} min={100} max={() => innerHeight - 240} reset={240} change={(h) => layout.change((s) => (s.panelHeight = h))} />
           </Show>
           <Panel project={props.project} />
+          </div>
         </main>
       </div>
       <StatusBar project={props.project} />

@@ -197,7 +197,7 @@ export function Start() {
             <img src="/icon.svg" alt="" width="26" height="26" /> DevBox
           </span>
           <span class="push" />
-          <button class="button quiet" aria-haspopup="menu" onClick={(e) => openMenu("Theme", themeItems(), e.currentTarget)}>
+          <button class="button" aria-haspopup="menu" onClick={(e) => openMenu("Theme", themeItems(), e.currentTarget)}>
             Theme
           </button>
           <Show when={inside()}>
@@ -221,7 +221,7 @@ export function Start() {
               )}
             </For>
           </div>
-          <div class="start-columns">
+          <div class="start-columns" classList={{two: who().state === "out"}}>
             <section aria-labelledby="recent-title">
               <h2 id="recent-title">Your workspaces</h2>
               <Show

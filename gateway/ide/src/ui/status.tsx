@@ -4,7 +4,6 @@ import {createMemo, Show} from "solid-js";
 import {execute, hint} from "../core/commands";
 import {live, online} from "../app";
 import type {Project} from "../project/project";
-import {settings, THEME_NAMES} from "../settings";
 import {cursor} from "./editors";
 import {Icon} from "./icons";
 import {PHASES} from "./panel";
@@ -38,8 +37,11 @@ export function StatusBar(props: {project: Project}) {
           <Icon name="spinner" spin /> {PHASES[run.phase()]}
         </button>
       </Show>
-      <button title={hint("panel.problems")} aria-label={errors() + " errors, " + warnings() + " warnings"} onClick={() => execute("panel.problems")}>
-        <Icon name="error" /> {errors()} <Icon name="warning" /> {warnings()}
+      <button title={hint("panel.problems")} onClick={() => execute("panel.problems")}>
+        <Icon name="error" /> {errors()}
+        <span class="visually-hidden"> errors, </span>
+        <Icon name="warning" /> {warnings()}
+        <span class="visually-hidden"> warnings</span>
       </button>
       <Show when={props.project.readOnly}>
         <span>View only</span>
@@ -58,9 +60,6 @@ export function StatusBar(props: {project: Project}) {
         <span class="hide-narrow">LF</span>
         <span>{cursor()!.language}</span>
       </Show>
-      <button class="hide-narrow" title="Change the theme" onClick={(e) => execute("settings.themeMenu", e.currentTarget)}>
-        {THEME_NAMES[settings().theme]}
-      </button>
     </footer>
   );
 }

@@ -6,6 +6,7 @@ import {execute} from "../core/commands";
 import {isIgnored, type Node} from "../project/files";
 import type {Project} from "../project/project";
 import {collectDropped} from "../project/dropped";
+import {focusOn} from "./focus";
 import {FileIcon, Icon} from "./icons";
 import {commandItem, openMenu, type MenuItem} from "./menu";
 import {toast} from "./toast";
@@ -23,6 +24,8 @@ export interface Editing {
 export const [editing, setEditing] = createSignal<Editing | null>(null);
 export const [focusedPath, setFocusedPath] = createSignal("");
 
+const TYPED = "typed";
+
 interface Row {
   node: Node | null; // null: the name being typed
   depth: number;
@@ -31,7 +34,7 @@ interface Row {
 
 function visibleRows(nodes: Node[], expanded: Set<string>, edit: Editing | null): Row[] {
   const rows: Row[] = [];
-  const typed = (depth: number) => rows.push({node: null, depth, key: "editing"});
+  const typed = (depth: number) => rows.push({node: null, depth, key: TYPED});
   const walk = (list: Node[]) => {
     for (const n of list) {
       rows.push({node: n, depth: n.depth, key: n.entry.id});
@@ -119,7 +122,7 @@ export function Tree(props: {project: Project}) {
     const y = rows().indexOf(row) * ROW;
     if (y < box.scrollTop) box.scrollTop = y;
     else if (y + ROW > box.scrollTop + box.clientHeight) box.scrollTop = y + ROW - box.clientHeight;
-    requestAnimationFrame(() => box.querySelector<HTMLElement>('[data-path="' + CSS.escape(row.node!.entry.path) + '"]')?.focus());
+    focusOn(() => box.querySelector<HTMLElement>('[data-path="' + CSS.escape(row.node!.entry.path) + '"]'));
   };
   const activate = (node: Node, keep: boolean) => {
     if (node.entry.type === "directory") setOpen(node, !expanded().has(node.entry.id));
@@ -203,7 +206,7 @@ export function Tree(props: {project: Project}) {
   };
   const named = (edit: Editing) => (name: string | null) => {
     setEditing(null);
-    if (!name) return box.focus();
+    if (!name) return focusOn(() => box.querySelector<HTMLElement>("[role=treeitem][tabindex='0']"));
     if (edit.kind === "rename") execute("file.renameTo", {path: edit.at, to: join(dirName(edit.at), name)});
     else execute(edit.kind === "file" ? "file.create" : "folder.create", join(edit.at, name));
   };
@@ -215,7 +218,67 @@ export function Tree(props: {project: Project}) {
     }
   });
 
+  // By key, not by object: a row stays itself, with its focus, when the tree changes around it.
+  const byKey = createMemo(() => new Map(rows().map((r) => [r.key, r])));
+  const keys = createMemo(() => rows().slice(first(), last()).map((r) => r.key));
+  const rowOf = (key: string) => createMemo<Row | undefined>((before) => byKey().get(key) ?? before);
+
   const Guides = (p: {depth: number}) => <For each={Array.from({length: p.depth})}>{(_, i) => <span class="tree-guide" style={{left: 15 + i() * 14 + "px"}} />}</For>;
+
+  const TypedRow = (p: {row: () => Row | undefined}) => {
+    const edit = editing()!;
+    return (
+      <div class="tree-row" role="none" style={{"--depth": p.row()?.depth ?? 0}}>
+        <span class="no-twist" />
+        <FileIcon path="" folder={edit.kind === "directory"} />
+        <NameField value="" check={check(edit.at, "")} done={named(edit)} />
+      </div>
+    );
+  };
+
+  const TreeRow = (p: {row: () => Row | undefined}) => {
+    const node = () => p.row()!.node!;
+    const path = () => node().entry.path;
+    const folder = () => node().entry.type === "directory";
+    const renaming = () => editing()?.kind === "rename" && editing()?.at === path();
+    const isOpen = () => expanded().has(node().entry.id);
+    const tabbable = () => focusedPath() === path() || (index(focusedPath()) < 0 && rows()[0]?.key === p.row()!.key);
+    return (
+      <div
+        class="tree-row"
+        classList={{ignored: isIgnored(path()), drop: folder() && over() === path(), problem: problems().has(path())}}
+        role="treeitem"
+        data-path={path()}
+        title={path()}
+        aria-level={node().depth + 1}
+        aria-expanded={folder() ? isOpen() : undefined}
+        aria-selected={layout.active === node().entry.id}
+        tabIndex={tabbable() ? 0 : -1}
+        style={{"--depth": node().depth}}
+        draggable={!project.readOnly && !renaming()}
+        onDragStart={(e) => e.dataTransfer?.setData("application/x-devbox-path", path())}
+        onFocus={() => setFocusedPath(path())}
+        onClick={() => activate(node(), false)}
+        onDblClick={() => !folder() && activate(node(), true)}
+        onContextMenu={(e) => {
+          e.preventDefault();
+          setFocusedPath(path());
+          openMenu(node().name, menuOf(node()), {x: e.clientX, y: e.clientY});
+        }}
+      >
+        <Guides depth={node().depth} />
+        <Show when={folder()} fallback={<span class="no-twist" />}>
+          <svg class="icon twist" viewBox="0 0 16 16" aria-hidden="true">
+            <path d="M6 4l4 4-4 4" />
+          </svg>
+        </Show>
+        <FileIcon path={path()} folder={folder()} open={isOpen()} />
+        <Show when={renaming()} fallback={<span class="tree-name">{node().name}</span>}>
+          <NameField value={node().name} check={check(dirName(path()), path())} done={named({kind: "rename", at: path()})} />
+        </Show>
+      </div>
+    );
+  };
 
   return (
     <div
@@ -256,60 +319,7 @@ export function Tree(props: {project: Project}) {
       >
         <div role="tree" aria-label="Files" style={{height: rows().length * ROW + "px", position: "relative"}}>
           <div role="none" style={{transform: "translateY(" + first() * ROW + "px)"}}>
-            <For each={rows().slice(first(), last())}>
-              {(row) => {
-                const node = row.node;
-                const edit = editing();
-                if (!node)
-                  return (
-                    <div class="tree-row" role="none" style={{"--depth": row.depth}}>
-                      <span class="no-twist" />
-                      <FileIcon path="" folder={edit?.kind === "directory"} />
-                      <NameField value="" check={check(edit?.at ?? "", "")} done={named(edit!)} />
-                    </div>
-                  );
-                const path = node.entry.path;
-                const folder = node.entry.type === "directory";
-                const renaming = () => editing()?.kind === "rename" && editing()?.at === path;
-                const isOpen = () => expanded().has(node.entry.id);
-                const tabbable = () => focusedPath() === path || (index(focusedPath()) < 0 && rows()[0]?.node === node);
-                return (
-                  <div
-                    class="tree-row"
-                    classList={{ignored: isIgnored(path), drop: folder && over() === path, problem: problems().has(path)}}
-                    role="treeitem"
-                    data-path={path}
-                    title={path}
-                    aria-level={node.depth + 1}
-                    aria-expanded={folder ? isOpen() : undefined}
-                    aria-selected={layout.active === node.entry.id}
-                    tabIndex={tabbable() ? 0 : -1}
-                    style={{"--depth": node.depth}}
-                    draggable={!project.readOnly && !renaming()}
-                    onDragStart={(e) => e.dataTransfer?.setData("application/x-devbox-path", path)}
-                    onFocus={() => setFocusedPath(path)}
-                    onClick={() => activate(node, false)}
-                    onDblClick={() => !folder && activate(node, true)}
-                    onContextMenu={(e) => {
-                      e.preventDefault();
-                      setFocusedPath(path);
-                      openMenu(node.name, menuOf(node), {x: e.clientX, y: e.clientY});
-                    }}
-                  >
-                    <Guides depth={node.depth} />
-                    <Show when={folder} fallback={<span class="no-twist" />}>
-                      <svg class="icon twist" viewBox="0 0 16 16" aria-hidden="true">
-                        <path d="M6 4l4 4-4 4" />
-                      </svg>
-                    </Show>
-                    <FileIcon path={path} folder={folder} open={isOpen()} />
-                    <Show when={renaming()} fallback={<span class="tree-name">{node.name}</span>}>
-                      <NameField value={node.name} check={check(dirName(path), path)} done={named({kind: "rename", at: path})} />
-                    </Show>
-                  </div>
-                );
-              }}
-            </For>
+            <For each={keys()}>{(key) => <Show when={key === TYPED} fallback={<TreeRow row={rowOf(key)} />}>{<TypedRow row={rowOf(key)} />}</Show>}</For>
           </div>
         </div>
       </Show>

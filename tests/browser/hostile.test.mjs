@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// Names, output and contents made by somebody who wants the page to do something: it shows them, and does nothing.
+import assert from "node:assert/strict";
+import {test} from "node:test";
+import {content, editor, eventually, output, row, says, url, verdict, workspaceWith} from "./story.mjs";
+
+const HTML = '<img src=x onerror="window.pwned=1"><script>window.pwned=2</script>';
+
+async function unharmed(page) {
+  assert.equal(await page.evaluate(() => window.pwned), undefined, "a script ran");
+  assert.equal(await page.locator("img[src=x]").count(), 0, "text became markup");
+}
+
+test("names of files and workspaces", async (t) => {
+  const names = ['<img src=x onerror="window.pwned=1">.py', "a\u202Egnp.py", "'\"><svg onload=window.pwned=1>.js", "${window.pwned=1}.md", "back\\slash.py", "{{constructor}}.txt"];
+  const {page} = await workspaceWith(t, Object.fromEntries(names.map((n) => [n, "x"])), {name: HTML});
+  await page.locator(".workspace-name").getByText("<img").waitFor();
+  for (const name of names) {
+    await page.locator("[role=treeitem]", {hasText: name.slice(0, 8)}).first().click();
+    await page.locator(".tab.current").waitFor();
+  }
+  await page.keyboard.press("Control+P");
+  await page.keyboard.type("onerror");
+  await page.locator(".palette-item").first().waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", {name: /^Share/}).click();
+  await page.getByRole("heading", {name: /Share/}).waitFor();
+  await unharmed(page);
+  assert.match(await page.title(), /<img/);
+});
+
+test("output: markup, escapes, links", async (t) => {
+  const program = [
+    "import sys",
+    "w = sys.stdout.write",
+    `w(${JSON.stringify(HTML)} + "\\n")`,
+    'w("\\x1b]52;c;cHduZWQ=\\x07clip\\n")', // writes to the clipboard of a terminal that lets it
+    'w("\\x1b]0;pwned\\x07title\\n")',
+    'w("\\x1b]8;;javascript:window.pwned=3\\x07click\\x1b]8;;\\x07 here\\n")',
+    'w("\\x1b[2J\\x1b[Hscreen\\n\\x1bPq#0;2;0;0;0\\x1b\\\\sixel\\n")',
+    'w("\\x1b[31mred\\x1b[0m plain \\x1b[38;2;1;2;3;4;5;999999999999mmany\\n")',
+    'w("\\x1b]unterminated ")',
+    'w("x" * 9000 + "\\n")',
+    'w("javascript:window.pwned=4 data:text/html,x http://example.org/a\\n")',
+    'w("\\r\\r\\rover\\rOVER\\n")',
+    'w("\\0\\x08\\x7f\\x9b31m\\n")',
+    'print("end of it")',
+  ].join("\n");
+  const {page} = await workspaceWith(t, {"main.py": program});
+  await page.evaluate(() => navigator.clipboard.writeText("mine"));
+  await page.getByRole("button", {name: "Run", exact: true}).click();
+  await verdict(page, "Finished");
+  await says(page, "end of it");
+  await page.locator(".output").evaluate((e) => (e.scrollTop = 0));
+  await says(page, HTML);
+  await unharmed(page);
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), "mine");
+  assert.doesNotMatch(await page.title(), /pwned/);
+  const text = await output(page).innerText();
+  assert.match(text, /^clip$/m);
+  assert.match(text, /^title$/m);
+  assert.match(text, /^click here$/m);
+  assert.match(text, /OVER/);
+  assert.equal(await page.locator(".output .fg-1").first().innerText(), "red");
+  for (const href of await page.locator(".output a").evaluateAll((all) => all.map((a) => a.href))) assert.match(href, /^https?:/);
+});
+
+test("contents: a page in the editor is text; a run configuration is checked", async (t) => {
+  const {page, id} = await workspaceWith(t, {"page.html": HTML, "readme.md": `# x\n${HTML}\n[a](javascript:window.pwned=5)`, ".devbox/run.json": '{"configurations": [{"name": {"a": 1}, "command": 5}, 7]}'});
+  await row(page, "page.html").click();
+  await editor(page);
+  await page.locator(".view-lines").getByText("onerror").waitFor();
+  await row(page, "readme.md").click();
+  await page.locator(".view-lines").getByText("javascript").waitFor();
+  await page.getByText("has no configuration with a name and a command").waitFor();
+  await unharmed(page);
+  assert.equal(await content(id, "page.html"), HTML);
+});
+
+test("what the browser remembers may be anything", async (t) => {
+  const {page, id} = await workspaceWith(t, {"main.py": "x = 1\n"});
+  await editor(page);
+  await page.evaluate((w) => {
+    for (const name of ["layout.", "views.", "terminals.", "run.", "config."]) localStorage.setItem("devbox." + name + w, '{"groups":[{"id":"x","tabs":[1]},null],"activeGroup":{},"sideWidth":-5,"process":"../../x"}');
+    localStorage.setItem("devbox.settings", "][");
+    localStorage.setItem("devbox.commands", '{"a":1}');
+  }, id);
+  await page.goto(url + "/w/" + id);
+  await row(page, "main.py").click();
+  await editor(page);
+  await page.keyboard.press("F1");
+  await page.locator(".palette-item").first().waitFor();
+});
+
+test("the policy of the page", async (t) => {
+  const {page} = await workspaceWith(t, {"main.py": "1"});
+  const answer = await fetch(url);
+  const csp = answer.headers.get("content-security-policy");
+  for (const part of ["default-src 'none'", "script-src 'self';", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"]) assert.ok(csp.includes(part), part);
+  assert.doesNotMatch(csp, /unsafe-eval|https?:|\*/);
+  assert.ok(!/script-src[^;]*unsafe/.test(csp));
+  await eventually("an injected script does not run", async () => {
+    await page.evaluate(() => {
+      const s = document.createElement("script");
+      s.textContent = "window.pwned = 6";
+      document.body.append(s);
+    });
+    return true;
+  });
+  await unharmed(page);
+  await eventually("it was told", () => page.complaints.some((c) => c.includes("script-src")));
+  page.complaints.length = 0;
+});
