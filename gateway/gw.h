@@ -17,6 +17,7 @@ struct gw {
     struct gw_access *access;
     struct gw_passwords *passwords;
     struct gw_rates *rates;
+    struct gw_oidc *oidc; /* NULL: no identity provider */
     struct gw_templates *templates;
     struct gw_assets *assets;
     struct gw_watches *watches;

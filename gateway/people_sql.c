@@ -206,6 +206,35 @@ const struct dbx_pg_stmt gw_people_sql[] = {
     {"audit_add", "insert into audit (actor, action, object, detail, origin) values ($1::uuid, "
                   "$2::text, $3::text, $4::text, $5::text)"},
 
+    /* --- login at a provider --- */
+    {"oidc_begin",
+     "with old as (delete from oidc_logins where expires_at < now()) insert into oidc_logins "
+     "(state_hash, browser_hash, nonce, verifier, return_to, guest, expires_at) values ($1::bytea, "
+     "$2::bytea, $3::text, $4::text, $5::text, $6::uuid, now() + $7::bigint * interval '1 "
+     "second')"},
+    {"oidc_take", "delete from oidc_logins where state_hash = $1::bytea and browser_hash = "
+                  "$2::bytea and expires_at > now() returning nonce, verifier, return_to, guest"},
+    /* $1 issuer, $2 subject, $3 e-mail (verified) or null, $4 user, $5 session, $6 hash, $7
+     * seconds, $8 the guest or null, $9 origin. An account of the same e-mail is not taken over: no
+     * row. */
+    {"oidc_enter",
+     "with have as (select u.* from identities i join users u on u.id = i.user_id where i.issuer = "
+     "$1::text and i.subject = $2::text), "
+     "free as (select 1 where not exists (select 1 from have) and not exists (select 1 from users "
+     "where email = $3::text)), "
+     "g as (update users set guest = false, email = $3::text where id = $8::uuid and guest and "
+     "exists (select 1 from free) returning *), "
+     "n as (insert into users (id, email) select $4::uuid, $3::text from free where $8::uuid is "
+     "null or not exists (select 1 from users where id = $8::uuid and guest) returning *), "
+     "u as (select * from have where disabled_at is null union all select * from g union all "
+     "select * from n), "
+     "x as (insert into identities (issuer, subject, user_id) select $1::text, $2::text, u.id from "
+     "u where exists (select 1 from free)), "
+     "old as (update sessions set revoked_at = now() where user_id in (select id from "
+     "g)), " SESSION("u.id", "$5", "$6", "$7", "u")
+         AUDIT("u.id", "'login_oidc'", "u.id::text", "$1::text", "$9::text", "u") "select " USER
+                                                                                  "from u"},
+
     /* --- streams that are open --- */
     {"access_epoch", "select n from access_epoch"},
     {"access_check",

@@ -6,6 +6,7 @@
 #include "common/ext/json.h"
 #include "gateway/executions.h"
 #include "gateway/gw.h"
+#include "gateway/oidc.h"
 #include "gateway/page.h"
 #include "gateway/people.h"
 #include "gateway/server.h"
@@ -93,6 +94,8 @@ const struct gw_route gw_routes[] = {
     {"POST", "/api/auth/login", gw_auth_login, GW_AUTH_NONE, SMALL_BODY},
     {"POST", "/api/auth/guest", gw_auth_guest, GW_AUTH_NONE, SMALL_BODY},
     {"POST", "/api/auth/recover", gw_auth_recover, GW_AUTH_NONE, SMALL_BODY},
+    {"GET", "/api/auth/oidc/login", gw_oidc_login, GW_AUTH_OPTIONAL, SMALL_BODY},
+    {"GET", "/api/auth/oidc/callback", gw_oidc_callback, GW_AUTH_NONE, SMALL_BODY},
     {"POST", "/api/auth/logout", gw_auth_logout, GW_AUTH_ANY, SMALL_BODY},
     {"GET", "/api/me", gw_me_get, GW_AUTH_ANY, SMALL_BODY},
     {"PUT", "/api/me", gw_me_put, GW_AUTH_ACCOUNT, SMALL_BODY},

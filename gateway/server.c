@@ -19,6 +19,7 @@
 #include "gateway/auth.h"
 #include "gateway/error.h"
 #include "gateway/gw.h"
+#include "gateway/oidc.h"
 #include "gateway/passwords.h"
 #include "gateway/rate.h"
 #include "gateway/routes.h"
@@ -255,6 +256,8 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, struct g
         r = gw_assets_load(cfg->ide_dir, &gw->assets, err);
     if (r == 0)
         r = read_admin_key(gw, err);
+    if (r == 0)
+        r = gw_oidc_new(gw, &gw->oidc, err);
     if (r < 0)
         return r;
     gw->store = gw_store_new(loop, cfg->database, (uint32_t)cfg->db_pool);
@@ -349,6 +352,7 @@ struct gw *gw_server_free(struct gw *gw)
     gw->retry_timer = dbx_timer_free(gw->retry_timer);
     gw->drain_timer = dbx_timer_free(gw->drain_timer);
     gw->passwords = gw_passwords_free(gw->passwords);
+    gw->oidc = gw_oidc_free(gw->oidc);
     gw->access = gw_access_free(gw->access);
     gw->up = gw_upstream_free(gw->up);
     gw->store = gw_store_free(gw->store);

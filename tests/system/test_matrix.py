@@ -76,6 +76,8 @@ MATRIX = {
     ("post", "/api/auth/login"): (PUBLIC, 200),
     ("post", "/api/auth/guest"): (PUBLIC, 201),
     ("post", "/api/auth/recover"): (PUBLIC, 403),
+    ("get", "/api/auth/oidc/login"): (PUBLIC, 404),  # no provider here; test_oidc.py has one
+    ("get", "/api/auth/oidc/callback"): (PUBLIC, 404),
     ("post", "/api/auth/logout"): like(ALL, 204),
     ("get", "/api/me"): ALL,
     ("put", "/api/me"): like(ALL, 403),  # with a wrong current password
