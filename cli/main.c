@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/people.h"
 #include "cli/run.h"
 #include "cli/verdict.h"
 #include "common/base/str.h"
@@ -25,8 +26,17 @@ static void usage(FILE *to)
         "exit code: the program's own; 128 + N when signal N ended it; 124 at a limit; 1 when it\n"
         "does not compile; 125 when DevBox failed or was asked for something wrong.\n"
         "\n"
+        "       devbox-cli login [--email ADDRESS]    a key for this machine, kept in "
+        "~/.config/devbox\n"
+        "       devbox-cli keys [list | create [--label L] [--scopes A,B] [--expires TIME] | "
+        "revoke ID]\n"
+        "       devbox-cli workspaces [list | create NAME [--template T] | delete ID]\n"
+        "       devbox-cli share ID [--role viewer|editor] [--email ADDRESS] [--expires TIME]\n"
+        "\n"
+        "These print a table on a terminal, else JSON.\n"
+        "\n"
         "environment: DEVBOX_URL      gateways, separated by commas\n"
-        "             DEVBOX_API_KEY\n"
+        "             DEVBOX_API_KEY  (default: what login kept)\n"
         "             DEVBOX_CA_FILE  certificates to trust for https (default: the system's)\n",
         to);
 }
@@ -91,9 +101,10 @@ int main(int argc, char **argv)
     bool help = argc > 1 && (dbx_streq(argv[1], "--help") || dbx_streq(argv[1], "-h") ||
                              dbx_streq(argv[1], "help"));
     fill_standard_fds();
-    if (!help && (argc < 2 || strcmp(argv[1], "run") != 0))
+    bool people = argc > 1 && cli_people_command(argv[1]);
+    if (!help && !people && (argc < 2 || strcmp(argv[1], "run") != 0))
         return wrong("unknown command '%s'", argc < 2 ? "" : argv[1]);
-    int r = help ? 0 : parse(argv + 2, &o, &help);
+    int r = help || people ? 0 : parse(argv + 2, &o, &help);
     if (help) {
         usage(stdout);
         return 0;
@@ -104,5 +115,9 @@ int main(int argc, char **argv)
         cli_say("DEVBOX_URL says which DevBox to use, and is not set");
         return CLI_EXIT_DEVBOX;
     }
-    return cli_run(&o);
+    DBX_CLEANUP(dbx_freep) char *kept = o.key ? NULL : cli_kept_key(o.urls);
+    if (!o.key)
+        o.key = kept;
+    const struct cli_people_opts who = {.urls = o.urls, .key = o.key, .ca_file = o.ca_file};
+    return people ? cli_people(&who, argc - 1, argv + 1) : cli_run(&o);
 }

@@ -3,7 +3,12 @@
 
 import concurrent.futures
 import hashlib
+import json
+import os
+import pty
+import stat
 import statistics
+import subprocess
 import threading
 import time
 import uuid
@@ -580,3 +585,42 @@ def test_audit(w):
     older = boss.call("GET", f"/api/audit?limit=10&cursor={lines['next_cursor']}").json()["items"]
     assert older[0]["id"] < lines["items"][-1]["id"]
     assert PASSWORD not in str(w.pg.sql("select * from audit")) and key["key"] not in str(w.pg.sql("select * from audit"))
+
+
+# --- the command ---
+
+def test_cli(w, tmp_path):
+    p = Person(w).register()
+    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "DEVBOX_URL": w.url}
+
+    def cli(*args, stdin="", expect=0):
+        r = subprocess.run([w.bin / "devbox-cli", *args], input=stdin, env=env, capture_output=True, text=True, timeout=60)
+        assert r.returncode == expect, r.stderr
+        return json.loads(r.stdout) if r.stdout else r.stderr
+
+    assert "login" in cli("keys", expect=125)
+    assert "do not fit" in cli("login", "--email", p.email, stdin="wrong\n", expect=125)
+    assert "signed in" in cli("login", "--email", p.email, stdin=PASSWORD + "\n")
+    kept = tmp_path / ".config/devbox/keys"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600 and PASSWORD not in kept.read_text()
+    assert [k["label"].startswith("login on ") for k in cli("keys")["items"]] == [True]
+    assert len(p.call("GET", "/api/sessions").json()["items"]) == 1  # the one of login has ended
+    made = cli("keys", "create", "--label", "ci", "--scopes", "read,run")
+    assert made["scopes"] == ["read", "run"] and Client(w.url, made["key"]).call("GET", "/api/me").status_code == 200
+    assert cli("keys", "revoke", made["id"]) == "" and "scopes" in cli("keys", "create", "--scopes", "x", expect=125)
+    ws = cli("workspaces", "create", "from the shell")
+    assert ws["role"] == "owner" and [x["id"] for x in cli("workspaces")["items"]] == [ws["id"]]
+    link = cli("share", ws["id"], "--role", "editor")
+    assert link["url"].startswith(w.url + "/s/") and Person(w).call("GET", link["url"][len(w.url):]).json()["role"] == "editor"
+    assert cli("share", ws["id"], "--email", "friend+1@example.org") == {"email": "friend+1@example.org", "role": "viewer"}
+    assert "no such object" in cli("share", str(uuid.uuid4()), expect=125)
+    cli("share", "../../x", expect=125)
+    for bad in (["keys", "x"], ["keys", "--label"], ["share"], ["workspaces", "create"], ["nonsense"], ["keys", "a", "b", "c"], ["keys", "--evil", "x"]):
+        cli(*bad, expect=125)
+    # On a terminal: a table.
+    ours, theirs = pty.openpty()
+    subprocess.run([w.bin / "devbox-cli", "workspaces"], env=env, stdout=theirs, timeout=60, check=True)
+    os.close(theirs)
+    assert b"from the shell" in os.read(ours, 4096)
+    os.close(ours)
+    assert cli("workspaces", "delete", ws["id"]) == ""
