@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define MAX_OPEN 1024            /* descriptors kept for blobs */
+#define MAX_LOOK (8u << 20)      /* a blob that is read when it is first opened */
 #define REWRITE_SLACK (1u << 20) /* the index may be this much longer than twice what counts */
 
 struct rc_store {
@@ -124,13 +125,15 @@ static int open_blob(struct rc_store *s, struct rc_blob *b)
     DBX_CLEANUP(dbx_closep) int fd = openat(s->dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0 && errno != ENOENT)
         return -errno;
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != b->size) {
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != b->size ||
+        (!b->seen && b->size <= MAX_LOOK && !rc_store__same(fd, b->digest))) {
         s->stats.torn++;
         unlink_blob(s, b);
         return -ENOENT;
     }
     if (s->nopen >= MAX_OPEN)
         close_blob(s, dbx_list_first(&s->open, struct rc_blob, _open));
+    b->seen = true;
     b->fd = DBX_TAKE_FD(fd);
     dbx_list_push(&s->open, &b->_open);
     s->nopen++;
@@ -312,6 +315,8 @@ static void on_synced(struct rc_sync_job *job)
         (void)unlinkat(s->dirfd, job->from, 0);
     else if (!rc_store_blob(s, c->digest))
         evict(s, add_blob(s, c->digest, c->size));
+    if (r == 0 && rc_store_blob(s, c->digest))
+        rc_store_blob(s, c->digest)->seen = true;
     dbx_close(job->fd);
     free(job);
     c->fn(r, c->user);

@@ -7,8 +7,9 @@
  *   DIR/lock               held by the one process that uses it
  *
  * A blob is there before any record names it, so whatever the instant of a kill, a record's blob is
- * whole or missing. A blob that no record names is removed at start. The size of all blobs is
- * bounded: the least recently used go. */
+ * whole or missing. A blob that no record names is removed at start. What a disk has changed since
+ * is found when a blob of an earlier process is first opened (up to 8 MiB; larger ones by fsck).
+ * The size of all blobs is bounded: the least recently used go. */
 #pragma once
 
 #include "common/base/err.h"
@@ -27,7 +28,8 @@ struct rc_store_opts {
 struct rc_blob {
     uint8_t digest[RC_DIGEST];
     uint64_t size;
-    int fd; /* -1: not open */
+    int fd;    /* -1: not open */
+    bool seen; /* its bytes are known to be right: it was made by this process, or has been read */
     struct dbx_list refs;
     struct dbx_list _lru, _open;
 };

@@ -145,17 +145,15 @@ struct fsck {
     uint64_t blobs, bytes, bad, records;
 };
 
-static bool same_digest(int dirfd, const char *path, const uint8_t want[static RC_DIGEST])
+bool rc_store__same(int fd, const uint8_t want[static RC_DIGEST])
 {
     static uint8_t block[1 << 20];
-    DBX_CLEANUP(dbx_closep) int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     uint8_t got[DBX_HASH_MAX];
-    ssize_t n = -1;
+    off_t at = 0;
+    ssize_t n;
 
-    if (fd < 0)
-        return false;
     struct dbx_hash *h = dbx_hash_new(DBX_HASH_SHA256);
-    while ((n = read(fd, block, sizeof(block))) > 0)
+    for (; (n = pread(fd, block, sizeof(block), at)) > 0; at += n)
         dbx_hash_update(h, block, (size_t)n);
     dbx_hash_final(h, got);
     dbx_hash_free(h);
@@ -168,7 +166,8 @@ static int check_blob(int dirfd, const uint8_t digest[static RC_DIGEST], uint64_
     char path[RC_BLOB_PATH];
 
     rc_store__blob_path(digest, path);
-    if (same_digest(dirfd, path, digest)) {
+    DBX_CLEANUP(dbx_closep) int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd >= 0 && rc_store__same(fd, digest)) {
         f->blobs++;
         f->bytes += size;
         return 0;

@@ -11,6 +11,8 @@ struct rc_syncer;
 /* "blobs/ab/abcd..." */
 #define RC_BLOB_PATH 80
 void rc_store__blob_path(const uint8_t digest[static RC_DIGEST], char out[static RC_BLOB_PATH]);
+/* Whether a file's content is of this digest. */
+bool rc_store__same(int fd, const uint8_t want[static RC_DIGEST]);
 /* Opens DIR, makes what is missing in it, takes the lock. Both descriptors are the caller's. */
 int rc_store__prepare(const char *dir, int *ret_dirfd, int *ret_lock, struct dbx_err *err);
 /* Calls fn for every blob that is there; a nonzero result ends it. */

@@ -600,13 +600,20 @@ def test_fsck(up, make):
     assert c.get("/npm/p/-/p-1.0.0.tgz").body == TARBALL
 
 
-def test_a_blob_that_was_cut(up, make):
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_a_blob_that_was_damaged(up, make, damage):
     c = make()
     up.npm("p", {"1.0.0": TARBALL})
     assert c.get("/npm/p/-/p-1.0.0.tgz").status == 200
     digest = hashlib.sha256(TARBALL).hexdigest()
     c.stop()
-    os.truncate(c.folder / "store" / "blobs" / digest[:2] / digest, 5)
+    blob = c.folder / "store" / "blobs" / digest[:2] / digest
+    if damage == "cut":
+        os.truncate(blob, 5)
+    else:
+        with open(blob, "r+b") as f:
+            f.seek(1000)
+            f.write(bytes([TARBALL[1000] ^ 1]))
     c.start()
     assert c.get("/npm/p/-/p-1.0.0.tgz").body == TARBALL
 
