@@ -151,7 +151,8 @@ static bool tell(const struct parked *k, const struct init_start_request *req)
 {
     const struct init_start *f = &req->fixed;
     char head[32];
-    int n = snprintf(head, sizeof(head), "%d %d", f->argc - k->argc, f->fds & INIT_FD_STDIN ? 1 : 0);
+    int n =
+        snprintf(head, sizeof(head), "%d %d", f->argc - k->argc, f->fds & INIT_FD_STDIN ? 1 : 0);
     struct iovec parts[3] = {
         {head, (size_t)n + 1},
         {req->argv[k->argc < f->argc ? k->argc : 0], span(req->argv, k->argc, f->argc)},
