@@ -52,6 +52,11 @@ async function openWorkspace(id: string): Promise<void> {
     const r = route();
     if (r.page !== "workspace" || r.id !== id) return p.close();
     p.transport.live.on(setLive);
+    p.transport.socket.revoked.on(() => {
+      p.close();
+      setProject(null);
+      setFailure("This workspace is not shared with you any more, or it was deleted.");
+    });
     await p.open();
     setProject(p);
     document.title = p.info().name + " · DevBox";

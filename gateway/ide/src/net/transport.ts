@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/** How live things reach this page, and the one place that knows: today a stream for each sandbox. What a process writes comes in order,
- *  each byte once, over any number of broken connections. */
+/** How live things reach this page, and the one place that knows: the workspace's socket for what happens to files, a stream for what the
+ *  processes of a sandbox write. That comes in order, each byte once, over any number of broken connections. */
 import {Emitter, type Dispose} from "../core/event";
 import {fromBase64} from "../core/bytes";
 import {isNumber, isObject, isString} from "../core/store";
 import * as api from "./api";
 import {CallError} from "./http";
+import {WorkspaceSocket} from "./socket";
 import {ended, isOver, type Ended, type Started} from "./wire";
 
 export type StreamName = "stdout" | "stderr" | "pty";
@@ -201,7 +202,12 @@ class SandboxStream {
 export class Transport {
   /** Whether live connections stand; false while one is being made again. */
   readonly live = new Emitter<boolean>();
+  readonly socket: WorkspaceSocket;
   private streams = new Map<string, SandboxStream>();
+
+  constructor(workspace: string) {
+    this.socket = new WorkspaceSocket(workspace);
+  }
 
   private streamOf(ref: Started): SandboxStream {
     let s = this.streams.get(ref.sandbox);
@@ -242,6 +248,7 @@ export class Transport {
     for (const s of this.streams.values()) s.wake();
   }
   close(): void {
+    this.socket.close();
     for (const s of this.streams.values()) s.close();
     this.streams.clear();
   }

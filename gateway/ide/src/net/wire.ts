@@ -79,6 +79,8 @@ export function entries(v: unknown): Entry[] {
   return v.map(entry);
 }
 
+export const roleOf = (v: unknown): WorkspaceInfo["role"] => (v === "viewer" || v === "editor" ? v : "owner");
+
 export function workspace(v: unknown): WorkspaceInfo {
   const o = object(v, "workspace");
   const sharing = o["sharing_mode"];
@@ -89,7 +91,7 @@ export function workspace(v: unknown): WorkspaceInfo {
     template: text(o["template"], "template"),
     sharing: sharing === "view" || sharing === "edit" ? sharing : "private",
     updated: time(o["updated_at"]) || time(o["created_at"]),
-    role: role === "viewer" || role === "view" ? "viewer" : role === "editor" || role === "edit" ? "editor" : "owner",
+    role: roleOf(role),
   };
 }
 

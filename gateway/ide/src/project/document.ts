@@ -217,7 +217,7 @@ export class Document {
       return;
     }
     const now = await api.readFile(this.id).catch(() => null);
-    if (!now || typeof now.content !== "string" || this.state() !== "saved" || this.running) return;
+    if (!now || typeof now.content !== "string" || this.closed || this.state() !== "saved" || this.running) return;
     this.base = now.content.replaceAll("\r\n", "\n");
     this.etag = now.etag;
     this.buffer.set(this.base);
@@ -245,7 +245,10 @@ export class Document {
   }
 
   close(): void {
+    if (this.closed) return;
     this.closed = true;
     clearTimeout(this.timer);
+    // The editor takes its buffer back; what is on its way may still ask for the text.
+    this.buffer = new PlainBuffer(this.buffer.get());
   }
 }

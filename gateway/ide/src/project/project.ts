@@ -6,7 +6,7 @@ import {isString, recall, remember} from "../core/store";
 import * as api from "../net/api";
 import {offline, reached} from "../net/http";
 import {Transport} from "../net/transport";
-import type {Entry, WorkspaceInfo} from "../net/wire";
+import {roleOf, type Entry, type WorkspaceInfo} from "../net/wire";
 import {Document} from "./document";
 import {Files} from "./files";
 import {Layout} from "./layout";
@@ -24,7 +24,7 @@ export class Project {
   readonly setInfo: Setter<WorkspaceInfo>;
   readonly files: Files;
   readonly layout: Layout;
-  readonly transport = new Transport();
+  readonly transport: Transport;
   readonly run: Run;
   readonly search = new Search();
   readonly terminals: Terminals;
@@ -41,6 +41,7 @@ export class Project {
   private documents = new Map<string, Document>();
   private opening = createSignal(0);
   private timer = 0;
+  private soon = 0;
   private stops: (() => void)[] = [];
 
   constructor(info: WorkspaceInfo) {
@@ -49,6 +50,7 @@ export class Project {
     [this.configs, this.setConfigs] = createSignal<RunConfig[]>(defaultConfigs(info.template));
     [this.configName, this.setConfigName] = createSignal(recall("config." + info.id, isString, ""));
     [this.configProblem, this.setConfigProblem] = createSignal("");
+    this.transport = new Transport(info.id);
     this.files = new Files(info.id);
     this.layout = new Layout(info.id);
     this.terminals = new Terminals(info.id);
@@ -59,6 +61,17 @@ export class Project {
       reached.on((yes) => {
         if (!yes) return;
         for (const d of this.documents.values()) d.retry();
+      }),
+    );
+    this.stops.push(
+      this.transport.socket.role.on((role) => {
+        if (roleOf(role) !== this.info().role) this.setInfo({...this.info(), role: roleOf(role)});
+      }),
+    );
+    this.stops.push(
+      this.transport.socket.tree.on(() => {
+        clearTimeout(this.soon);
+        this.soon = window.setTimeout(() => void this.files.refresh().catch(() => undefined), 40);
       }),
     );
     const leaving = () => this.keepDrafts();
@@ -98,8 +111,11 @@ export class Project {
   private poll(): void {
     clearTimeout(this.timer);
     const again = () => (this.timer = window.setTimeout(() => void tick(), REFRESH_MS));
+    let quiet = 0;
     const tick = async () => {
-      if (document.visibilityState === "visible") await this.files.refresh().catch(() => undefined);
+      // Where the socket tells, asking is for what it may have missed.
+      quiet = this.transport.socket.live ? (quiet + 1) % 8 : 0;
+      if (document.visibilityState === "visible" && !quiet) await this.files.refresh().catch(() => undefined);
       again();
     };
     void tick();
@@ -212,6 +228,7 @@ export class Project {
 
   close(): void {
     clearTimeout(this.timer);
+    clearTimeout(this.soon);
     this.keepDrafts();
     for (const stop of this.stops) stop();
     this.run.close();
