@@ -33,6 +33,8 @@ const struct dbx_config_field gw_config_fields[] = {
     FILE_(tls_key, "", "Its key (PEM)."),
     FILE_(ca_file, "", "Certificates to trust on links to other daemons (wss)."),
     NUM(max_body, "8388608", 1024, 64u << 20, "bytes", "The largest body of a request."),
+    NUM(max_upload, "35651584", 1024, 40u << 20, "bytes",
+        "The largest upload of files or an archive."),
     NUM(max_connections, "12000", 16, 1000000, "", "Connections served at a time."),
     NUM(db_pool, "4", 1, 64, "", "Connections to the database."),
     NUM(drain_ms, "2000", 0, 600000, "ms", "How long requests may take to finish after SIGTERM."),

@@ -36,6 +36,7 @@ struct gw {
     bool admin_known; /* it stands there */
     bool admin_asked;
     bool draining, drain_hurried;
-    size_t outputs; /* answers of .../output that are being collected */
+    size_t archives; /* that are being made or read */
+    size_t outputs;  /* answers of .../output that are being collected */
     struct dbx_metric *open_sockets, *bytes_out;
 };

@@ -17,6 +17,7 @@
 #define SMALL_BODY 4096u
 #define EXECUTION_BODY DBX_MAX_BODY
 #define FILE_BODY DBX_MAX_BODY /* 1 MiB, escaped at worst */
+#define UPLOAD_BODY GW_UPLOAD_BODY
 #define RUN_BODY (1u << 20)
 #define INPUT_BODY (1u << 20)
 #define MOVE_BODY (16u << 10)
@@ -76,6 +77,11 @@ const struct gw_route gw_routes[] = {
     {"POST", "/api/workspaces/{}/files", gw_files_create, GW_AUTH_KEY, FILE_BODY},
     {"POST", "/api/workspaces/{}/run", gw_workspaces_run, GW_AUTH_RUN, RUN_BODY},
     {"POST", "/api/workspaces/{}/sandbox", gw_workspaces_sandbox, GW_AUTH_RUN, SMALL_BODY},
+    {"POST", "/api/workspaces/{}/fork", gw_workspaces_fork, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/api/workspaces/{}/archive", gw_workspaces_archive, GW_AUTH_KEY, SMALL_BODY},
+    {"POST", "/api/workspaces/{}/archive", gw_workspaces_import, GW_AUTH_KEY, UPLOAD_BODY},
+    {"POST", "/api/workspaces/{}/upload", gw_workspaces_upload, GW_AUTH_KEY, UPLOAD_BODY},
+    {"GET", "/api/files/{}/content", gw_files_content, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/workspaces/{}/socket", gw_socket_get, GW_AUTH_KEY, SMALL_BODY},
     {"POST", "/api/workspaces/{}/token", gw_socket_token, GW_AUTH_ANY, SMALL_BODY},
     {"GET", "/api/files/{}", gw_files_get, GW_AUTH_KEY, SMALL_BODY},

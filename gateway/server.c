@@ -52,7 +52,9 @@ static int64_t on_headers(struct dbx_http_req *http, void *user)
     const struct gw_route *route = find_route(http, &params, &known, allow, sizeof(allow));
     const char *given = dbx_http_header(http, "content-length");
     size_t max = route ? route->max_body : DBX_MAX_HEADER;
-    if (max > gw->cfg->max_body)
+    if (max == GW_UPLOAD_BODY)
+        max = gw->cfg->max_upload;
+    else if (max > gw->cfg->max_body)
         max = gw->cfg->max_body;
     if (!given || dbx_parse_u64(given, strlen(given), 0, UINT64_MAX, &length) < 0 || length <= max)
         return (int64_t)max;

@@ -91,6 +91,7 @@ struct gw_store *gw_store_new(struct dbx_loop *loop, const char *conninfo, uint3
         size_t n;
     } parts[] = {{statements, DBX_ARRAY_LEN(statements)},
                  {gw_workspace_sql, gw_workspace_sql_len},
+                 {gw_bulk_sql, gw_bulk_sql_len},
                  {gw_people_sql, gw_people_sql_len},
                  {gw_socket_sql, gw_socket_sql_len}};
     size_t n = 0;

@@ -29,6 +29,9 @@ static const struct dbx_json_field patch_fields[] = {
     {"template", DBX_JSON_STRING, AT(template), .min = 1, .max = 64},
     {"sharing_mode", DBX_JSON_STRING, AT(sharing_mode)},
 };
+static const struct dbx_json_field fork_fields[] = {
+    {"name", DBX_JSON_STRING, AT(name), NULLABLE, .min = 1, .max = GW_MAX_NAME},
+};
 static const struct dbx_json_field file_fields[] = {
     {"path", DBX_JSON_STRING, AT(path), REQUIRED},
     {"type", DBX_JSON_STRING, AT(type), NULLABLE},
@@ -66,10 +69,15 @@ static const struct {
     const struct dbx_json_field *fields;
     size_t n;
 } tables[] = {
-    [GW_BODY_WORKSPACE] = TABLE(workspace_fields), [GW_BODY_WORKSPACE_PATCH] = TABLE(patch_fields),
-    [GW_BODY_FILE] = TABLE(file_fields),           [GW_BODY_CONTENT] = TABLE(content_fields),
-    [GW_BODY_MOVE] = TABLE(move_fields),           [GW_BODY_RUN] = TABLE(run_fields),
-    [GW_BODY_SANDBOX] = TABLE(sandbox_fields),     [GW_BODY_INPUT] = TABLE(input_fields),
+    [GW_BODY_WORKSPACE] = TABLE(workspace_fields),
+    [GW_BODY_WORKSPACE_PATCH] = TABLE(patch_fields),
+    [GW_BODY_FORK] = TABLE(fork_fields),
+    [GW_BODY_FILE] = TABLE(file_fields),
+    [GW_BODY_CONTENT] = TABLE(content_fields),
+    [GW_BODY_MOVE] = TABLE(move_fields),
+    [GW_BODY_RUN] = TABLE(run_fields),
+    [GW_BODY_SANDBOX] = TABLE(sandbox_fields),
+    [GW_BODY_INPUT] = TABLE(input_fields),
 };
 
 static int check_words(const struct raw *raw, const struct gw_body_rules *rules,
@@ -184,6 +192,7 @@ static int take(enum gw_body_kind kind, const struct raw *raw, struct gw_body *b
         return take_input(b, raw, err);
     case GW_BODY_WORKSPACE:
     case GW_BODY_WORKSPACE_PATCH:
+    case GW_BODY_FORK:
     case GW_BODY_MOVE:
     case GW_BODY_SANDBOX:
         break;
@@ -197,7 +206,8 @@ int gw_body_decode(enum gw_body_kind kind, const void *body, size_t len,
     const struct dbx_json_limits limits = {.max_depth = 8, .max_nodes = 10000};
     struct gw_body b = {0};
     struct raw raw = {0};
-    bool empty = len == 0 && kind == GW_BODY_SANDBOX; /* nothing of it is required */
+    bool empty = len == 0 &&
+                 (kind == GW_BODY_SANDBOX || kind == GW_BODY_FORK); /* nothing of it is required */
     int r = dbx_json_parse(empty ? "{}" : body, empty ? 2 : len, &limits, &b.doc, err);
     if (r < 0) {
         if (err)

@@ -6,6 +6,7 @@
 #include "common/ext/json.h"
 
 #define GW_MAX_CONTENT (1u << 20)          /* of a file of a workspace */
+#define GW_MAX_FILE (16u << 20)            /* of one that was uploaded */
 #define GW_MAX_WORKSPACE_FILES 1000        /* folders count */
 #define GW_MAX_WORKSPACE_BYTES (32u << 20) /* of all files of a workspace */
 #define GW_MAX_NAME 200
@@ -14,6 +15,7 @@
 enum gw_body_kind {
     GW_BODY_WORKSPACE,       /* POST: name, template, sharing_mode? */
     GW_BODY_WORKSPACE_PATCH, /* PUT: any of them */
+    GW_BODY_FORK,            /* name? */
     GW_BODY_FILE,            /* POST: path, type?, content | content_base64 */
     GW_BODY_CONTENT,         /* PUT: content | content_base64 */
     GW_BODY_MOVE,            /* path */

@@ -102,7 +102,8 @@ static void on_file(const struct dbx_pg_result *res, const struct dbx_err *err, 
         dbx_jw_object(w);
         gw_put_entry(w, res, 0);
         dbx_jw_kstr(w, "workspace_id", dbx_pg_text(res, 0, "workspace_id", NULL));
-        if (dbx_streq(dbx_pg_text(res, 0, "type", NULL), "file"))
+        if (dbx_streq(dbx_pg_text(res, 0, "type", NULL), "file") &&
+            dbx_pg_i64(res, 0, "size", 0) <= GW_MAX_CONTENT) /* larger: .../content */
             put_content(w, res);
         dbx_jw_object_end(w);
         answer_with_etag(rq, 200, dbx_pg_text(res, 0, "etag", NULL), &buf, &w);

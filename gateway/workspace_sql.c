@@ -4,59 +4,8 @@
  * null, $3 hash of the request, $4 what is kept under the key; then its own. It gives one row:
  * found, problem (a word, or null), taken (0: nothing was written), and what it wrote. */
 #include "common/ext/pg.h"
+#include "gateway/workspace_sql_int.h"
 #include "gateway/workspaces_int.h"
-
-#define US(column) "(extract(epoch from " column ") * 1000000)::bigint"
-#define TIME(param) "(timestamptz 'epoch' + " param "::bigint * interval '1 microsecond')"
-#define TEXT_(n) #n
-#define TEXT(n) TEXT_(n)
-
-/* `ok` has a row when nothing speaks against it; `go` is the same unless the key was used before.
- */
-#define GO                                                                                         \
-    " i as (insert into idempotency (owner, key, request_hash, response, status)"                  \
-    " select $1::uuid, $2::text, $3::bytea, $4::text, 0 from ok where $2::text is not null"        \
-    " on conflict do nothing returning 1),"                                                        \
-    " go as (select * from ok where $2::text is null or exists (select 1 from i)) "
-/* What the caller may see of workspace or file $5, with his role in it (workspace_role: the one
- * place that says who may do what). */
-#define SEEN(adm)                                                                                  \
-    "(select w.*, r.role from workspaces w, lateral (select workspace_role(w.id, $1::uuid, " adm   \
-    "::boolean) as role) r where w.id = $5::uuid and r.role > 0)"
-#define FILE_SEEN(adm)                                                                             \
-    "f as (select f.*, r.role from files f, lateral (select workspace_role(f.workspace_id, "       \
-    "$1::uuid, " adm "::boolean) as role) r where f.id = $5::uuid and r.role > 0), "
-#define UNLESS_EDITOR(t) "when " t ".role < 2 then 'forbidden' "
-#define UNLESS_OWNER(t) "when " t ".role < 3 then 'forbidden' "
-#define ROLE_FOR(ws) "workspace_role(" ws ", $2::uuid, $3::boolean)"
-#define CHANGED                                                                                    \
-    "u as (update workspaces set revision = revision + 1, updated_at = now() where id in "
-#define RESULT(found, written)                                                                     \
-    " select (select count(*) from " found ") as found, (select problem from p) as problem,"       \
-    " (select count(*) from " written ") as taken"
-#define LIVE                                                                                       \
-    "left join sandboxes s on s.id = w.sandbox_id and s.ended_at is null and s.template = "        \
-    "w.template "
-#define WORKSPACE                                                                                  \
-    " w.id, w.name, w.template, w.sharing_mode, s.id as sandbox_id, " US(                          \
-        "w.created_at") " as created_us, " US("w.updated_at") " as updated_us from workspaces "    \
-                                                              "w " LIVE
-#define ENTRY(t)                                                                                   \
-    t ".id, " t ".path, " t ".type, " t ".size, " t ".etag, " US(t ".updated_at") " as "           \
-                                                                                  "updated_us "
-#define NEW_FOLDERS(go, ids, paths)                                                                \
-    "d as (insert into files (id, workspace_id, path, type) select g.id, " go                      \
-    ", g.path, 'directory' from go, unnest(" ids "::uuid[], " paths                                \
-    "::text[]) as g(id, path) on conflict (workspace_id, path) do nothing), "
-#define ROOM(ws, paths, more)                                                                      \
-    "(select count(*) from files where workspace_id = " ws ") + " more                             \
-    " + (select count(*) from unnest(" paths "::text[]) q where not exists"                        \
-    " (select 1 from files where workspace_id = " ws                                               \
-    " and path = q)) > " TEXT(GW_MAX_WORKSPACE_FILES)
-#define BYTES(ws, more)                                                                            \
-    "(select coalesce(sum(size), 0) from files where workspace_id = " ws ") + " more               \
-    " > " TEXT(33554432)
-_Static_assert(GW_MAX_WORKSPACE_BYTES == 33554432, "as in BYTES");
 
 const struct dbx_pg_stmt gw_workspace_sql[] = {
     {"ws_lock", "select 1 from workspaces where id = $1::uuid for update"},

@@ -15,6 +15,7 @@ static void free_write(void *op)
 {
     struct gw_write *wr = op;
     gw_body_done(&wr->body);
+    gw_import_free(wr->import);
     gw_people_body_done(&wr->people);
     explicit_bzero(wr->secret, sizeof(wr->secret));
     free(wr->key);

@@ -15,21 +15,28 @@
 #include "gateway/upstream.h"
 #include "gateway/workspaces_int.h"
 
-static void put_workspace(struct dbx_jw *w, const struct dbx_pg_result *res, size_t row)
+#define MAX_WHOLE (4u << 20) /* 1000 paths of 1024 bytes, escaped */
+
+static void put_fields(struct dbx_jw *w, const struct dbx_pg_result *res, size_t row)
 {
     static const char *const columns[] = {"id", "name", "template", "sharing_mode", "sandbox_id"};
-    dbx_jw_object(w);
     for (size_t i = 0; i < DBX_ARRAY_LEN(columns); i++)
         dbx_jw_kstr(w, columns[i], dbx_pg_text(res, row, columns[i], NULL));
     dbx_jw_kstr(w, "role", gw_role_name((enum dbx_role)dbx_pg_i64(res, row, "role", 0)));
     gw_put_time(w, "created_at", dbx_pg_i64(res, row, "created_us", 0));
     gw_put_time(w, "updated_at", dbx_pg_i64(res, row, "updated_us", 0));
+}
+
+static void put_workspace(struct dbx_jw *w, const struct dbx_pg_result *res, size_t row)
+{
+    dbx_jw_object(w);
+    put_fields(w, res, row);
     dbx_jw_object_end(w);
 }
 
-static void on_workspace(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
+static void answer(struct gw_req *rq, const struct dbx_pg_result *res, const struct dbx_err *err,
+                   int status)
 {
-    struct gw_req *rq = arg;
     if (gw_answered(rq, err)) {
         /* nothing to do */
     } else if (dbx_pg_rows(res) == 0) {
@@ -39,6 +46,62 @@ static void on_workspace(const struct dbx_pg_result *res, const struct dbx_err *
         dbx_buf_init(&buf, DBX_MAX_HEADER);
         struct dbx_jw *w = dbx_jw_new(&buf);
         put_workspace(w, res, 0);
+        gw_answer_json(rq, status, &buf, &w);
+    }
+    gw_req_unref(rq);
+}
+
+static void on_workspace(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
+{
+    answer(arg, res, err, 200);
+}
+
+static void on_new_workspace(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
+{
+    answer(arg, res, err, 201);
+}
+
+void gw_workspace_answer(struct gw_req *rq, const struct dbx_id *id, int status)
+{
+    gw_workspace_ask(rq, "ws_get", id, status == 201 ? on_new_workspace : on_workspace);
+}
+
+/* --- with its files --- */
+
+static void put_files(struct dbx_jw *w, const struct dbx_pg_result *res)
+{
+    dbx_jw_key(w, "files");
+    dbx_jw_array(w);
+    for (size_t i = 0; i < dbx_pg_rows(res); i++) {
+        if (!dbx_pg_text(res, i, "f_id", NULL))
+            continue; /* it has none */
+        dbx_jw_object(w);
+        dbx_jw_kstr(w, "id", dbx_pg_text(res, i, "f_id", NULL));
+        dbx_jw_kstr(w, "path", dbx_pg_text(res, i, "f_path", NULL));
+        dbx_jw_kstr(w, "type", dbx_pg_text(res, i, "f_type", NULL));
+        dbx_jw_ki64(w, "size", dbx_pg_i64(res, i, "f_size", 0));
+        dbx_jw_kstr(w, "etag", dbx_pg_text(res, i, "f_etag", NULL));
+        gw_put_time(w, "updated_at", dbx_pg_i64(res, i, "f_us", 0));
+        dbx_jw_object_end(w);
+    }
+    dbx_jw_array_end(w);
+}
+
+static void on_whole(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
+{
+    struct gw_req *rq = arg;
+    if (gw_answered(rq, err)) {
+        /* nothing to do */
+    } else if (dbx_pg_rows(res) == 0) {
+        gw_req_not_found(rq);
+    } else {
+        struct dbx_buf buf;
+        dbx_buf_init(&buf, MAX_WHOLE);
+        struct dbx_jw *w = dbx_jw_new(&buf);
+        dbx_jw_object(w);
+        put_fields(w, res, 0);
+        put_files(w, res);
+        dbx_jw_object_end(w);
         gw_answer_json(rq, 200, &buf, &w);
     }
     gw_req_unref(rq);
@@ -48,7 +111,7 @@ void gw_workspaces_get(struct gw_req *rq)
 {
     struct dbx_id id;
     if (gw_route_id(rq, &id))
-        gw_workspace_ask(rq, "ws_get", &id, on_workspace);
+        gw_workspace_ask(rq, "ws_whole", &id, on_whole);
 }
 
 /* --- making one --- */

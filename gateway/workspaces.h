@@ -10,10 +10,15 @@ void gw_workspaces_list(struct gw_req *rq);
 void gw_workspaces_get(struct gw_req *rq);
 void gw_workspaces_put(struct gw_req *rq);
 void gw_workspaces_delete(struct gw_req *rq);
+void gw_workspaces_fork(struct gw_req *rq);    /* workspace_fork.c */
+void gw_workspaces_archive(struct gw_req *rq); /* workspace_archive.c */
+void gw_workspaces_import(struct gw_req *rq);  /* workspace_import.c */
+void gw_workspaces_upload(struct gw_req *rq);
 
 void gw_files_tree(struct gw_req *rq); /* workspace_files.c */
 void gw_files_create(struct gw_req *rq);
 void gw_files_get(struct gw_req *rq);
+void gw_files_content(struct gw_req *rq); /* file_content.c */
 void gw_files_put(struct gw_req *rq);
 void gw_files_delete(struct gw_req *rq);
 void gw_files_move(struct gw_req *rq);

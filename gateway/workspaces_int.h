@@ -15,7 +15,12 @@
 extern const struct dbx_pg_stmt gw_workspace_sql[];
 extern const size_t gw_workspace_sql_len;
 
+extern const struct dbx_pg_stmt gw_bulk_sql[];
+extern const size_t gw_bulk_sql_len;
+
 struct gw_write;
+struct gw_import;
+void gw_import_free(struct gw_import *im);
 
 struct gw_write_kind {
     enum gw_body_kind body;
@@ -48,6 +53,7 @@ struct gw_write {
     char at_text[24], origin[128];
     int64_t at_us;
     char *parents, *parent_ids;   /* owned: array literals */
+    struct gw_import *import;     /* owned, or NULL (workspace_import.c) */
     struct dbx_buf kept, request; /* what is kept under the key; the request of a process */
     /* run */
     struct dbx_buf files;
@@ -70,6 +76,8 @@ bool gw_route_id(struct gw_req *rq, struct dbx_id *ret);
 /* `limit` and `cursor` of a list. */
 bool gw_column_id(const struct dbx_pg_result *res, size_t row, const char *column,
                   struct dbx_id *ret);
+/* Answers with a workspace that the caller may see. */
+void gw_workspace_answer(struct gw_req *rq, const struct dbx_id *id, int status);
 void gw_put_entry(struct dbx_jw *w, const struct dbx_pg_result *res, size_t row);
 /* Query with the caller as further parameters: $1 the route's id, $2 his, $3 whether he acts as an
  * administrator. fn has a reference to rq,

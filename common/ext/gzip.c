@@ -123,3 +123,8 @@ struct dbx_gzip *dbx_gzip_free(struct dbx_gzip *g)
     free(g);
     return NULL;
 }
+
+uint32_t dbx_crc32(uint32_t crc, const void *data, size_t len)
+{
+    return (uint32_t)crc32_z(crc, data, len);
+}

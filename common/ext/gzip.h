@@ -21,3 +21,6 @@ struct dbx_gzip *dbx_gzip_new(int level);
 int dbx_gzip_feed(struct dbx_gzip *z, const void *data, size_t len, bool end,
                   struct dbx_buf *out) DBX_MUST_USE;
 struct dbx_gzip *dbx_gzip_free(struct dbx_gzip *z);
+
+/* The checksum of gzip and zip. Begin with crc 0; goes on from what it returned. */
+uint32_t dbx_crc32(uint32_t crc, const void *data, size_t len);

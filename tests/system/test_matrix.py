@@ -5,12 +5,14 @@ A row that is missing fails the test, and so does a route that the document does
 workspace of its own."""
 
 import re
+import tarfile
 import uuid
 
 import pytest
 import requests
 
 from client import Client, Stream
+from test_files import tar_of
 from test_gateway import DOC, KEY, ROOT, World
 from test_people import PASSWORD, Person
 
@@ -58,6 +60,11 @@ MATRIX = {
     ("post", "/api/workspaces/{id}/files"): like(WRITE, 201),
     ("post", "/api/workspaces/{id}/run"): like(WRITE, 202),
     ("post", "/api/workspaces/{id}/sandbox"): READ,
+    ("post", "/api/workspaces/{id}/fork"): like(READ, 201),
+    ("get", "/api/workspaces/{id}/archive"): READ,
+    ("post", "/api/workspaces/{id}/archive"): like(WRITE, 201),
+    ("post", "/api/workspaces/{id}/upload"): like(WRITE, 201),
+    ("get", "/api/files/{id}/content"): READ,
     ("post", "/api/workspaces/{id}/token"): READ,
     ("get", "/api/workspaces/{id}/socket"): like(ALL, 426),  # who may open it: test_socket.py
     ("get", "/api/workspaces/{id}/members"): WRITE,
@@ -164,7 +171,15 @@ class People:
         body = BODIES.get(operation)
         if path in ("/api/auth/register", "/api/auth/login"):
             body = {"email": self.person["stranger"].email if path.endswith("login") else f"{uuid.uuid4().hex}@example.org", "password": PASSWORD}
-        return client.call(method.upper(), url, json=body).status_code
+        return self.call(client, operation, url, body).status_code
+
+    def call(self, client, operation, url, body):
+        method, path = operation
+        if operation == ("post", "/api/workspaces/{id}/archive"):
+            return client.call("POST", url, data=tar_of(("from-archive", tarfile.REGTYPE, b"x")))
+        if path.endswith("/upload"):
+            return client.call("POST", url, files=[("file", ("from-upload", b"x"))])
+        return client.call(method.upper(), url, json=body)
 
     def stream(self, client, things):
         """The answer to writing, on a stream with a token of one's own; or the status when there is none to be had."""
@@ -225,7 +240,7 @@ def test_not_for_your_eyes_is_as_if_it_were_not(people):
         answers = []
         for object_id in (things[kind], str(uuid.uuid4())):
             url = path.replace("{id}", object_id).replace("{email}", "third@example.org").replace("{link_id}", things["{link_id}"])
-            r = people.client["stranger"].call(method.upper(), url, json=BODIES.get((method, path)))
+            r = people.call(people.client["stranger"], (method, path), url, BODIES.get((method, path)))
             e = r.json()["error"]
             answers.append((r.status_code, e["type"], e["code"], e["message"], e["field"]))
         assert answers[0] == answers[1] and answers[0][0] == 404, (method, path, answers)

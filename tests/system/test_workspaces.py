@@ -76,7 +76,7 @@ def error_of(r):
 def test_workspace_crud(api):
     w = Workspace(api, sharing_mode="view")
     got = api.call("GET", w.path).json()
-    assert got == w.row
+    assert got == {**w.row, "files": []}
     assert (got["name"], got["template"], got["sharing_mode"], got["sandbox_id"]) == ("test", "python", "view", None)
     r = api.call("PUT", w.path, json={"name": "other"})
     assert r.status_code == 200 and r.json()["name"] == "other" and r.json()["sharing_mode"] == "view"
