@@ -67,6 +67,7 @@ const struct gw_route gw_routes[] = {
     {"GET", "/api/processes/{}", gw_processes_get, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/processes/{}/output", gw_processes_output, GW_AUTH_KEY, SMALL_BODY},
     {"POST", "/api/processes/{}/input", gw_processes_input, GW_AUTH_RUN, INPUT_BODY},
+    {"POST", "/api/processes/{}/signal", gw_processes_signal, GW_AUTH_RUN, SMALL_BODY},
     {"POST", "/api/processes/{}/cancel", gw_processes_cancel, GW_AUTH_RUN, SMALL_BODY},
     {"POST", "/api/workspaces", gw_workspaces_create, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/workspaces", gw_workspaces_list, GW_AUTH_KEY, SMALL_BODY},

@@ -157,8 +157,54 @@ static void on_input_done(const struct dbx_err *err, void *arg)
     gw_session_unref(ss);
 }
 
+static void push_size(struct gw_viewed *v);
+
+static void on_resized(const struct dbx_err *err, void *arg)
+{
+    struct input_call call = *(struct input_call *)arg;
+    struct gw_session *ss = call.ss;
+    free(arg);
+    if (ss->ws) {
+        struct gw_viewed *v = gw_stream_find(ss, &call.process);
+        dbx_assert(v);
+        v->resize_busy = false;
+        if (err && err->kind == DBX_CONFLICT)
+            gw_session_error(ss, &v->id, "no_terminal", "the process has no terminal");
+        else if (err)
+            gw_session_error(ss, &v->id, input_code(err), err->msg);
+        push_size(v);
+    }
+    gw_session_unref(ss);
+}
+
+/* Of several sizes that come while one is on its way, the last counts. */
+static void push_size(struct gw_viewed *v)
+{
+    if (!v->cols || !v->started || v->resize_busy || v->end.terminal)
+        return;
+    struct input_call *call = DBX_NEW(struct input_call);
+    call->ss = v->ss;
+    call->process = v->id;
+    gw_session_ref(v->ss);
+    v->resize_busy = true;
+    gw_upstream_resize(v->ss->gw->up, &v->id, v->cols, v->rows, on_resized, call);
+    v->cols = v->rows = 0;
+}
+
+static void take_size(struct gw_viewed *v, const struct gw_message *m)
+{
+    if (v->end.terminal) {
+        gw_session_error(v->ss, &v->id, "not_running", "the process has ended");
+        return;
+    }
+    v->cols = m->cols;
+    v->rows = m->rows;
+    push_size(v);
+}
+
 void gw_session_push_input(struct gw_viewed *v)
 {
+    push_size(v);
     if (v->end.terminal) {
         if (v->input.len > 0)
             gw_session_error(v->ss, &v->id, "not_running", "the process has ended");
@@ -259,7 +305,7 @@ static void handle(struct gw_session *ss, const struct gw_message *m)
         cancel(v);
         break;
     case GW_MSG_RESIZE:
-        gw_session_error(ss, &v->id, "no_terminal", "the process has no terminal");
+        take_size(v, m);
         break;
     case GW_MSG_ACK:
         take_ack(v, m->acked);

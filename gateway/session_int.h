@@ -38,7 +38,9 @@ struct gw_viewed {
     bool acking;
     struct dbx_buf input; /* waits for the process to run, or for the piece before it */
     bool input_eof, input_busy;
-    int64_t input_seq; /* of the last piece in `input`, or -1 */
+    int64_t input_seq;  /* of the last piece in `input`, or -1 */
+    int64_t cols, rows; /* of its terminal, to be told; 0: nothing is */
+    bool resize_busy;
 };
 
 struct gw_session {

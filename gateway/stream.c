@@ -209,8 +209,9 @@ static void send_last_gaps(struct gw_viewed *v)
     if (!end->ran && !end->compiled)
         return;
     (void)gw_text_record(&v->text, &status, v->text.last_offset, SIZE_MAX, emit, v);
-    if (v->text.progress.pos[GW_PTY] == 0 && o->stdout_bytes > 0)
-        gw_text_gap(&v->text, GW_STDOUT, (uint64_t)o->stdout_bytes, emit, v);
+    if (o->stdout_bytes > 0) /* a terminal's bytes are counted there too */
+        gw_text_gap(&v->text, v->text.progress.pos[GW_PTY] > 0 ? GW_PTY : GW_STDOUT,
+                    (uint64_t)o->stdout_bytes, emit, v);
     if (o->stderr_bytes > 0)
         gw_text_gap(&v->text, GW_STDERR, (uint64_t)o->stderr_bytes, emit, v);
 }

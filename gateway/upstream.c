@@ -34,13 +34,15 @@ struct node {
     unsigned open; /* requests on it */
 };
 
-/* One piece of input on its way: where, the link, the bytes, the end. */
+/* One piece of input on its way: where, the link, the bytes, the end; or another order. */
 struct input {
     struct dbx_list node;
     struct gw_upstream *up;
     struct node *nd; /* NULL before it is known */
     struct dbx_id process;
     struct dbx_buf data;
+    const char *op; /* NULL: data and eof */
+    int64_t cols, rows, signo;
     bool eof, from_cache, again;
     uint64_t deadline_ms; /* while it waits for a link */
     gw_upstream_fn *fn;
@@ -263,13 +265,27 @@ static void on_input_answer(const struct dbx_link_msg *m, const struct dbx_err *
         finish(in, NULL);
 }
 
+static void fill_order(struct dbx_jw *w, void *arg)
+{
+    const struct input *in = arg;
+    put_id(w, "process_id", &in->process);
+    if (in->signo) {
+        dbx_jw_ki64(w, "signo", in->signo);
+    } else {
+        dbx_jw_ki64(w, "cols", in->cols);
+        dbx_jw_ki64(w, "rows", in->rows);
+    }
+}
+
 static void send_input(struct input *in)
 {
     struct node *nd = in->nd;
     dbx_list_remove(&in->node);
     nd->open++;
     nd->used_ms = dbx_now_ms();
-    if (in->data.len > 0)
+    if (in->op)
+        dbx_link_request(nd->link, in->op, fill_order, in, NULL, 0, INPUT_MS, on_input_answer, in);
+    else if (in->data.len > 0)
         dbx_link_request(nd->link, "input", fill_process, &in->process, in->data.data, in->data.len,
                          INPUT_MS, on_input_answer, in);
     else
@@ -383,17 +399,43 @@ static void find_node(struct input *in)
                          on_where, in);
 }
 
-void gw_upstream_input(struct gw_upstream *up, const struct dbx_id *process, const void *data,
-                       size_t len, bool eof, gw_upstream_fn *fn, void *arg)
+static struct input *new_input(struct gw_upstream *up, const struct dbx_id *process,
+                               gw_upstream_fn *fn, void *arg)
 {
     struct input *in = DBX_NEW(struct input);
     dbx_list_init(&in->node);
     in->up = up;
     in->process = *process;
-    in->eof = eof;
     in->fn = fn;
     in->arg = arg;
     dbx_buf_init(&in->data, DBX_MAX_LINK_MSG);
+    return in;
+}
+
+void gw_upstream_resize(struct gw_upstream *up, const struct dbx_id *process, int64_t cols,
+                        int64_t rows, gw_upstream_fn *fn, void *arg)
+{
+    struct input *in = new_input(up, process, fn, arg);
+    in->op = "resize";
+    in->cols = cols;
+    in->rows = rows;
+    find_node(in);
+}
+
+void gw_upstream_signal(struct gw_upstream *up, const struct dbx_id *process, int signo,
+                        gw_upstream_fn *fn, void *arg)
+{
+    struct input *in = new_input(up, process, fn, arg);
+    in->op = "signal";
+    in->signo = signo;
+    find_node(in);
+}
+
+void gw_upstream_input(struct gw_upstream *up, const struct dbx_id *process, const void *data,
+                       size_t len, bool eof, gw_upstream_fn *fn, void *arg)
+{
+    struct input *in = new_input(up, process, fn, arg);
+    in->eof = eof;
     int r = dbx_buf_append(&in->data, data, len);
     dbx_assert(r == 0); /* the caller bounds it */
     find_node(in);

@@ -41,3 +41,9 @@ void gw_upstream_end_sandbox(struct gw_upstream *up, const struct dbx_id *sandbo
  * in order. */
 void gw_upstream_input(struct gw_upstream *up, const struct dbx_id *process, const void *data,
                        size_t len, bool eof, gw_upstream_fn *fn, void *arg);
+/* The size of its terminal. CONFLICT: it has none. */
+void gw_upstream_resize(struct gw_upstream *up, const struct dbx_id *process, int64_t cols,
+                        int64_t rows, gw_upstream_fn *fn, void *arg);
+/* To the process's group. CONFLICT: it does not run (yet). */
+void gw_upstream_signal(struct gw_upstream *up, const struct dbx_id *process, int signo,
+                        gw_upstream_fn *fn, void *arg);

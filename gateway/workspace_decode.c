@@ -2,6 +2,7 @@
 #include "gateway/workspace_decode.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +11,7 @@
 #include "gateway/execution_decode.h"
 
 struct raw {
-    const char *name, *template, *sharing_mode, *path, *type, *cwd, *size, *encoding;
+    const char *name, *template, *sharing_mode, *path, *type, *cwd, *size, *encoding, *signal;
     const struct dbx_json *content, *content_base64, *command, *env, *limits, *pty, *data;
     bool eof;
 };
@@ -50,7 +51,7 @@ static const struct dbx_json_field run_fields[] = {
     {"env", DBX_JSON_OBJECT, AT(env), NULLABLE},
     {"cwd", DBX_JSON_STRING, AT(cwd), NULLABLE},
     {"limits", DBX_JSON_OBJECT, AT(limits), NULLABLE},
-    {"pty", DBX_JSON_NULL, AT(pty)},
+    {"pty", DBX_JSON_OBJECT, AT(pty), NULLABLE},
 };
 static const struct dbx_json_field sandbox_fields[] = {
     {"size", DBX_JSON_STRING, AT(size), NULLABLE},
@@ -59,6 +60,10 @@ static const struct dbx_json_field input_fields[] = {
     {"data", DBX_JSON_STRING, AT(data), REQUIRED, .allow_nul = true},
     {"encoding", DBX_JSON_STRING, AT(encoding), NULLABLE},
     {"eof", DBX_JSON_BOOL, AT(eof), NULLABLE},
+};
+
+static const struct dbx_json_field signal_fields[] = {
+    {"signal", DBX_JSON_STRING, AT(signal), REQUIRED},
 };
 
 #define TABLE(f)                                                                                   \
@@ -78,6 +83,7 @@ static const struct {
     [GW_BODY_RUN] = TABLE(run_fields),
     [GW_BODY_SANDBOX] = TABLE(sandbox_fields),
     [GW_BODY_INPUT] = TABLE(input_fields),
+    [GW_BODY_SIGNAL] = TABLE(signal_fields),
 };
 
 static int check_words(const struct raw *raw, const struct gw_body_rules *rules,
@@ -147,11 +153,37 @@ static int take_limits(struct gw_body *b, const struct dbx_json *limits, struct 
     return limits ? dbx_json_decode(limits, fields, DBX_ARRAY_LEN(fields), b, "limits.", err) : 0;
 }
 
+static int take_pty(struct gw_body *b, const struct dbx_json *pty, struct dbx_err *err)
+{
+    static const struct dbx_json_field fields[] = {
+        {"cols", DBX_JSON_INT, offsetof(struct gw_body, cols), REQUIRED, .min = 1, .max = 1000},
+        {"rows", DBX_JSON_INT, offsetof(struct gw_body, rows), REQUIRED, .min = 1, .max = 1000},
+    };
+    return dbx_json_decode(pty, fields, DBX_ARRAY_LEN(fields), b, "pty.", err);
+}
+
+static int take_signal(struct gw_body *b, const char *name, struct dbx_err *err)
+{
+    static const struct {
+        const char *name;
+        int signo;
+    } signals[] = {{"SIGHUP", SIGHUP},   {"SIGINT", SIGINT},    {"SIGQUIT", SIGQUIT},
+                   {"SIGKILL", SIGKILL}, {"SIGUSR1", SIGUSR1},  {"SIGUSR2", SIGUSR2},
+                   {"SIGTERM", SIGTERM}, {"SIGCONT", SIGCONT},  {"SIGSTOP", SIGSTOP},
+                   {"SIGTSTP", SIGTSTP}, {"SIGWINCH", SIGWINCH}};
+    for (size_t i = 0; i < DBX_ARRAY_LEN(signals); i++)
+        if (dbx_streq(name, signals[i].name)) {
+            b->signo = signals[i].signo;
+            return 0;
+        }
+    return dbx_err_field(err, "signal",
+                         "must be SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGUSR1, SIGUSR2, SIGTERM, "
+                         "SIGCONT, SIGSTOP, SIGTSTP or SIGWINCH");
+}
+
 static int take_run(struct gw_body *b, const struct raw *raw, struct dbx_err *err)
 {
     int r;
-    if (dbx_json_type(raw->pty) != DBX_JSON_NULL)
-        return dbx_err_field(err, "pty", "terminals are not there yet");
     if (raw->cwd && (r = dbx_path_check(raw->cwd, strlen(raw->cwd), "cwd", err)) < 0)
         return r;
     if ((r = gw_command_check(raw->command, err)) < 0 ||
@@ -160,6 +192,8 @@ static int take_run(struct gw_body *b, const struct raw *raw, struct dbx_err *er
     b->command = raw->command;
     b->env = raw->env;
     b->cwd = raw->cwd;
+    if (raw->pty && (r = take_pty(b, raw->pty, err)) < 0)
+        return r;
     return take_limits(b, raw->limits, err);
 }
 
@@ -190,6 +224,8 @@ static int take(enum gw_body_kind kind, const struct raw *raw, struct gw_body *b
         return take_run(b, raw, err);
     case GW_BODY_INPUT:
         return take_input(b, raw, err);
+    case GW_BODY_SIGNAL:
+        return take_signal(b, raw->signal, err);
     case GW_BODY_WORKSPACE:
     case GW_BODY_WORKSPACE_PATCH:
     case GW_BODY_FORK:
@@ -273,6 +309,13 @@ void gw_run_write_request(struct dbx_jw *w, const struct gw_run *run)
     dbx_jw_node(w, b->command);
     write_object(w, "env", b->env);
     dbx_jw_kbool(w, "stdin_open", true);
+    if (b->cols) {
+        dbx_jw_key(w, "pty");
+        dbx_jw_object(w);
+        dbx_jw_ki64(w, "cols", b->cols);
+        dbx_jw_ki64(w, "rows", b->rows);
+        dbx_jw_object_end(w);
+    }
     dbx_jw_key(w, "limits");
     dbx_jw_object(w);
     if (b->cpu_ms)

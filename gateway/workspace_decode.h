@@ -19,9 +19,10 @@ enum gw_body_kind {
     GW_BODY_FILE,            /* POST: path, type?, content | content_base64 */
     GW_BODY_CONTENT,         /* PUT: content | content_base64 */
     GW_BODY_MOVE,            /* path */
-    GW_BODY_RUN,             /* command, env?, cwd?, limits? */
+    GW_BODY_RUN,             /* command, env?, cwd?, limits?, pty? */
     GW_BODY_SANDBOX,         /* size? */
     GW_BODY_INPUT,           /* data, eof? */
+    GW_BODY_SIGNAL,          /* signal */
 };
 
 /* What a kind does not have is NULL or zero. */
@@ -36,6 +37,8 @@ struct gw_body {
     const struct dbx_json *command, *env;
     const char *cwd;
     int64_t cpu_ms, wall_ms; /* 0: no limit */
+    int64_t cols, rows;      /* of its terminal; 0: it has none */
+    int signo;
     bool eof;
 };
 

@@ -278,7 +278,18 @@ static void found_for_input(struct gw_req *rq, const struct gw_process *p)
     gw_upstream_input(rq->gw->up, &p->id, b->content, b->content_len, b->eof, on_input, rq);
 }
 
-void gw_processes_input(struct gw_req *rq)
+static void found_for_signal(struct gw_req *rq, const struct gw_process *p)
+{
+    const struct gw_body *b = rq->op;
+    if (p->end.terminal) {
+        gw_req_fail_status(rq, 409, DBX_CONFLICT, "not_running", "the process has ended", NULL);
+        return;
+    }
+    gw_req_ref(rq);
+    gw_upstream_signal(rq->gw->up, &p->id, b->signo, on_input, rq);
+}
+
+static void with_body(struct gw_req *rq, enum gw_body_kind kind, gw_visible_fn *fn)
 {
     struct gw_body *b = DBX_NEW(struct gw_body);
     struct dbx_err err = {0};
@@ -286,10 +297,20 @@ void gw_processes_input(struct gw_req *rq)
     const uint8_t *body = dbx_http_body(rq->http, &len);
     rq->op = b;
     rq->op_free = free_body;
-    if (gw_body_decode(GW_BODY_INPUT, body, len, NULL, b, &err) < 0)
+    if (gw_body_decode(kind, body, len, NULL, b, &err) < 0)
         gw_req_fail(rq, &err, NULL);
     else
-        gw_with_process(rq, DBX_ROLE_EDITOR, found_for_input);
+        gw_with_process(rq, DBX_ROLE_EDITOR, fn);
+}
+
+void gw_processes_input(struct gw_req *rq)
+{
+    with_body(rq, GW_BODY_INPUT, found_for_input);
+}
+
+void gw_processes_signal(struct gw_req *rq)
+{
+    with_body(rq, GW_BODY_SIGNAL, found_for_signal);
 }
 
 static void found_after_cancel(struct gw_req *rq, const struct gw_process *p)

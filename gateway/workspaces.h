@@ -26,4 +26,5 @@ void gw_files_move(struct gw_req *rq);
 void gw_workspaces_run(struct gw_req *rq); /* workspace_run.c */
 void gw_workspaces_sandbox(struct gw_req *rq);
 void gw_processes_input(struct gw_req *rq);
+void gw_processes_signal(struct gw_req *rq);
 void gw_processes_cancel(struct gw_req *rq);

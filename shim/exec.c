@@ -391,13 +391,42 @@ int shim_exec_input(struct shim_exec *ex, const void *data, size_t len, struct d
     return 0;
 }
 
+/* A terminal stays open; what says the end to its programs is a character. */
 int shim_exec_eof(struct shim_exec *ex, struct dbx_err *err)
 {
+    if (ex->rq->cols)
+        return shim_exec_input(ex, "\x04", 1, err);
     if (ex->in)
         return shim_stdin_eof(ex->in, err);
     if (!stdin_waits(ex))
         return dbx_err_set(err, -EPIPE, DBX_CONFLICT, "stdin is not open");
     ex->rq->stdin_open = false;
+    return 0;
+}
+
+int shim_exec_resize(struct shim_exec *ex, uint16_t cols, uint16_t rows, struct dbx_err *err)
+{
+    if (!ex->rq->cols)
+        return dbx_err_set(err, -ENOTTY, DBX_CONFLICT, "it has no terminal");
+    ex->rq->cols = cols;
+    ex->rq->rows = rows;
+    if (!ex->run.began || ex->run.exited || !ex->sb)
+        return 0;
+    const struct init_winsize size = {.cols = cols, .rows = rows};
+    if (shim_init_resize(shim_sandbox_init(ex->sb), &ex->rq->process, ex->run.flag, size, NULL,
+                         NULL) < 0)
+        return dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the sandbox takes no orders");
+    return 0;
+}
+
+int shim_exec_signal(struct shim_exec *ex, int signo, struct dbx_err *err)
+{
+    const struct shim_exec_phase *ph = ex->now;
+    if (!ph || !ph->started || ph->exited || !ex->sb)
+        return dbx_err_set(err, -ESRCH, DBX_CONFLICT, "it does not run");
+    if (shim_init_signal(shim_sandbox_init(ex->sb), &ex->rq->process, ph->flag, signo,
+                         INIT_TO_GROUP, NULL, NULL) < 0)
+        return dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the sandbox takes no orders");
     return 0;
 }
 

@@ -82,6 +82,11 @@ void shim_exec_reported(struct shim_exec *ex);
 int shim_exec_input(struct shim_exec *ex, const void *data, size_t len,
                     struct dbx_err *err) DBX_MUST_USE;
 int shim_exec_eof(struct shim_exec *ex, struct dbx_err *err) DBX_MUST_USE;
+/* Before the program is there, it is the size that it begins with. CONFLICT: no terminal. */
+int shim_exec_resize(struct shim_exec *ex, uint16_t cols, uint16_t rows,
+                     struct dbx_err *err) DBX_MUST_USE;
+/* To the process's group. CONFLICT when it does not run (yet). */
+int shim_exec_signal(struct shim_exec *ex, int signo, struct dbx_err *err) DBX_MUST_USE;
 
 const struct shim_request *shim_exec_request(const struct shim_exec *ex);
 enum shim_exec_state shim_exec_state(const struct shim_exec *ex);

@@ -221,6 +221,7 @@ static void on_stdin_closed(void *user)
 static int start_process(struct shim_exec *ex, struct shim_exec_phase *ph, const int fds[3])
 {
     struct init_rlimit rlimits[SHIM_LAUNCH_RLIMITS];
+    bool tty = ph == &ex->run && ex->rq->cols > 0;
     shim_launch_rlimits(ph->limits, rlimits);
     DBX_CLEANUP(dbx_freep)
     char *cwd =
@@ -239,14 +240,15 @@ static int start_process(struct shim_exec *ex, struct shim_exec_phase *ph, const
                                   .end_group = ex->box != NULL,
                                   .after_files = ex->ahead,
                                   .may_parked =
-                                      ph == &ex->run && !ex->box && !ex->rq->cwd &&
+                                      ph == &ex->run && !ex->box && !tty && !ex->rq->cwd &&
                                       shim_launch_may_parked(ex->tpl, ph->argv, ex->rq->env),
+                                  .tty = {.cols = tty ? ex->rq->cols : 0, .rows = ex->rq->rows},
                                   .uid = BND_USER_UID,
                                   .gid = BND_USER_GID,
                                   .umask = 022,
                                   .rlimits = rlimits,
                                   .n_rlimits = SHIM_LAUNCH_RLIMITS,
-                                  .fds = {fds[0], fds[1], fds[2]}};
+                                  .fds = {fds[0], fds[1], tty ? -1 : fds[2]}};
     int r = shim_init_start(shim_sandbox_init(ex->sb), &req);
     shim_launch_env_free(env);
     return r;
@@ -255,6 +257,7 @@ static int start_process(struct shim_exec *ex, struct shim_exec_phase *ph, const
 static void open_shipping(struct shim_exec *ex, struct shim_exec_phase *ph)
 {
     struct shim_ship_phase_opts opts = {.flags = (uint8_t)ph->flag,
+                                        .pty = ph == &ex->run && ex->rq->cols > 0,
                                         .max_bytes = (uint64_t)ph->limits->output_bytes,
                                         .ops = ph->kept ? &ring_ops : NULL,
                                         .source = ph->kept,

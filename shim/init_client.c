@@ -288,6 +288,12 @@ static int transmit_request(struct shim_init *si, enum init_op op, uint32_t tag,
     return r;
 }
 
+/* The two ways to start are answered alike. */
+static enum init_op plain_op(enum init_op op)
+{
+    return op == INIT_START_TTY ? INIT_START : op;
+}
+
 /* p: what waits for the answer (copied), or NULL when there is none. */
 static int request(struct shim_init *si, enum init_op op, const struct dbx_buf *body, int *fds,
                    size_t n_fds, uint32_t timeout_ms, const struct pending *p)
@@ -304,7 +310,7 @@ static int request(struct shim_init *si, enum init_op op, const struct dbx_buf *
         return r;
     struct pending *open = DBX_NEW(struct pending);
     *open = *p;
-    open->op = op;
+    open->op = plain_op(op);
     open->tag = si->next_tag;
     open->deadline_ms = dbx_now_ms() + (timeout_ms ? timeout_ms : DEFAULT_TIMEOUT_MS);
     dbx_list_push(&si->pending, &open->node);
@@ -362,7 +368,10 @@ static int append_strings(struct dbx_buf *body, char *const *strings, uint16_t *
 
 static int start_body(struct dbx_buf *body, struct init_start *s, const struct shim_init_start *req)
 {
-    int r = dbx_buf_append(body, s, sizeof(*s));
+    int r = req->tty.cols ? dbx_buf_append(body, &req->tty, sizeof(req->tty)) : 0;
+    size_t at = body->len;
+    if (r == 0)
+        r = dbx_buf_append(body, s, sizeof(*s));
     if (r == 0 && req->n_rlimits)
         r = dbx_buf_append(body, req->rlimits, req->n_rlimits * sizeof(req->rlimits[0]));
     if (r == 0)
@@ -372,7 +381,7 @@ static int start_body(struct dbx_buf *body, struct init_start *s, const struct s
     if (r == 0)
         r = append_strings(body, req->env, &s->envc);
     if (r == 0)
-        memcpy(body->data, s, sizeof(*s)); /* the counts are known now */
+        memcpy(body->data + at, s, sizeof(*s)); /* the counts are known now */
     return r;
 }
 
@@ -409,7 +418,8 @@ int shim_init_start(struct shim_init *si, const struct shim_init_start *req)
     s.fds |= req->end_group ? INIT_END_GROUP : 0;
     s.fds |= req->after_files ? INIT_AFTER_FILES : 0;
     s.fds |= req->may_parked ? INIT_MAY_PARKED : 0;
-    return request_start(si, INIT_START, &s, req, fds, n_fds, 0, &p);
+    return request_start(si, req->tty.cols ? INIT_START_TTY : INIT_START, &s, req, fds, n_fds, 0,
+                         &p);
 }
 
 int shim_init_park(struct shim_init *si, const struct shim_init_start *req, uint32_t timeout_ms,
@@ -428,6 +438,14 @@ int shim_init_signal(struct shim_init *si, const struct dbx_id *process, uint32_
         .key = make_key(process, phase), .signo = (uint32_t)signo, .scope = scope};
     struct pending p = {.done = fn, .user = user};
     return request_fixed(si, INIT_SIGNAL, &s, sizeof(s), 0, &p);
+}
+
+int shim_init_resize(struct shim_init *si, const struct dbx_id *process, uint32_t phase,
+                     struct init_winsize size, shim_init_done_fn *fn, void *user)
+{
+    struct init_resize body = {.key = make_key(process, phase), .size = size};
+    struct pending p = {.done = fn, .user = user};
+    return request_fixed(si, INIT_RESIZE, &body, sizeof(body), 0, &p);
 }
 
 int shim_init_kill_all(struct shim_init *si, uint32_t timeout_ms, shim_init_done_fn *fn, void *user)
@@ -492,7 +510,7 @@ static void start_refused(struct shim_init *si, struct pending *p, int error)
 
 static void on_done(struct shim_init *si, const struct shim_init_msg *m)
 {
-    struct pending *p = find_pending(si, m->tag, m->done.of);
+    struct pending *p = find_pending(si, m->tag, plain_op(m->done.of));
     struct dbx_err err;
     if (!p)
         return; /* too late, or asked for by a shim before us */

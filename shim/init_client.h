@@ -91,6 +91,7 @@ struct shim_init_start {
     uid_t uid;
     gid_t gid;
     mode_t umask;
+    struct init_winsize tty; /* of its terminal; cols 0: it has none. With one, fds[2] is -1 */
     const struct init_rlimit *rlimits;
     size_t n_rlimits;
     bool end_group;   /* when the process ends, its group is killed */
@@ -109,6 +110,9 @@ int shim_init_park(struct shim_init *si, const struct shim_init_start *req, uint
 /* -ESRCH in err->code when it does not run. */
 int shim_init_signal(struct shim_init *si, const struct dbx_id *process, uint32_t phase, int signo,
                      enum init_scope scope, shim_init_done_fn *fn, void *user); /* fn may be NULL */
+/* -ENOTTY in err->code when it has no terminal. */
+int shim_init_resize(struct shim_init *si, const struct dbx_id *process, uint32_t phase,
+                     struct init_winsize size, shim_init_done_fn *fn, void *user);
 /* SIGKILL to all but init; done when no process is left. */
 int shim_init_kill_all(struct shim_init *si, uint32_t timeout_ms, shim_init_done_fn *fn,
                        void *user);

@@ -5,6 +5,7 @@
 #include "common/proto/files.h"
 #include "common/proto/path.h"
 #include "shim/box.h"
+#include "shim/init/protocol.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@ static const struct dbx_limits believable = {
 
 struct raw {
     const char *template;
-    const struct dbx_json *command, *env, *limits, *compile_limits, *workspace;
+    const struct dbx_json *command, *env, *limits, *compile_limits, *workspace, *pty;
     bool stdin_open;
     const char *retry;
 };
@@ -136,6 +137,10 @@ static int decode_env(const struct dbx_json *env, struct shim_request *rq, struc
     return 0;
 }
 
+struct raw_pty {
+    int64_t cols, rows;
+};
+
 struct raw_workspace {
     const char *size, *cwd;
     int64_t revision, idle_ms, max_ms;
@@ -186,6 +191,45 @@ static int decode_workspace(const struct dbx_json *object, struct shim_request *
     return 0;
 }
 
+/* What programs are to know of the terminal, unless the call says otherwise. */
+static void add_term(struct shim_request *rq)
+{
+    size_t n = 0;
+    while (rq->env[n])
+        if (strncmp(rq->env[n++], "TERM=", 5) == 0)
+            return;
+    rq->env = dbx_realloc(rq->env, (n + 2) * sizeof(char *));
+    rq->env[n] = dbx_strdup("TERM=xterm-256color");
+    rq->env[n + 1] = NULL;
+}
+
+static int decode_pty(const struct dbx_json *object, struct shim_request *rq, struct dbx_err *err)
+{
+    static const struct dbx_json_field fields[] = {
+        {.name = "cols",
+         .type = DBX_JSON_INT,
+         .offset = offsetof(struct raw_pty, cols),
+         .flags = DBX_JSON_REQUIRED,
+         .min = 1,
+         .max = INIT_MAX_WINSIZE},
+        {.name = "rows",
+         .type = DBX_JSON_INT,
+         .offset = offsetof(struct raw_pty, rows),
+         .flags = DBX_JSON_REQUIRED,
+         .min = 1,
+         .max = INIT_MAX_WINSIZE},
+    };
+    struct raw_pty raw = {0};
+    int r = dbx_json_decode(object, fields, DBX_ARRAY_LEN(fields), &raw, "request.pty.", err);
+    if (r < 0)
+        return r;
+    rq->cols = (uint16_t)raw.cols;
+    rq->rows = (uint16_t)raw.rows;
+    rq->stdin_open = true;
+    add_term(rq);
+    return 0;
+}
+
 static int decode_inner(const struct dbx_json *object, struct shim_request *rq, struct dbx_err *err)
 {
     static const struct dbx_json_field fields[] = {
@@ -213,6 +257,10 @@ static int decode_inner(const struct dbx_json *object, struct shim_request *rq, 
          .type = DBX_JSON_OBJECT,
          .offset = offsetof(struct raw, workspace),
          .flags = DBX_JSON_NULLABLE},
+        {.name = "pty",
+         .type = DBX_JSON_OBJECT,
+         .offset = offsetof(struct raw, pty),
+         .flags = DBX_JSON_NULLABLE},
         {.name = "retry", .type = DBX_JSON_STRING, .offset = offsetof(struct raw, retry)},
     };
     struct raw raw = {0};
@@ -230,6 +278,8 @@ static int decode_inner(const struct dbx_json *object, struct shim_request *rq, 
         r = decode_command(raw.command, rq, err);
     if (r == 0)
         r = decode_env(raw.env, rq, err);
+    if (r == 0 && raw.pty)
+        r = decode_pty(raw.pty, rq, err);
     if (r == 0 && raw.workspace)
         r = decode_workspace(raw.workspace, rq, err);
     return r;

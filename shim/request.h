@@ -24,8 +24,9 @@ struct shim_request {
     char **command_argv; /* owned, NULL-terminated */
     char **env;          /* owned, "K=V", NULL-terminated; names are checked */
     bool stdin_open;
-    bool workspace; /* it joins the sandbox, which stays; limits of 0 are none */
-    char *cwd;      /* owned, below the working folder; or NULL */
+    uint16_t cols, rows; /* of its terminal; 0: it has none */
+    bool workspace;      /* it joins the sandbox, which stays; limits of 0 are none */
+    char *cwd;           /* owned, below the working folder; or NULL */
     int64_t revision, idle_ms, max_ms;
     struct dbx_limits limits, compile_limits;
     struct dbx_buf files; /* a block of proto/files.h that has been checked, or nothing */

@@ -6,6 +6,7 @@
 #include "common/base/str.h"
 #include "common/io/httpd.h"
 #include "common/proto/link.h"
+#include "shim/init/protocol.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -30,12 +31,50 @@ struct peer {
     char label[65];
 };
 
+static int take_input(struct shim_exec *ex, const struct dbx_link_msg *m, struct dbx_err *err)
+{
+    return shim_exec_input(ex, m->blob, m->blob_len, err);
+}
+
+static int take_eof(struct shim_exec *ex, const struct dbx_link_msg *m, struct dbx_err *err)
+{
+    (void)m;
+    return shim_exec_eof(ex, err);
+}
+
+static int take_resize(struct shim_exec *ex, const struct dbx_link_msg *m, struct dbx_err *err)
+{
+    int64_t cols = dbx_json_get_i64(m->header, "cols", 0);
+    int64_t rows = dbx_json_get_i64(m->header, "rows", 0);
+    if (cols < 1 || cols > INIT_MAX_WINSIZE)
+        return dbx_err_field(err, "cols", "out of range");
+    if (rows < 1 || rows > INIT_MAX_WINSIZE)
+        return dbx_err_field(err, "rows", "out of range");
+    return shim_exec_resize(ex, (uint16_t)cols, (uint16_t)rows, err);
+}
+
+static int take_signal(struct shim_exec *ex, const struct dbx_link_msg *m, struct dbx_err *err)
+{
+    int64_t signo = dbx_json_get_i64(m->header, "signo", 0);
+    if (signo < 1 || signo > 31)
+        return dbx_err_field(err, "signo", "out of range");
+    return shim_exec_signal(ex, (int)signo, err);
+}
+
+static const struct {
+    const char *name;
+    int (*fn)(struct shim_exec *ex, const struct dbx_link_msg *m, struct dbx_err *err);
+} ops[] = {
+    {"input", take_input}, {"eof", take_eof}, {"resize", take_resize}, {"signal", take_signal}};
+
 static int take(struct shim_serve *sv, const struct dbx_link_msg *m, struct dbx_err *err)
 {
     struct dbx_id id;
     const char *text = dbx_json_get_str(m->header, "process_id");
-    bool input = strcmp(m->op, "input") == 0;
-    if (!input && strcmp(m->op, "eof") != 0)
+    size_t op = 0;
+    while (op < DBX_ARRAY_LEN(ops) && strcmp(m->op, ops[op].name) != 0)
+        op++;
+    if (op == DBX_ARRAY_LEN(ops))
         return dbx_err_set(err, -ENOSYS, DBX_INVALID, "no such op");
     if (!text || dbx_id_parse(text, &id) < 0)
         return dbx_err_field(err, "process_id", "not an id");
@@ -44,7 +83,7 @@ static int take(struct shim_serve *sv, const struct dbx_link_msg *m, struct dbx_
     struct shim_exec *ex = shim_execs_find(sv->execs, &id);
     if (!ex)
         return dbx_err_set(err, -ESRCH, DBX_NOT_FOUND, "it is not here");
-    return input ? shim_exec_input(ex, m->blob, m->blob_len, err) : shim_exec_eof(ex, err);
+    return ops[op].fn(ex, m, err);
 }
 
 static void on_msg(struct dbx_link *l, const struct dbx_link_msg *m, void *user)

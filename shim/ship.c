@@ -410,11 +410,11 @@ static void flush_soon(struct shim_ship_proc *sp)
 }
 
 /* Queued, and flushed from the loop: the caller is never called back before it returned. */
-static struct own *push_own(struct shim_ship_proc *sp, enum dbx_rec_type type, uint8_t flags,
-                            uint64_t offset, const void *data, size_t len)
+static struct own *push_own(struct shim_ship_proc *sp, uint8_t type, uint8_t flags, uint64_t offset,
+                            const void *data, size_t len)
 {
     struct own *own = dbx_calloc(1, sizeof(*own) + len);
-    own->type = (uint8_t)type;
+    own->type = type;
     own->flags = flags;
     own->offset = offset;
     own->len = (uint32_t)len;
@@ -496,6 +496,13 @@ static bool wait_for_more(struct shim_ship_phase *ph, int i, size_t n, uint64_t 
     return true;
 }
 
+static uint8_t type_of(const struct shim_ship_phase *ph, int stream)
+{
+    if (ph->opts.pty)
+        return DBX_REC_PTY;
+    return stream == 0 ? DBX_REC_STDOUT : DBX_REC_STDERR;
+}
+
 static bool ship_some(struct shim_ship_phase *ph, int i, const uint8_t *data, size_t n)
 {
     struct stream *st = &ph->st[i];
@@ -511,7 +518,7 @@ static bool ship_some(struct shim_ship_phase *ph, int i, const uint8_t *data, si
     size_t len = n < SHIM_SHIP_MAX_DATA ? n : SHIM_SHIP_MAX_DATA;
     if (len > left)
         len = (size_t)left;
-    struct dbx_record rec = {.type = i == 0 ? DBX_REC_STDOUT : DBX_REC_STDERR,
+    struct dbx_record rec = {.type = type_of(ph, i),
                              .flags = ph->opts.flags,
                              .offset = st->bytes,
                              .data = data,
@@ -737,14 +744,14 @@ void shim_ship_status(struct shim_ship_phase *ph)
 
 void shim_ship_words(struct shim_ship_phase *ph, int stream, const char *text)
 {
+    stream = ph->opts.pty ? 0 : stream;
     struct stream *st = &ph->st[stream];
     size_t len = strlen(text);
     if (len > ph->opts.max_bytes - ph->total)
         len = (size_t)(ph->opts.max_bytes - ph->total);
     if (len == 0 || ph->sp->own_bytes + len > SHIM_SHIP_MAX_WORDS)
         return;
-    push_own(ph->sp, stream == 0 ? DBX_REC_STDOUT : DBX_REC_STDERR, ph->opts.flags, st->bytes, text,
-             len);
+    push_own(ph->sp, type_of(ph, stream), ph->opts.flags, st->bytes, text, len);
     dbx_sha256_update(st->sha, text, len);
     st->bytes += len;
     ph->total += len;

@@ -66,6 +66,7 @@ struct shim_ship_handlers {
 };
 struct shim_ship_phase_opts {
     uint8_t flags; /* DBX_REC_COMPILE or 0 */
+    bool pty;      /* stream 0 is a terminal's, stream 1 is empty */
     uint64_t max_bytes;
     const struct shim_source_ops *ops; /* NULL: no streams, only words */
     void *stream[2];                   /* stdout, stderr */
@@ -89,7 +90,7 @@ void shim_ship_status(struct shim_ship_phase *ph);
 bool shim_ship_feed(struct shim_ship_phase *ph, int stream);
 /* The program has ended: what is there goes out without waiting for more. */
 void shim_ship_hurry(struct shim_ship_phase *ph);
-/* Text of the platform's own in a stream (0, 1). */
+/* Text of the platform's own in a stream (0, 1); of a terminal's in that. */
 void shim_ship_words(struct shim_ship_phase *ph, int stream, const char *text);
 /* Nothing more is taken from the source; no callback but on_released, never before it returned.
  * Whether or not the streams ended. */

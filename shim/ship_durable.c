@@ -105,7 +105,7 @@ static int check_intents(struct shim_durable_state *st, struct dbx_err *err)
             st->next_seq = it->seq + 1;
         if (it->type == DBX_REC_STATUS)
             continue;
-        if (it->type != DBX_REC_STDOUT && it->type != DBX_REC_STDERR)
+        if (it->type < DBX_REC_STDOUT || it->type > DBX_REC_PTY)
             return bad(err, "a record of that type");
         if (it->len == 0 || it->len > SHIM_SHIP_MAX_DATA)
             return bad(err, "a record's length");

@@ -11,6 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct init_header h;
     struct init_start_request req = {.argv = argv, .env = env};
     struct init_signal sig;
+    struct init_resize resize;
     struct init_files files;
     struct init_files_iter it = {0};
     struct init_file f;
@@ -20,6 +21,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (init_decode_header(data, size, &h, &body, &len))
         return 0;
     (void)init_decode_signal(body, len, &sig);
+    if (init_decode_resize(body, len, &resize) == 0)
+        dbx_assert(resize.size.cols && resize.size.rows);
+    (void)init_decode_start_tty(body, len, &req);
     if (init_decode_start(body, len, &req) == 0)
         dbx_assert(req.cwd[0] == '/' && strlen(argv[req.fixed.argc - 1]) <= len);
     if (init_decode_files(body, len, &files, &root, &block, &block_len) == 0)

@@ -2,6 +2,7 @@
 #include "shim/init/decode.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define FILES_MAX_COUNT 10000
@@ -87,6 +88,27 @@ int init_decode_start(const uint8_t *body, size_t len, struct init_start_request
     ret->env[f->envc] = NULL;
     ret->cwd = cwd;
     return 0;
+}
+
+static bool size_ok(const struct init_winsize *size)
+{
+    return size->cols >= 1 && size->rows >= 1 && size->cols <= INIT_MAX_WINSIZE &&
+           size->rows <= INIT_MAX_WINSIZE;
+}
+
+int init_decode_start_tty(const uint8_t *body, size_t len, struct init_start_request *ret)
+{
+    int r = take(&body, &len, &ret->size, sizeof(ret->size));
+    if (!r)
+        r = init_decode_start(body, len, ret);
+    if (!r && (!size_ok(&ret->size) || (ret->fixed.fds & 7) != (INIT_FD_STDIN | INIT_FD_STDOUT)))
+        r = EBADMSG;
+    return r;
+}
+
+int init_decode_resize(const uint8_t *body, size_t len, struct init_resize *ret)
+{
+    return take(&body, &len, ret, sizeof(*ret)) || len || !size_ok(&ret->size) ? EBADMSG : 0;
 }
 
 int init_decode_files(const uint8_t *body, size_t len, struct init_files *ret,

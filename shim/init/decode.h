@@ -11,17 +11,21 @@
 int init_decode_header(const void *msg, size_t len, struct init_header *ret,
                        const uint8_t **ret_body, size_t *ret_len);
 int init_decode_key(const uint8_t *body, size_t len, struct init_key *ret);
+int init_decode_resize(const uint8_t *body, size_t len, struct init_resize *ret);
 int init_decode_signal(const uint8_t *body, size_t len, struct init_signal *ret);
 
 /* argv and env receive pointers into body, and a NULL at the end: room for INIT_MAX_ARGS + 1 each.
  */
 struct init_start_request {
     struct init_start fixed;
+    struct init_winsize size; /* of its terminal; 0: it has none */
     struct init_rlimit rlimits[INIT_MAX_RLIMITS];
     const char *cwd;
     char **argv, **env;
 };
 int init_decode_start(const uint8_t *body, size_t len, struct init_start_request *ret);
+/* The same behind the size of its terminal. */
+int init_decode_start_tty(const uint8_t *body, size_t len, struct init_start_request *ret);
 
 /* What a FILES request is about; the block begins at *ret_block. root is not terminated. */
 int init_decode_files(const uint8_t *body, size_t len, struct init_files *ret,

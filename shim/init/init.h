@@ -36,9 +36,6 @@ struct pump {
 };
 #define INIT_MAX_PUMPS (2 * INIT_MAX_PROCESSES)
 
-/* In events: what is neither end of a pump. */
-enum { ON_SOCKET = 2 * INIT_MAX_PUMPS, ON_SIGNAL, ON_TICK, ON_PARKED };
-
 /* A program that was started ahead and waits to become that of a START. pid 0: none. */
 struct parked {
     pid_t pid;
@@ -47,6 +44,27 @@ struct parked {
     uint32_t tag;         /* of the PARK, which is answered when it is ready */
     int sock, in, out[2]; /* owned: our ends of its fds 3, 0, 1 and 2 */
 };
+
+/* A terminal, until its leader has ended and its output is carried out. */
+enum tty_fd { TTY_MASTER, TTY_IN, TTY_OUT, TTY_FDS };
+struct tty_buffer {
+    uint16_t at, len;
+    uint8_t data[4096];
+};
+struct tty {
+    bool open;
+    bool ending; /* its leader has ended */
+    bool idle;   /* nobody has the slave open */
+    struct init_key key;
+    pid_t leader;
+    int fd[TTY_FDS]; /* owned; -1: closed */
+    uint32_t wanted[TTY_FDS];
+    struct tty_buffer in, out; /* to the program, to the host */
+};
+
+/* In events, behind the pumps'. */
+#define INIT_TTY_EVENTS (2 * INIT_MAX_PUMPS)
+enum { ON_SOCKET = INIT_TTY_EVENTS + TTY_FDS * INIT_MAX_TTYS, ON_SIGNAL, ON_TICK, ON_PARKED };
 
 #define QUEUE_MAX                                                                                  \
     64 /* answers that do not fit into the socket; nothing is read while there are any */
@@ -67,6 +85,7 @@ struct init {
     uint64_t boot_us;
     struct proc procs[INIT_MAX_PROCESSES];
     struct pump pumps[INIT_MAX_PUMPS];
+    struct tty ttys[INIT_MAX_TTYS];
     struct answer queue[QUEUE_MAX];
     size_t queued;
     struct parked parked;
@@ -104,6 +123,7 @@ uint32_t init_probe(bool pid1);
 struct launch {
     const struct init_start_request *req;
     const int *fds;
+    bool tty;
     int control;    /* becomes fd 3; -1: none */
     bool uncounted; /* by RLIMIT_NPROC: see limit_of in process.c */
     int error;
@@ -132,6 +152,18 @@ int init_pump_join(struct init *in, int from, int to);
 void init_pump_close(struct pump *p);
 /* which: data.u32 of the event; it is below 2 * INIT_MAX_PUMPS. */
 void init_pump_turn(struct init *in, uint32_t which, uint32_t events);
+
+/* tty.c. Of fds, the pipes are taken, and the slave is left in the place of each. Returns 0 or
+ * errno; then _began or _failed follows. */
+int init_tty_open(struct init *in, const struct init_start *f, const struct init_winsize *size,
+                  int *fds, struct tty **ret);
+void init_tty_began(struct init *in, struct tty *t, pid_t leader);
+void init_tty_failed(struct init *in, struct tty *t);
+void init_tty_turn(struct init *in, uint32_t id); /* id: of the event, less INIT_TTY_EVENTS */
+bool init_has_tty(struct init *in, const struct init_key *key);
+void init_tty_leader_ended(struct init *in, const struct init_key *key);
+int init_tty_resize(struct init *in, const struct init_resize *r); /* 0 or errno */
+void init_signal_session(pid_t session, int signo);                /* SIGHUP comes with SIGCONT */
 
 /* files.c. Returns 0 or errno; text says where. */
 int init_write_files(const uint8_t *body, size_t len, uint64_t *ret_count, char *text,

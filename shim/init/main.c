@@ -188,6 +188,7 @@ static void on_files(struct init *in, const struct init_header *h, const uint8_t
 static void on_plain(struct init *in, const struct init_header *h, const uint8_t *body, size_t len)
 {
     struct init_signal sig;
+    struct init_resize resize;
     struct init_status st;
     struct init_key key;
     int r;
@@ -195,6 +196,10 @@ static void on_plain(struct init *in, const struct init_header *h, const uint8_t
     case INIT_SIGNAL:
         r = init_decode_signal(body, len, &sig);
         init_done(in, h, r ? r : init_signal(in, &sig), 0, NULL);
+        break;
+    case INIT_RESIZE:
+        r = init_decode_resize(body, len, &resize);
+        init_done(in, h, r ? r : init_tty_resize(in, &resize), 0, NULL);
         break;
     case INIT_KILL_ALL:
         on_kill_all(in, h);
@@ -223,18 +228,16 @@ static void on_plain(struct init *in, const struct init_header *h, const uint8_t
 static int body_of_fd(const struct init_header *h, int fd, uint8_t **ret)
 {
     struct stat st;
-    uint64_t max = h->op == INIT_FILES   ? INIT_MAX_FILES_BODY
-                   : h->op == INIT_START ? INIT_MAX_START_BODY
-                                         : 0;
+    bool start = h->op == INIT_START || h->op == INIT_START_TTY;
+    uint64_t max = h->op == INIT_FILES ? INIT_MAX_FILES_BODY : start ? INIT_MAX_START_BODY : 0;
     if (h->body_len == 0 || h->body_len > max)
         return E2BIG;
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size < h->body_len)
         return EBADF;
-    void *map = mmap(NULL, h->body_len, PROT_READ | (h->op == INIT_START ? PROT_WRITE : 0),
-                     MAP_PRIVATE, fd, 0);
+    void *map = mmap(NULL, h->body_len, PROT_READ | (start ? PROT_WRITE : 0), MAP_PRIVATE, fd, 0);
     if (map == MAP_FAILED)
         return errno;
-    if (h->op == INIT_START)
+    if (start)
         for (uint64_t i = 0; i < h->body_len; i += 4096) {
             volatile uint8_t *page = (uint8_t *)map + i;
             *page = *page; /* our own copy of the page */
@@ -265,7 +268,7 @@ static void on_request(struct init *in, size_t len, int *fds, size_t n_fds)
         body_len = h.body_len;
         n_fds--;
     }
-    if (h.op == INIT_START)
+    if (h.op == INIT_START || h.op == INIT_START_TTY)
         init_start(in, &h, body, body_len, fds, n_fds);
     else if (h.op == INIT_FILES)
         on_files(in, &h, body, body_len);
@@ -410,6 +413,8 @@ static void take_turn(struct init *in)
             on_look(in, in->timer);
         else if (what == ON_PARKED)
             init_on_parked(in);
+        else if (what >= INIT_TTY_EVENTS)
+            init_tty_turn(in, what - INIT_TTY_EVENTS);
         else
             init_pump_turn(in, what, events[i].events);
     }

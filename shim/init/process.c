@@ -15,6 +15,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -109,6 +110,20 @@ static int place_control(int control)
     return control < 0 ? 0 : dup2(control, 3);
 }
 
+/* The terminal becomes the session's, and the child's group the one in its foreground. */
+static int place_tty(int slave)
+{
+    for (int i = 0; i < 3; i++)
+        if (dup2(slave, i) < 0)
+            return -1;
+    return ioctl(0, TIOCSCTTY, 0);
+}
+
+static int place(const struct launch *l)
+{
+    return l->tty ? place_tty(l->fds[0]) : place_fds(l->req->fixed.fds, l->fds);
+}
+
 /* Linux counts a process among those of the user it changes to. gVisor goes on counting it among
  * those of the user who made it, root: there, one less is left for the others. */
 struct rlimit init_limit(const struct launch *l, const struct init_rlimit *limit)
@@ -127,7 +142,7 @@ static int child(void *arg)
     const struct init_start *f = &l->req->fixed;
     reset_signals();
     umask(f->umask);
-    if (setsid() < 0 || place_fds(f->fds, l->fds) < 0 || place_control(l->control) < 0)
+    if (setsid() < 0 || place(l) < 0 || place_control(l->control) < 0)
         child_fail(l, INIT_STAGE_SETUP);
     for (size_t i = 0; i < f->n_rlimits; i++) {
         const struct init_rlimit *limit = &l->req->rlimits[i];
@@ -188,11 +203,21 @@ pid_t init_spawn(struct launch *l)
     return pid;
 }
 
+static void close_streams(struct init *in, struct pump *const pumps[2], struct tty *tty)
+{
+    close_pumps(pumps);
+    if (tty)
+        init_tty_failed(in, tty);
+}
+
 static void launch(struct init *in, struct proc *p, const struct init_start_request *req, int *fds)
 {
-    struct launch l = {.req = req, .fds = fds, .control = -1, .uncounted = in->pid1};
+    struct launch l = {
+        .req = req, .fds = fds, .control = -1, .tty = req->size.cols > 0, .uncounted = in->pid1};
     struct pump *pumps[2] = {0};
-    int error = open_pumps(in, &req->fixed, fds, pumps);
+    struct tty *tty = NULL;
+    int error = l.tty ? init_tty_open(in, &req->fixed, &req->size, fds, &tty)
+                      : open_pumps(in, &req->fixed, fds, pumps);
     if (error) {
         failed(p, error, INIT_STAGE_SETUP);
         return;
@@ -200,13 +225,15 @@ static void launch(struct init *in, struct proc *p, const struct init_start_requ
     pid_t pid = init_spawn(&l);
     if (pid < 0) {
         failed(p, errno, INIT_STAGE_FORK);
-        close_pumps(pumps);
+        close_streams(in, pumps, tty);
     } else if (l.error) {
         failed(p, l.error, l.stage);
-        close_pumps(pumps);
+        close_streams(in, pumps, tty);
     } else {
         p->state = PROC_RUNNING;
         p->pid = pid;
+        if (tty)
+            init_tty_began(in, tty, pid);
     }
 }
 
@@ -232,9 +259,11 @@ void init_start(struct init *in, const struct init_header *h, const uint8_t *bod
 {
     struct init_start_request req = {.argv = in->argv, .env = in->env};
     struct init_key key = {0};
-    int r = init_decode_start(body, len, &req);
-    if (len >= sizeof(key))
-        memcpy(&key, body, sizeof(key));
+    bool tty = h->op == INIT_START_TTY;
+    size_t skip = tty ? sizeof(struct init_winsize) : 0;
+    int r = tty ? init_decode_start_tty(body, len, &req) : init_decode_start(body, len, &req);
+    if (len >= skip + sizeof(key))
+        memcpy(&key, body + skip, sizeof(key));
     struct proc *p = find(in, &key);
     if (p) { /* asked twice: what is known is the answer */
         p->tag = h->tag;
@@ -311,6 +340,7 @@ bool init_reap(struct init *in)
             if (p->state == PROC_RUNNING && p->pid == pid) {
                 bool others = in->pid1 && sysinfo(&si) == 0 && si.procs > 1;
                 ended(p, status, &ru, others);
+                init_tty_leader_ended(in, &p->key);
             }
         }
     }
@@ -338,6 +368,10 @@ int init_signal(struct init *in, const struct init_signal *sig)
     struct proc *p = find(in, &sig->key);
     if (!p || p->state != PROC_RUNNING)
         return ESRCH;
+    if (sig->scope == INIT_TO_GROUP && sig->signo == SIGKILL && init_has_tty(in, &sig->key)) {
+        init_signal_session(p->pid, SIGKILL);
+        return 0;
+    }
     return kill(sig->scope == INIT_TO_GROUP ? -p->pid : p->pid, (int)sig->signo) < 0 ? errno : 0;
 }
 

@@ -26,7 +26,9 @@
 #define INIT_MAX_PROCESSES 256 /* known at a time, those not yet acknowledged included */
 #define INIT_MAX_ARGS 16384    /* arguments, and as many variables */
 #define INIT_MAX_RLIMITS 16
-#define INIT_MAX_FDS 4 /* stdin, stdout, stderr, body */
+#define INIT_MAX_TTYS 64
+#define INIT_MAX_WINSIZE 1000 /* columns, rows */
+#define INIT_MAX_FDS 4        /* stdin, stdout, stderr, body */
 
 enum init_op {
     /* requests */
@@ -41,8 +43,11 @@ enum init_op {
     INIT_QUIT = 8, /* no body: init exits 0, and the sandbox with it */
     INIT_PARK =
         9, /* init_start, its key and fds unused: starts a program ahead; DONE when it waits */
-    /* 16..31: terminals (next). 32..47: files read, watched, listed. 48..63: streams to and from
-       ports. */
+    /* 16..31: terminals */
+    INIT_START_TTY = 16, /* init_winsize, then as START; INIT_FD_STDIN and _STDOUT come: pipes,
+                            between which and the program stands a terminal */
+    INIT_RESIZE = 17,    /* init_resize; answered by DONE, ENOTTY when it has no terminal */
+    /* 32..47: files read, watched, listed. 48..63: streams to and from ports. */
 
     /* answers and events */
     INIT_READY = 128,   /* init_ready; at start and in LIST */
@@ -118,6 +123,16 @@ struct init_start {
     uint16_t argc, envc, n_rlimits, umask;
 };
 
+struct init_winsize {
+    uint16_t cols, rows;
+};
+
+struct init_resize {
+    struct init_key key;
+    struct init_winsize size;
+};
+
+/* Of a process with a terminal SIGKILL to its group is SIGKILL to its session. */
 enum init_scope { INIT_TO_PROCESS = 0, INIT_TO_GROUP = 1, INIT_TO_ALL = 2 };
 
 struct init_signal {
@@ -196,5 +211,5 @@ struct init_status {
 _Static_assert(sizeof(struct init_header) == 16 && sizeof(struct init_key) == 20, "layout");
 _Static_assert(sizeof(struct init_start) == 40 && sizeof(struct init_exited) == 64, "layout");
 _Static_assert(sizeof(struct init_started) == 32 && sizeof(struct init_done) == 24, "layout");
-_Static_assert(sizeof(struct init_saw) == 24, "layout");
+_Static_assert(sizeof(struct init_saw) == 24 && sizeof(struct init_resize) == 24, "layout");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the structs are the wire");

@@ -44,6 +44,7 @@ MATRIX = {
     ("get", "/api/processes/{id}"): READ,
     ("get", "/api/processes/{id}/output"): READ,
     ("post", "/api/processes/{id}/input"): like(WRITE, 204),
+    ("post", "/api/processes/{id}/signal"): like(WRITE, 204),
     ("post", "/api/processes/{id}/cancel"): like(WRITE, 202),
     ("get", "/api/stream/{sandbox_id}"): ("unknown_process", "unknown_process", "forbidden", 404, 404, "unknown_process"),
     ("get", "/api/templates"): ALL,
@@ -103,6 +104,7 @@ MATRIX = {
 BODIES = {
     ("post", "/api/executions"): {"template": "python", "files": [{"path": "main.py", "content": "1"}]},
     ("post", "/api/processes/{id}/input"): {"data": "x"},
+    ("post", "/api/processes/{id}/signal"): {"signal": "SIGTERM"},
     ("post", "/api/workspaces"): {"name": "x", "template": "python"},
     ("put", "/api/workspaces/{id}"): {"name": "y"},
     ("post", "/api/workspaces/{id}/files"): {"path": "new.txt", "content": "n"},

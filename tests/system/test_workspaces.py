@@ -140,7 +140,7 @@ def test_bad_input_names_the_field(api, ws):
     for path in ("/a", "a/../b", "a//b", "", "a\0b"):
         assert post(ws.path + "/files", {"path": path, "content": ""}) == (400, "path")
     assert post(ws.path + "/run", {}) == (400, "command")
-    assert post(ws.path + "/run", {"command": "x", "pty": {"cols": 80, "rows": 24}}) == (400, "pty")
+    assert post(ws.path + "/run", {"command": "x", "pty": {"cols": 80}}) == (400, "pty.rows")
     assert post(ws.path + "/run", {"command": "x", "limits": {"cpu_ms": 0}}) == (400, "limits.cpu_ms")
     assert post(ws.path + "/run", {"command": "x", "limits": {"memory_mb": 64}}) == (400, "limits.memory_mb")
     assert post(ws.path + "/sandbox", {"size": "gpu"}) == (400, "size")
