@@ -40,6 +40,7 @@ struct bnd_template {
         const char *const *start;  /* the words that it is started with: as good as run */
         const char *cwd;           /* at its start */
         const char *const *env;    /* beyond the template's, "K=V"; gone before a program runs */
+        uint32_t memory_mb;        /* about what it uses, for the node's budget */
         const char *const *unless; /* variables (their first letters) that it would have needed at
                                       its start: an execution that sets one is started plainly */
     } parked;

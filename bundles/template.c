@@ -110,6 +110,7 @@ static int build_env(struct bnd__template *tpl, const struct dbx_json *env, stru
 struct parked_json {
     const struct dbx_json *run, *start, *env, *unless;
     const char *cwd;
+    int64_t memory_mb;
 };
 
 struct entry_json {
@@ -190,6 +191,7 @@ static const struct dbx_json_field parked_fields[] = {
      false},
     {"start", DBX_JSON_ARRAY, offsetof(struct parked_json, start), 0, 1, BND_MAX_LIST, false},
     {"cwd", DBX_JSON_STRING, offsetof(struct parked_json, cwd), 0, 1, 255, false},
+    {"memory_mb", DBX_JSON_INT, offsetof(struct parked_json, memory_mb), 0, 0, 65536, false},
     {"env", DBX_JSON_ARRAY, offsetof(struct parked_json, env), DBX_JSON_REQUIRED, 1, BND_MAX_LIST,
      false},
     {"unless", DBX_JSON_ARRAY, offsetof(struct parked_json, unless), DBX_JSON_REQUIRED, 1,
@@ -231,9 +233,13 @@ static int parse_parked(struct bnd__template *tpl, const struct dbx_json *node, 
     if (j.cwd && j.cwd[0] != '/')
         return dbx_err_field(err, "parked.cwd", "parked.cwd is not absolute");
     tpl->pub.parked = (struct bnd_parked){
-        (const char *const *)tpl->parked_run, (const char *const *)tpl->parked_start,
-        j.cwd ? j.cwd : BND_WORK_DIR, (const char *const *)tpl->parked_env,
-        (const char *const *)tpl->parked_unless};
+        .run = (const char *const *)tpl->parked_run,
+        .start = (const char *const *)tpl->parked_start,
+        .cwd = j.cwd ? j.cwd : BND_WORK_DIR,
+        .env = (const char *const *)tpl->parked_env,
+        .unless = (const char *const *)tpl->parked_unless,
+        .memory_mb = (uint32_t)j.memory_mb,
+    };
     return 0;
 }
 

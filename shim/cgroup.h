@@ -63,6 +63,8 @@ const char *const *shim_cgroup_dirs(const struct shim_cgroup *cg);
 
 int shim_cgroup_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *limits,
                     struct dbx_err *err) DBX_MUST_USE;
+/* small: it gets a twentieth of what others get, while they want it. -errno */
+int shim_cgroup_set_weight(struct shim_cgroup *cg, bool small);
 int shim_cgroup_read(struct shim_cgroup *cg,
                      struct shim_cgroup_stat *ret) DBX_MUST_USE; /* -errno */
 /* The peak counts from now on. -EOPNOTSUPP where the kernel cannot (v2 before 6.12). */

@@ -86,6 +86,11 @@ static int v1_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, st
     return 0;
 }
 
+static int v1_set_weight(struct shim_cgroup *cg, bool small)
+{
+    return shim_cg__put(cg, shim_cg__dir(cg, "cpu"), "cpu.shares", small ? "51" : "1024");
+}
+
 static int v1_read(struct shim_cgroup *cg, struct shim_cgroup_stat *st)
 {
     const char *mem = shim_cg__dir(cg, "memory");
@@ -123,6 +128,7 @@ const struct shim_cgroup_ops shim_cg__v1 = {
     .open = v1_open,
     .prepare = v1_prepare,
     .set = v1_set,
+    .set_weight = v1_set_weight,
     .read = v1_read,
     .reset_peak = v1_reset_peak,
     .kill = v1_kill,

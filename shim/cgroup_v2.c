@@ -128,6 +128,11 @@ static int v2_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, st
     return 0;
 }
 
+static int v2_set_weight(struct shim_cgroup *cg, bool small)
+{
+    return shim_cg__put(cg, cg->dirs[0], "cpu.weight", small ? "5" : "100");
+}
+
 /* The peak since the reset, which counts for its descriptor only; else since ever. */
 static int read_peak(struct shim_cgroup *cg, uint64_t *ret)
 {
@@ -202,6 +207,7 @@ const struct shim_cgroup_ops shim_cg__v2 = {
     .open = v2_open,
     .prepare = v2_prepare,
     .set = v2_set,
+    .set_weight = v2_set_weight,
     .read = v2_read,
     .reset_peak = v2_reset_peak,
     .kill = v2_kill,

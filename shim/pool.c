@@ -17,6 +17,7 @@
 #include "common/base/metrics.h"
 #include "common/base/str.h"
 #include "common/io/loop.h"
+#include "shim/demand.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -28,6 +29,7 @@
 #define CLAIM_MAGIC 0x5b5b0003u
 #define OVERHEAD_MB 32 /* of the runtime, for each sandbox, in the memory budget */
 #define REFRESH_MS 1000
+#define CALM_REFRESH_MS 5000 /* when every template has its image: for those that are rebuilt */
 #define FIRST_BACKOFF_MS 500
 #define MAX_BACKOFF_MS 30000
 #define CALM_MS 100
@@ -36,6 +38,7 @@ enum slot_state { SLOT_STARTING, SLOT_WARM, SLOT_CLAIMED, SLOT_ENDING };
 
 struct kind { /* a template, as the pool sees it */
     const struct bnd_template *tpl;
+    struct shim_demand demand;
     uint32_t n[SLOT_ENDING + 1];   /* slots by state */
     uint64_t retry_ms, backoff_ms; /* after a start that failed */
 };
@@ -51,6 +54,8 @@ struct slot {
     uint64_t disk_mb, cost_mb;
     uint64_t given_ms; /* to a claim; 0: never */
     uint32_t cpu_millis;
+    uint64_t ordered_ms;
+    char digest[BND_DIGEST_LEN + 1]; /* of its image */
 };
 
 struct shim_claim {
@@ -106,10 +111,16 @@ static void slot_state(struct slot *sl, enum slot_state st)
     touch(pool);
 }
 
+/* Without a program; what is parked is one, but nobody's yet. */
+static uint64_t overhead_mb(const struct kind *kd)
+{
+    return OVERHEAD_MB + kd->tpl->parked.memory_mb;
+}
+
 static void set_cost(struct slot *sl, uint64_t memory_mb)
 {
     sl->pool->used_mb -= sl->cost_mb;
-    sl->cost_mb = memory_mb + OVERHEAD_MB;
+    sl->cost_mb = memory_mb + overhead_mb(sl->kind);
     sl->pool->used_mb += sl->cost_mb;
 }
 
@@ -126,6 +137,7 @@ static void on_ready(struct shim_sandbox *sb, void *user)
     struct slot *sl = DBX_CAST(struct slot, SLOT_MAGIC, user);
     (void)sb;
     sl->kind->backoff_ms = sl->kind->retry_ms = 0;
+    shim_demand_made(&sl->kind->demand, dbx_now_ms() - sl->ordered_ms);
     if (sl->state == SLOT_STARTING)
         slot_state(sl, SLOT_WARM);
 }
@@ -183,13 +195,16 @@ static struct slot *slot_new(struct shim_pool *pool, struct kind *kd, struct shi
         .claim = cl,
         .disk_mb = cl ? cl->opts.disk_mb : pool->opts.disk_mb,
         .cpu_millis = cl ? cl->opts.cpu_millis : 0,
+        .ordered_ms = dbx_now_ms(),
     };
+    (void)dbx_strcpy(sl->digest, sizeof(sl->digest), kd->tpl->digest ? kd->tpl->digest : "");
     const struct shim_sandbox_opts opts = {
         .tpl = kd->tpl,
         .disk_mb = sl->disk_mb,
         .memory_mb = (cl ? cl->opts.memory_mb : pool->opts.warm_memory_mb) + OVERHEAD_MB,
         .cpu_millis = sl->cpu_millis,
         .processes = cl ? cl->opts.processes : pool->opts.processes,
+        .background = !cl,
     };
     dbx_list_push(&pool->slots, &sl->node);
     pool->n_slots++;
@@ -300,17 +315,16 @@ static void evict(struct shim_pool *pool, const struct shim_claim *cl)
         slot_end(best);
 }
 
-static bool room_for(const struct shim_pool *pool, uint64_t memory_mb)
+static bool room_for(const struct shim_pool *pool, uint64_t cost_mb)
 {
-    return pool->n_slots < pool->opts.max_sandboxes &&
-           budget_allows(pool, memory_mb + OVERHEAD_MB, 0);
+    return pool->n_slots < pool->opts.max_sandboxes && budget_allows(pool, cost_mb, 0);
 }
 
 enum served { NOT_YET, UNDER_WAY, GIVEN };
 
 static enum served serve(struct shim_pool *pool, struct shim_claim *cl, bool may_start)
 {
-    uint64_t cost_mb = cl->opts.memory_mb + OVERHEAD_MB;
+    uint64_t cost_mb = cl->opts.memory_mb + overhead_mb(cl->kind);
     struct slot *sl =
         cl->slot && cl->slot->state == SLOT_WARM ? cl->slot : find_slot(pool, cl, SLOT_WARM);
     if (sl && budget_allows(pool, cost_mb, sl->cost_mb)) {
@@ -325,10 +339,12 @@ static enum served serve(struct shim_pool *pool, struct shim_claim *cl, bool may
     if (sl && budget_allows(pool, cost_mb, sl->cost_mb)) {
         sl->claim = cl;
         cl->slot = sl;
+        if (pool->opts.source->hurry)
+            pool->opts.source->hurry(sl->sb);
         set_cost(sl, cl->opts.memory_mb);
         return UNDER_WAY;
     }
-    if (!room_for(pool, cl->opts.memory_mb)) {
+    if (!room_for(pool, cost_mb)) {
         evict(pool, cl);
         return NOT_YET;
     }
@@ -373,7 +389,12 @@ static bool serve_one(struct shim_pool *pool, bool *ret_all)
 
 static uint32_t target(const struct shim_pool *pool, const struct kind *kd)
 {
-    return pool->opts.warm >= 0 ? (uint32_t)pool->opts.warm : kd->tpl->warm;
+    if (pool->opts.warm >= 0)
+        return (uint32_t)pool->opts.warm;
+    uint32_t wanted = shim_demand_target(&kd->demand, dbx_now_ms(), pool->opts.max_starts);
+    if (wanted > pool->opts.max_warm)
+        wanted = pool->opts.max_warm;
+    return wanted > kd->tpl->warm ? wanted : kd->tpl->warm;
 }
 
 /* Warm ones of the pool's own sizes, and those on their way. */
@@ -387,6 +408,19 @@ static uint32_t unclaimed(const struct shim_pool *pool, const struct kind *kd)
         n += sl->kind == kd && (sl->state == SLOT_WARM || sl->state == SLOT_STARTING) && !sl->claim;
     }
     return n;
+}
+
+static uint32_t all_unclaimed(const struct shim_pool *pool)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < pool->n_kinds; i++)
+        n += unclaimed(pool, &pool->kinds[i]);
+    return n;
+}
+
+static uint32_t floor_of(const struct shim_pool *pool, const struct kind *kd)
+{
+    return pool->opts.warm >= 0 ? (uint32_t)pool->opts.warm : kd->tpl->warm;
 }
 
 /* The template that misses most; NULL: none may be started now. */
@@ -437,10 +471,12 @@ static void fill(struct shim_pool *pool)
         dbx_timer_start(pool->calm, wait, 0);
         return;
     }
-    while (pool->n_starting < pool->opts.max_starts && room_for(pool, 0)) {
+    while (pool->n_starting < pool->opts.max_starts) {
         struct kind *kd = neediest(pool);
-        if (!kd)
+        if (!kd || !room_for(pool, overhead_mb(kd)))
             return;
+        if (all_unclaimed(pool) >= pool->opts.max_warm && unclaimed(pool, kd) >= floor_of(pool, kd))
+            return; /* what is above the floor shares one ceiling */
         slot_new(pool, kd, NULL);
     }
 }
@@ -461,12 +497,13 @@ static void end_misfits(struct shim_pool *pool)
     dbx_list_each(it, tmp, &pool->slots)
     {
         struct slot *sl = dbx_list_entry(it, struct slot, node);
-        bool own = sl->disk_mb == pool->opts.disk_mb && sl->cpu_millis == 0;
+        bool own = sl->disk_mb == pool->opts.disk_mb && sl->cpu_millis == 0 &&
+                   dbx_streq(sl->digest, sl->kind->tpl->digest);
         if (sl->claim || (sl->state != SLOT_STARTING && sl->state != SLOT_WARM))
             continue;
         if (pool->draining || !own)
             slot_end(sl);
-        else if (sl->cost_mb != OVERHEAD_MB)
+        else if (sl->cost_mb != overhead_mb(sl->kind))
             set_cost(sl, 0);
     }
 }
@@ -504,8 +541,10 @@ static struct shim_sandbox *create_real(void *ctx, const struct shim_sandbox_opt
     return shim_sandbox_create(ctx, opts, h, user);
 }
 
-static const struct shim_pool_source real_source = {
-    .create = create_real, .assign = shim_sandbox_assign, .end = shim_sandbox_end};
+static const struct shim_pool_source real_source = {.create = create_real,
+                                                    .assign = shim_sandbox_assign,
+                                                    .end = shim_sandbox_end,
+                                                    .hurry = shim_sandbox_hurry};
 
 static void on_kick(void *user)
 {
@@ -525,7 +564,26 @@ static void on_kick(void *user)
     }
 }
 
-/* ---- the store ---- */
+/* ---- the store, and what demand no longer asks for ---- */
+
+/* One of each template at a time: demand may come back. */
+static void end_surplus(struct shim_pool *pool)
+{
+    for (size_t i = 0; i < pool->n_kinds; i++) {
+        struct kind *kd = &pool->kinds[i];
+        struct dbx_list *it, *tmp;
+        if (pool->opts.warm >= 0 || unclaimed(pool, kd) <= target(pool, kd))
+            continue;
+        dbx_list_each(it, tmp, &pool->slots)
+        {
+            struct slot *sl = dbx_list_entry(it, struct slot, node);
+            if (sl->kind == kd && sl->state == SLOT_WARM && !sl->claim) {
+                slot_end(sl);
+                break;
+            }
+        }
+    }
+}
 
 static bool all_images(const struct shim_pool *pool)
 {
@@ -544,8 +602,9 @@ static void on_refresh(void *user)
         dbx_log(DBX_LOG_WARN, pool->opts.node->log, "look for images: %s", err.msg);
     if (changed)
         touch(pool);
-    if (all_images(pool))
-        dbx_timer_stop(pool->refresh);
+    end_surplus(pool);
+    uint64_t every = all_images(pool) ? CALM_REFRESH_MS : REFRESH_MS;
+    dbx_timer_start(pool->refresh, every, every);
 }
 
 /* ---- the face ---- */
@@ -557,6 +616,8 @@ static void set_defaults(struct shim_pool_opts *o)
         o->max_sandboxes = 64;
     if (!o->max_starts)
         o->max_starts = cpus > 0 ? (uint32_t)cpus : 1;
+    if (!o->max_warm)
+        o->max_warm = o->max_sandboxes * 3 / 4;
     if (!o->max_waiting)
         o->max_waiting = 256;
     if (!o->disk_mb)
@@ -584,8 +645,7 @@ struct shim_pool *shim_pool_new(const struct shim_pool_opts *opts)
     pool->retry = dbx_timer_new(opts->node->loop, on_kick, pool);
     pool->calm = dbx_timer_new(opts->node->loop, on_kick, pool);
     pool->refresh = dbx_timer_new(opts->node->loop, on_refresh, pool);
-    if (!all_images(pool))
-        dbx_timer_start(pool->refresh, REFRESH_MS, REFRESH_MS);
+    dbx_timer_start(pool->refresh, REFRESH_MS, REFRESH_MS);
     return pool;
 }
 
@@ -662,7 +722,8 @@ static void admit(struct shim_pool *pool, struct shim_claim *cl)
     else if (!cl->kind->tpl->image)
         dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the image of template '%.40s' is not built yet",
                     cl->opts.template);
-    else if (pool->opts.memory_mb && cl->opts.memory_mb + OVERHEAD_MB > pool->opts.memory_mb)
+    else if (pool->opts.memory_mb &&
+             cl->opts.memory_mb + overhead_mb(cl->kind) > pool->opts.memory_mb)
         dbx_err_set(err, -ENOMEM, DBX_LIMIT, "%" PRIu64 " MiB are more than this node has",
                     cl->opts.memory_mb);
     else if (pool->n_claims >= pool->opts.max_waiting)
@@ -684,6 +745,8 @@ struct shim_claim *shim_pool_claim(struct shim_pool *pool, const struct shim_cla
     cl->opts.processes = opts->processes ? opts->processes : pool->opts.processes;
     cl->opts.wait_ms = opts->wait_ms ? opts->wait_ms : 10000;
     admit(pool, cl);
+    if (cl->kind && !cl->refused.code)
+        shim_demand_claim(&cl->kind->demand, dbx_now_ms());
     cl->opts.template = cl->kind ? cl->kind->tpl->name : NULL; /* the caller's may go */
     cl->deadline = dbx_timer_new(pool->opts.node->loop, on_claim_deadline, cl);
     dbx_timer_start(cl->deadline, cl->opts.wait_ms, 0);

@@ -13,6 +13,8 @@ struct shim_claim;
 
 /* Where sandboxes come from; tests give their own. As the functions of sandbox.h. */
 struct shim_pool_source {
+    /* Somebody waits for this one, which was made for the pool. NULL: nothing to do. */
+    void (*hurry)(struct shim_sandbox *sb);
     struct shim_sandbox *(*create)(void *ctx, const struct shim_sandbox_opts *opts,
                                    const struct shim_sandbox_handlers *h, void *user);
     void (*assign)(struct shim_sandbox *sb);
@@ -27,7 +29,9 @@ struct shim_pool_opts {
     uint64_t memory_mb;     /* what all sandboxes together may be promised; 0: no budget */
     uint32_t max_starts;    /* in parallel; default: the number of CPUs */
     uint32_t max_waiting;   /* claims in the queue; default 256 */
-    int32_t warm;           /* per template; -1: what the template says */
+    int32_t warm; /* per template, whatever the demand; -1: from what the template says upwards */
+    uint32_t max_warm; /* of all templates together, where demand asks for more; default 3/4 of
+                          max_sandboxes */
     uint64_t disk_mb, warm_memory_mb;      /* sizes of warm ones; default 256, 256 */
     uint32_t processes;                    /* default 64 */
     const struct shim_pool_source *source; /* NULL: shim_sandbox_create on node and so on */

@@ -237,8 +237,18 @@ void shim_sandbox_set_owner(struct shim_sandbox *sb, const struct shim_sandbox_h
     sb->owner_user = user;
 }
 
+void shim_sandbox_hurry(struct shim_sandbox *sb)
+{
+    if (!sb->opts.background || !sb->cg)
+        return;
+    sb->opts.background = false;
+    if (shim_cgroup_set_weight(sb->cg, false) < 0)
+        dbx_log(DBX_LOG_WARN, &sb->log, "its share of the CPU stays small");
+}
+
 void shim_sandbox_assign(struct shim_sandbox *sb)
 {
+    shim_sandbox_hurry(sb);
     shim_sb__set_state(sb, SHIM_SB_ASSIGNED);
 }
 

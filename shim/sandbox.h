@@ -70,6 +70,7 @@ struct shim_sandbox_opts {
                             claimed */
     uint32_t cpu_millis; /* 0: no limit */
     uint32_t processes;
+    bool background; /* nobody waits for it: while it is made, those that run have precedence */
 };
 
 /* on_ready, then on_lost, each at most once; on_gone once, the last. Never before the call that
@@ -96,6 +97,8 @@ struct shim_sandbox *shim_sandbox_create(const struct shim_node *node,
  * maker, and on_gone to both, the owner first. NULL: the owner wants to hear nothing (any more). */
 void shim_sandbox_set_owner(struct shim_sandbox *sb, const struct shim_sandbox_handlers *h,
                             void *user);
+/* Somebody waits for it now. */
+void shim_sandbox_hurry(struct shim_sandbox *sb);
 void shim_sandbox_assign(struct shim_sandbox *sb); /* warm -> assigned; the pool does it */
 /* assigned|idle -> running; running -> idle. */
 void shim_sandbox_set_running(struct shim_sandbox *sb,

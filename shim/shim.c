@@ -413,6 +413,7 @@ static void make_pool(struct shim *sh)
                                 .memory_mb = cfg->memory_budget_mb,
                                 .max_starts = (uint32_t)cfg->max_starts,
                                 .warm = cfg->warm == 1024 ? -1 : (int32_t)cfg->warm,
+                                .max_warm = (uint32_t)cfg->max_warm,
                                 .disk_mb = cfg->warm_disk_mb,
                                 .warm_memory_mb = cfg->warm_memory_mb};
     sh->pool = shim_pool_new(&po);

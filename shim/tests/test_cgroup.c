@@ -75,6 +75,7 @@ static void v1_tree(void)
     put("memory/devbox-n/a/memory.stat", "cache 3\nrss 4\ninactive_file 100\nactive_file 20\n");
     put("memory/devbox-n/a/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n");
     put("cpu/devbox-n/a/cpu.cfs_quota_us", "");
+    put("cpu/devbox-n/a/cpu.shares", "");
     put("cpuacct/devbox-n/a/cpuacct.usage", "123456789\n");
     put("pids/devbox-n/a/pids.max", "");
     put("pids/devbox-n/a/pids.current", "7\n");
@@ -105,6 +106,8 @@ static void test_v1(void)
     CHECK_EQ(st.file_bytes, 120);
     CHECK_EQ(st.oom_kills, 2);
     CHECK_EQ(st.pids, 7);
+    CHECK_EQ(shim_cgroup_set_weight(cg, true), 0);
+    CHECK_STR(get("cpu/devbox-n/a/cpu.shares"), "51");
     CHECK_EQ(shim_cgroup_reset_peak(cg), 0);
     CHECK_STR(get("memory/devbox-n/a/memory.max_usage_in_bytes"), "0");
     CHECK_EQ(shim_cgroup_set(cg, &(struct shim_cgroup_limits){0}, &err), 0);
@@ -151,6 +154,7 @@ static void test_v2(void)
     put("v2/devbox-n/a/memory.max", "");
     put("v2/devbox-n/a/cpu.max", "");
     put("v2/devbox-n/a/pids.max", "");
+    put("v2/devbox-n/a/cpu.weight", "");
     put("v2/devbox-n/a/memory.current", "5000\n");
     put("v2/devbox-n/a/memory.peak", "9000\n");
     put("v2/devbox-n/a/memory.stat", "anon 3\ninactive_file 100\nactive_file 20\nfile 999\n");
@@ -177,6 +181,9 @@ static void test_v2(void)
     CHECK_EQ(st.memory_peak_bytes, 9000);
     CHECK_EQ(st.file_bytes, 120);
     CHECK_EQ(st.oom_kills, 3);
+    CHECK_EQ(shim_cgroup_set_weight(cg, true), 0);
+    CHECK_EQ(shim_cgroup_set_weight(cg, false), 0);
+    CHECK_STR(get("v2/devbox-n/a/cpu.weight"), "100");
     CHECK_EQ(shim_cgroup_reset_peak(cg), 0);
     CHECK_EQ(strncmp(get("v2/devbox-n/a/memory.peak"), "reset\n", 6), 0);
     CHECK_EQ(shim_cgroup_kill(cg), 1);

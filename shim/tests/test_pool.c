@@ -56,7 +56,8 @@ static void fake_end(struct shim_sandbox *sb)
     ((struct fake *)(void *)sb)->ended = true;
 }
 
-static const struct shim_pool_source source = {fake_create, fake_assign, fake_end};
+static const struct shim_pool_source source = {
+    .create = fake_create, .assign = fake_assign, .end = fake_end};
 
 static void make_ready(struct fake *f)
 {
@@ -384,11 +385,56 @@ static void test_states(void)
     CHECK(!shim_sb_may(SHIM_SB_STATES, SHIM_SB_WARM));
 }
 
-/* A cache in which only python has an image. */
-static void open_store(const char *cache)
+static void test_demand(void)
 {
-    static const char digest[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    begin(
+        (struct shim_pool_opts){.warm = -1, .max_starts = 2, .max_sandboxes = 40, .max_warm = 12});
+    shim_pool_start(t.pool);
+    settle();
+    CHECK_EQ(counts("python")->warm, 4); /* its floor */
+    for (int i = 0; i < 9; i++)
+        claim((struct shim_claim_opts){0});
+    settle();
+    CHECK_EQ(t.given, 9);
+    CHECK_EQ(counts("python")->target, 9);
+    run_for(150);
+    settle();
+    CHECK_EQ(counts("python")->warm, 9);
+    for (int i = 0; i < 20; i++)
+        claim((struct shim_claim_opts){0});
+    settle();
+    CHECK_EQ(counts("python")->target, 12); /* the ceiling */
+    finish();
+}
+
+static void put_image(const char *cache, char letter);
+
+/* What was made of the old image goes, but for what somebody has. */
+static void test_rebuilt_image(const char *cache)
+{
+    begin((struct shim_pool_opts){.warm = 2, .max_starts = 2});
+    shim_pool_start(t.pool);
+    settle();
+    claim((struct shim_claim_opts){0});
+    settle();
+    struct fake *mine = t.last;
+    run_for(150);
+    settle();
+    size_t made = t.n;
+    CHECK_EQ(made, 3);
+    put_image(cache, 'b');
+    run_for(1200); /* it looks every second */
+    settle();
+    CHECK(!mine->ended && t.fakes[made - 1].ended && t.fakes[made - 2].ended);
+    CHECK_EQ(counts("python")->warm, 2);
+    finish();
+}
+
+static void put_image(const char *cache, char letter)
+{
+    char digest[BND_DIGEST_LEN + 1] = "";
     struct dbx_err err = {0};
+    memset(digest, letter, BND_DIGEST_LEN);
     DBX_CLEANUP(dbx_freep) char *dir = dbx_asprintf("%s/images", cache);
     DBX_CLEANUP(dbx_freep) char *image = dbx_asprintf("%s/%s.erofs", dir, digest);
     DBX_CLEANUP(dbx_freep) char *manifest = dbx_asprintf("%s/python.json", dir);
@@ -398,6 +444,13 @@ static void open_store(const char *cache)
     CHECK_EQ(dbx_fs_mkdirs(dir, 0755, &err), 0);
     CHECK_EQ(dbx_fs_write_atomic(image, "abcd", 4, 0644, &err), 0);
     CHECK_EQ(dbx_fs_write_atomic(manifest, text, strlen(text), 0644, &err), 0);
+}
+
+/* A cache in which only python has an image. */
+static void open_store(const char *cache)
+{
+    struct dbx_err err = {0};
+    put_image(cache, 'a');
     if (bnd_store_open(cache, "../bundles/templates", &t.store, &err) < 0)
         fprintf(stderr, "%s\n", err.msg);
     CHECK(bnd_template_find(t.store, "python")->image != NULL);
@@ -412,6 +465,8 @@ int main(void)
     t.node.loop = t.loop;
     open_store(cache);
     test_states();
+    test_demand();
+    test_rebuilt_image(cache);
     test_fills_and_gives();
     test_made_to_measure();
     test_takes_over_a_start();
