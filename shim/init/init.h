@@ -39,6 +39,7 @@ struct pump {
 /* A program that was started ahead and waits to become that of a START. pid 0: none. */
 struct parked {
     pid_t pid;
+    pid_t dying; /* killed, and not yet reaped: it is nobody's process */
     bool ready;
     uint16_t argc;
     uint32_t tag;         /* of the PARK, which is answered when it is ready */
@@ -139,8 +140,7 @@ void init_on_parked(struct init *in); /* its socket has something to say */
  * init_unpark is to be called. fds as in init_start. */
 bool init_claim_parked(struct init *in, struct proc *p, const struct init_start_request *req,
                        int *fds);
-void init_unpark(struct init *in); /* ends it; init_unparked waits until it has gone */
-void init_unparked(struct init *in);
+void init_unpark(struct init *in);                  /* ends it; it is reaped when it has gone */
 bool init_parked_ended(struct init *in, pid_t pid); /* it was reaped: was it this one? */
 
 /* pump.c. The host's pipe *fd is taken, and a pipe's end for the program (of this user) left in its

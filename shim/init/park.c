@@ -15,7 +15,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define PIPE_SIZE (256 << 10)
@@ -92,13 +91,16 @@ void init_park(struct init *in, const struct init_header *h, const uint8_t *body
         init_done(in, h, error, 0, NULL);
         return;
     }
-    *k = (struct parked){
-        .sock = -1, .in = -1, .out = {-1, -1}, .tag = h->tag, .argc = req.fixed.argc};
+    *k = (struct parked){.dying = k->dying,
+                         .sock = -1,
+                         .in = -1,
+                         .out = {-1, -1},
+                         .tag = h->tag,
+                         .argc = req.fixed.argc};
     error = spawn(in, &req);
     if (!error && epoll_ctl(in->epoll, EPOLL_CTL_ADD, k->sock, &ev) < 0) {
         error = errno;
-        init_unpark(in);
-        init_unparked(in);
+        (void)kill(k->pid, SIGKILL); /* reaped as any orphan */
     }
     if (error) {
         let_go(k);
@@ -119,7 +121,6 @@ void init_on_parked(struct init *in)
         return;
     }
     init_unpark(in); /* it speaks when it should not, or has ended */
-    init_unparked(in);
 }
 
 /* Only who has its user and group for real may set its limits: so has init for this moment, in
@@ -198,29 +199,27 @@ bool init_claim_parked(struct init *in, struct proc *p, const struct init_start_
 
 void init_unpark(struct init *in)
 {
-    if (in->parked.pid)
-        (void)kill(in->parked.pid, SIGKILL);
-}
-
-void init_unparked(struct init *in)
-{
     struct parked *k = &in->parked;
     if (!k->pid)
         return;
-    (void)waitpid(k->pid, NULL, 0);
-    bool asked = !k->ready;
-    let_go(k);
-    if (asked)
+    (void)kill(k->pid, SIGKILL);
+    k->dying = k->pid;
+    if (!k->ready)
         answer(in, ECHILD);
+    let_go(k);
 }
 
 bool init_parked_ended(struct init *in, pid_t pid)
 {
-    if (!in->parked.pid || in->parked.pid != pid)
+    struct parked *k = &in->parked;
+    if (k->dying == pid) {
+        k->dying = 0;
+        return true;
+    }
+    if (!k->pid || k->pid != pid)
         return false;
-    bool asked = !in->parked.ready;
-    let_go(&in->parked);
-    if (asked)
+    if (!k->ready)
         answer(in, ECHILD);
+    let_go(k);
     return true;
 }

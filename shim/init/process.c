@@ -24,9 +24,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A layer with less room than this is full: a write of a block may already fail for its
- * bookkeeping. */
-#define DISK_FULL_BELOW (64u << 10)
+/* A layer with less room than this is full: a write of a large block may already fail for its
+ * bookkeeping, and leave room behind. */
+static uint64_t full_below(uint64_t size)
+{
+    uint64_t part = size / 64;
+    return part < 64u << 10 ? 64u << 10 : part > 1u << 20 ? 1u << 20 : part;
+}
 
 /* Programs that run into their limits often end soon after: their first moments, and those near the
  * limit, are looked at more often. */
@@ -248,7 +252,6 @@ static void begin(struct init *in, struct proc *p, const struct init_start_reque
     if (!init_claim_parked(in, p, req, fds)) {
         init_unpark(in); /* it goes while the other is being made */
         launch(in, p, req, fds);
-        init_unparked(in);
     }
     in->closely = true;
     p->say_start = true;
@@ -338,7 +341,8 @@ bool init_reap(struct init *in)
         for (size_t i = 0; i < INIT_MAX_PROCESSES; i++) {
             struct proc *p = &in->procs[i];
             if (p->state == PROC_RUNNING && p->pid == pid) {
-                bool others = in->pid1 && sysinfo(&si) == 0 && si.procs > 1;
+                bool others =
+                    in->pid1 && sysinfo(&si) == 0 && si.procs > 1 + (in->parked.dying > 0);
                 ended(p, status, &ru, others);
                 init_tty_leader_ended(in, &p->key);
             }
@@ -400,7 +404,8 @@ void init_status(const struct init *in, struct init_status *ret)
         ret->disk_free = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
     }
     if (in->features & INIT_CAN_COUNT && sysinfo(&si) == 0)
-        ret->tasks = si.procs > 0 ? si.procs - 1u : 0;
+        ret->tasks =
+            si.procs > 1u + (in->parked.dying > 0) ? si.procs - 1u - (in->parked.dying > 0) : 0;
 }
 
 static void sample_one(const struct init *in, const struct init_status *st, struct proc *p)
@@ -409,7 +414,7 @@ static void sample_one(const struct init *in, const struct init_status *st, stru
     if (in->features & INIT_CAN_STATFS) {
         if (st->disk_free < p->end.disk_free_min)
             p->end.disk_free_min = st->disk_free;
-        if (st->disk_free < DISK_FULL_BELOW)
+        if (st->disk_free < full_below(st->disk_size))
             p->end.seen |= INIT_SAW_DISK_FULL;
     }
     if (st->tasks > p->end.tasks_max)
