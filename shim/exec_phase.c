@@ -250,6 +250,8 @@ static int start_process(struct shim_exec *ex, struct shim_exec_phase *ph, const
                                   .n_rlimits = SHIM_LAUNCH_RLIMITS,
                                   .fds = {fds[0], fds[1], tty ? -1 : fds[2]}};
     int r = shim_init_start(shim_sandbox_init(ex->sb), &req);
+    if (r == 0 && req.may_parked)
+        shim_sandbox_count_parked(ex->sb);
     shim_launch_env_free(env);
     return r;
 }

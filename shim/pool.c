@@ -201,7 +201,11 @@ static struct slot *slot_new(struct shim_pool *pool, struct kind *kd, struct shi
     const struct shim_sandbox_opts opts = {
         .tpl = kd->tpl,
         .disk_mb = sl->disk_mb,
-        .memory_mb = (cl ? cl->opts.memory_mb : pool->opts.warm_memory_mb) + OVERHEAD_MB,
+        /* warm or made to measure, what it shows as its memory and /dev/shm is the same */
+        .memory_mb =
+            (cl && cl->opts.memory_mb > pool->opts.warm_memory_mb ? cl->opts.memory_mb
+                                                                  : pool->opts.warm_memory_mb) +
+            OVERHEAD_MB,
         .cpu_millis = sl->cpu_millis,
         .processes = cl ? cl->opts.processes : pool->opts.processes,
         .background = !cl,

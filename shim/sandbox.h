@@ -125,6 +125,8 @@ int shim_sandbox_set_limits(struct shim_sandbox *sb, uint64_t memory_mb, uint32_
                             struct dbx_err *err) DBX_MUST_USE;
 /* Usage counts from now on: for a phase the limits of which were set ahead of its begin. */
 int shim_sandbox_mark(struct shim_sandbox *sb, struct dbx_err *err) DBX_MUST_USE;
+/* What is parked becomes the program of this phase: what it uses by now is part of the peak. */
+void shim_sandbox_count_parked(struct shim_sandbox *sb);
 /* Since the last set_limits or mark. */
 struct shim_sandbox_usage {
     int64_t cpu_ms;

@@ -86,6 +86,13 @@ int shim_sandbox_mark(struct shim_sandbox *sb, struct dbx_err *err)
     return 0;
 }
 
+void shim_sandbox_count_parked(struct shim_sandbox *sb)
+{
+    uint64_t used = without(own_bytes(&sb->mark), sb->idle_bytes);
+    sb->last.memory_peak_bytes =
+        (int64_t)(sb->limit_bytes && used > sb->limit_bytes ? sb->limit_bytes : used);
+}
+
 void shim_sandbox_usage(struct shim_sandbox *sb, struct shim_sandbox_usage *ret)
 {
     struct shim_cgroup_stat st;
