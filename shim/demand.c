@@ -32,8 +32,8 @@ void shim_demand_claim(struct shim_demand *d, uint64_t now)
 
 void shim_demand_made(struct shim_demand *d, uint64_t took_ms)
 {
-    d->make_ms = d->make_ms > 0 ? d->make_ms + SMOOTHING * ((double)took_ms - d->make_ms)
-                                : (double)took_ms;
+    d->make_ms =
+        d->make_ms > 0 ? d->make_ms + SMOOTHING * ((double)took_ms - d->make_ms) : (double)took_ms;
 }
 
 uint32_t shim_demand_target(const struct shim_demand *d, uint64_t now, uint32_t at_once)

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-struct shim_demand { /* begin with zero */
+struct shim_demand {    /* begin with zero */
     uint64_t window_ms; /* begin of the window that is counted now */
     uint32_t count;     /* claims in it */
     double peak;        /* claims a window, the largest lately */
