@@ -48,6 +48,8 @@ async function openWorkspace(id: string): Promise<void> {
   setProject(null);
   setFailure("");
   try {
+    const tree = api.tree(id);
+    tree.catch(() => undefined); // told below
     const p = new Project(await api.workspace(id));
     const r = route();
     if (r.page !== "workspace" || r.id !== id) return p.close();
@@ -57,7 +59,7 @@ async function openWorkspace(id: string): Promise<void> {
       setProject(null);
       setFailure("This workspace is not shared with you any more, or it was deleted.");
     });
-    await p.open();
+    await p.open(tree);
     setProject(p);
     document.title = p.info().name + " · DevBox";
     const line = /^#L(\d+)/.exec(location.hash);

@@ -10,7 +10,7 @@ import "./styles/tree.css";
 import "./styles/editor.css";
 import "./styles/panel.css";
 import "./styles/overlays.css";
-import {createEffect, Match, Show, Switch} from "solid-js";
+import {createEffect, Match, Show, Switch, untrack} from "solid-js";
 import {render} from "solid-js/web";
 import {dispatch} from "./core/commands";
 import {failure, go, project, route, show} from "./app";
@@ -90,19 +90,14 @@ render(() => <App />, root);
 
 // Monaco is on its way while the rest is asked for.
 void loadEditor();
-resume().then(
-  () => {
-    if (who().state === "in") show();
-  },
-  (e: unknown) => {
-    toast(words(e), {bad: true});
-    setTimeout(() => location.reload(), 5000);
-  },
-);
+resume().catch((e: unknown) => {
+  toast(words(e), {bad: true});
+  setTimeout(() => location.reload(), 5000);
+});
 // Whoever comes in at the address of a workspace goes on there.
 let inside = false;
 createEffect(() => {
   const now = who().state === "in";
-  if (now && !inside && route().page === "workspace" && !project()) show();
+  if (now && !inside && untrack(route).page === "workspace") untrack(show);
   inside = now;
 });

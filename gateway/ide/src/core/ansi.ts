@@ -121,8 +121,15 @@ export class AnsiLines {
   private open: Line | null = null;
   private length = 0;
   private returned = false;
+  private stream: Line["stream"];
+  private push: (line: Line) => void;
+  private changed: (line: Line) => void;
 
-  constructor(private stream: Line["stream"], private push: (line: Line) => void, private changed: (line: Line) => void) {}
+  constructor(stream: Line["stream"], push: (line: Line) => void, changed: (line: Line) => void) {
+    this.stream = stream;
+    this.push = push;
+    this.changed = changed;
+  }
 
   private line(): Line {
     if (!this.open) {

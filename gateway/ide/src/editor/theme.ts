@@ -89,6 +89,8 @@ export function useTheme(): void {
       "scrollbarSlider.activeBackground": c("scroll-hover"),
       "scrollbar.shadow": "#00000000",
       "widget.shadow": "#00000055",
+      "editorOverviewRuler.errorForeground": c("bad"),
+      "editorOverviewRuler.warningForeground": c("warn"),
       "editorOverviewRuler.border": "#00000000",
       "diffEditor.insertedTextBackground": c("good") + "33",
       "diffEditor.removedTextBackground": c("bad") + "33",

@@ -104,13 +104,25 @@ export interface ShareLink {
   url: string;
   role: string;
 }
+export interface Member {
+  email: string;
+  role: string;
+}
+export const members = async (id: string): Promise<Member[]> =>
+  wire.items(await call("GET", "/api/workspaces/" + part(id) + "/members"), (v) => {
+    if (!isObject(v) || !isString(v["email"]) || !isString(v["role"])) throw new wire.BadAnswer("member");
+    return {email: v["email"], role: v["role"]};
+  });
+export const links = async (id: string): Promise<ShareLink[]> => wire.items(await call("GET", "/api/workspaces/" + part(id) + "/links"), link);
 export const addMember = async (id: string, email: string, role: string) =>
   void (await call("PUT", "/api/workspaces/" + part(id) + "/members/" + part(email), {body: {role}}));
 export const removeMember = async (id: string, email: string) => void (await call("DELETE", "/api/workspaces/" + part(id) + "/members/" + part(email)));
 export async function createLink(id: string, role: string): Promise<ShareLink> {
-  const o = await call("POST", "/api/workspaces/" + part(id) + "/links", {body: {role}});
-  if (!isObject(o) || !isString(o["id"])) throw new wire.BadAnswer("link");
-  const slug = isString(o["slug"]) ? o["slug"] : "";
-  return {id: o["id"], role, url: isString(o["url"]) ? new URL(o["url"], location.href).href : new URL("/s/" + part(slug), location.href).href};
+  return link(await call("POST", "/api/workspaces/" + part(id) + "/links", {body: {role}}));
+}
+function link(o: unknown): ShareLink {
+  if (!isObject(o) || !isString(o["id"]) || !isString(o["slug"])) throw new wire.BadAnswer("link");
+  // The address of this page, whatever name the server knows itself by.
+  return {id: o["id"], role: isString(o["role"]) ? o["role"] : "viewer", url: new URL("/s/" + part(o["slug"]), location.href).href};
 }
 export const deleteLink = async (id: string, link: string) => void (await call("DELETE", "/api/workspaces/" + part(id) + "/links/" + part(link)));

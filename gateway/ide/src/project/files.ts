@@ -57,9 +57,9 @@ export class Files {
 
   exists = (path: string): boolean => this.byPath().has(path);
 
-  async refresh(): Promise<void> {
+  async refresh(asked?: Promise<Entry[]>): Promise<void> {
     const before = this.busy;
-    const entries = await api.tree(this.workspace);
+    const entries = await (asked ?? api.tree(this.workspace));
     if (this.busy !== before) return; // a change of ours is newer than this answer
     const old = this.byId();
     const same = entries.length === old.size && entries.every((e) => old.get(e.id)?.etag === e.etag && old.get(e.id)?.path === e.path);

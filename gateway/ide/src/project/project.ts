@@ -95,8 +95,8 @@ export class Project {
   }
 
   /** The tree and what was open; throws when the tree cannot be had. */
-  async open(): Promise<void> {
-    await this.files.refresh();
+  async open(tree: Promise<Entry[]>): Promise<void> {
+    await this.files.refresh(tree);
     for (const g of this.layout.state.groups) for (const id of g.tabs) if (!this.files.byId().has(id)) this.layout.forget(id);
     if (this.layout.isFresh) {
       const first = this.files.byPath().get(STARTERS[this.info().template]?.open ?? "") ?? this.files.entries().find((e) => e.type === "file");

@@ -48,8 +48,10 @@ export function hitsIn(text: string, re: RegExp, max: number): Hit[] {
       }
       const from = Math.max(0, m.index - 14);
       const indent = line.length - line.trimStart().length;
-      const start = Math.min(Math.max(from, indent), m.index);
-      hits.push({line: i + 1, column: m.index + 1, length: m[0].length, text: line.slice(start, start + 240), at: m.index - start});
+      let start = Math.min(Math.max(from, indent), m.index);
+      while (start > indent && start < m.index && /\w/.test(line[start]!) && /\w/.test(line[start - 1]!)) start++;
+      const cut = start > indent ? "…" : "";
+      hits.push({line: i + 1, column: m.index + 1, length: m[0].length, text: cut + line.slice(start, start + 240), at: m.index - start + cut.length});
     }
   }
   return hits;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Who else may see or change a workspace. */
-import {createSignal, For, Show} from "solid-js";
+import {createSignal, For, onMount, Show} from "solid-js";
 import * as api from "../net/api";
 import {CallError, words} from "../net/http";
 import type {Sharing} from "../net/wire";
@@ -29,7 +29,7 @@ async function copy(text: string): Promise<void> {
 function Box(props: {project: Project}) {
   const address = () => location.origin + "/w/" + props.project.id;
   const [problem, setProblem] = createSignal("");
-  const [people, setPeople] = createSignal<{email: string; role: string}[]>([]);
+  const [people, setPeople] = createSignal<api.Member[]>([]);
   const [links, setLinks] = createSignal<api.ShareLink[]>([]);
   const [email, setEmail] = createSignal("");
   const [role, setRole] = createSignal("editor");
@@ -42,6 +42,11 @@ function Box(props: {project: Project}) {
       setProblem(e instanceof CallError && e.isMissing ? "This server cannot do that yet. The setting above works." : words(e));
     }
   };
+  onMount(() => {
+    if (props.project.info().role !== "owner") return;
+    void attempt(async () => void setPeople(await api.members(props.project.id)));
+    void attempt(async () => void setLinks(await api.links(props.project.id)));
+  });
   const Roles = (p: {value: string; change: (role: string) => void; label: string}) => (
     <select class="field" aria-label={p.label} value={p.value} onChange={(e) => p.change(e.currentTarget.value)}>
       <option value="viewer">may look</option>
