@@ -7,6 +7,8 @@
 #include "common/io/loop.h"
 #include "common/proto/files.h"
 #include "shim/exec_int.h"
+#include "shim/ledger.h"
+#include "shim/record.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -26,7 +28,7 @@ struct shim_box {
     struct shim_sandbox *sb; /* once it is live */
     struct dbx_list members; /* shim_exec.box_link */
     struct dbx_timer *idle, *max;
-    uint64_t idle_ms;
+    uint64_t idle_ms, idle_at_ms, max_at_ms; /* idle_at_ms 0: somebody is in it */
     bool closing, ended;
     int64_t revision;        /* of the files that were written */
     struct dbx_map *written; /* path -> struct written, owned */
@@ -157,6 +159,31 @@ int shim_box_files(struct shim_exec *ex, struct dbx_buf *out, struct dbx_err *er
     return 0;
 }
 
+/* ---- for the next shim ---- */
+
+static struct shim_ledger *ledger_of(const struct shim_box *box)
+{
+    return box->execs->opts.ledger ? *box->execs->opts.ledger : NULL;
+}
+
+static void save(struct shim_box *box)
+{
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf;
+    if (!box->sb || box->ended || !ledger_of(box))
+        return;
+    const struct shim_box_record rec = {.instance = *shim_sandbox_id(box->sb),
+                                        .idle_ms = box->idle_ms,
+                                        .idle_at_ms = box->idle_at_ms,
+                                        .max_at_ms = box->max_at_ms,
+                                        .closing = box->closing};
+    dbx_buf_init(&buf, DBX_MAX_HEADER);
+    int r = shim_box_record_encode(&rec, &buf);
+    if (r == 0)
+        r = shim_ledger_put(ledger_of(box), SHIM_LG_BOX, &box->id, buf.data, buf.len);
+    if (r < 0)
+        dbx_log(DBX_LOG_WARN, &box->log, "the next shim will not know it: %s", strerror(-r));
+}
+
 /* ---- who is in it ---- */
 
 static struct shim_exec *member_of(struct shim_box *box, const struct dbx_id *process)
@@ -195,7 +222,11 @@ static void nobody_left(struct shim_box *box)
     }
     if (box->sb)
         shim_sandbox_set_running(box->sb, false);
-    dbx_timer_start(box->idle, box->idle_ms, 0);
+    if (!box->idle_at_ms)
+        box->idle_at_ms = dbx_now_ms() + box->idle_ms;
+    uint64_t now = dbx_now_ms();
+    dbx_timer_start(box->idle, box->idle_at_ms > now ? box->idle_at_ms - now : 0, 0);
+    save(box);
 }
 
 void shim_box_leave(struct shim_exec *ex)
@@ -285,6 +316,7 @@ static void end_box(struct shim_box *box)
     dbx_timer_stop(box->idle);
     dbx_timer_stop(box->max);
     (void)dbx_map_del(box->execs->boxes, box->id.b, sizeof(box->id.b));
+    shim_ledger_del(ledger_of(box), SHIM_LG_BOX, &box->id);
     if (box->claim)
         shim_claim_cancel(DBX_TAKE(box->claim));
     if (sb) {
@@ -337,6 +369,7 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
     box->sb = sb;
     shim_sandbox_set_owner(sb, &sandbox_handlers, box);
     shim_sandbox_set_running(sb, true);
+    save(box);
     dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox is %s", shim_sandbox_id_text(sb));
     dbx_list_each(it, tmp, &box->members)
     {
@@ -374,6 +407,7 @@ static void on_max(void *user)
     dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox is as old as one may be");
     box->refs++;
     box->closing = true;
+    save(box);
     dbx_list_each(it, tmp, &box->members)
         end_member(dbx_list_entry(it, struct shim_exec, box_link));
     if (dbx_list_empty(&box->members))
@@ -381,19 +415,15 @@ static void on_max(void *user)
     unref(box);
 }
 
-static struct shim_box *box_new(struct shim_execs *execs, const struct shim_request *rq)
+static struct shim_box *box_new(struct shim_execs *execs, const struct dbx_id *id,
+                                uint64_t max_at_ms)
 {
     struct shim_box *box = DBX_NEW(struct shim_box);
-    const struct shim_claim_opts opts = {.template = rq->template,
-                                         .disk_mb = SHIM_BOX_DISK_MB,
-                                         .memory_mb = SHIM_BOX_MEMORY_MB,
-                                         .processes = SHIM_BOX_PROCESSES,
-                                         .cpu_millis = SHIM_BOX_CPU_MILLIS,
-                                         .wait_ms = SHIM_EXEC_CLAIM_MS};
+    uint64_t now = dbx_now_ms();
     box->magic = BOX_MAGIC;
-    box->refs = 2; /* the table and the claim */
+    box->refs = 1; /* the table */
     box->execs = execs;
-    box->id = rq->sandbox;
+    box->id = *id;
     box->revision = -1;
     box->written = dbx_map_new();
     dbx_id_format(&box->id, box->id_text);
@@ -402,7 +432,21 @@ static struct shim_box *box_new(struct shim_execs *execs, const struct shim_requ
     box->idle = dbx_timer_new(execs->opts.loop, on_idle, box);
     box->max = dbx_timer_new(execs->opts.loop, on_max, box);
     (void)dbx_map_put(execs->boxes, box->id.b, sizeof(box->id.b), box);
-    dbx_timer_start(box->max, (uint64_t)rq->max_ms, 0);
+    box->max_at_ms = max_at_ms;
+    dbx_timer_start(box->max, max_at_ms > now ? max_at_ms - now : 0, 0);
+    return box;
+}
+
+static struct shim_box *box_claim(struct shim_execs *execs, const struct shim_request *rq)
+{
+    struct shim_box *box = box_new(execs, &rq->sandbox, dbx_now_ms() + (uint64_t)rq->max_ms);
+    const struct shim_claim_opts opts = {.template = rq->template,
+                                         .disk_mb = SHIM_BOX_DISK_MB,
+                                         .memory_mb = SHIM_BOX_MEMORY_MB,
+                                         .processes = SHIM_BOX_PROCESSES,
+                                         .cpu_millis = SHIM_BOX_CPU_MILLIS,
+                                         .wait_ms = SHIM_EXEC_CLAIM_MS};
+    box->refs++; /* until it is answered */
     box->claim = shim_pool_claim(execs->opts.pool, &opts, on_claimed, box);
     return box;
 }
@@ -411,15 +455,47 @@ void shim_box_join(struct shim_exec *ex)
 {
     struct shim_box *box = shim_box_find(ex->execs, &ex->rq->sandbox);
     if (!box)
-        box = box_new(ex->execs, ex->rq);
+        box = box_claim(ex->execs, ex->rq);
     dbx_assert(!box->closing);
     ex->box = box;
     dbx_list_push(&box->members, &ex->box_link);
     box->idle_ms = (uint64_t)ex->rq->idle_ms;
+    box->idle_at_ms = 0;
     dbx_timer_stop(box->idle);
+    save(box);
     shim_exec__set_state(ex, SHIM_EX_CLAIMING);
     if (box->sb)
         enter(ex);
+}
+
+struct shim_box *shim_box_adopt(struct shim_execs *execs, const struct dbx_id *id,
+                                const struct shim_box_record *rec, struct shim_sandbox *sb)
+{
+    struct shim_box *box = box_new(execs, id, rec->max_at_ms);
+    box->idle_ms = rec->idle_ms;
+    box->idle_at_ms = rec->idle_at_ms;
+    box->closing = rec->closing;
+    box->sb = sb;
+    shim_sandbox_set_owner(sb, &sandbox_handlers, box);
+    dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox %s is adopted",
+            shim_sandbox_id_text(sb));
+    return box;
+}
+
+void shim_box_rejoin(struct shim_exec *ex)
+{
+    struct shim_box *box = shim_box_find(ex->execs, &ex->rq->sandbox);
+    if (!box || !box->sb)
+        return;
+    ex->box = box;
+    ex->sb = box->sb;
+    dbx_list_push(&box->members, &ex->box_link);
+}
+
+void shim_box_settle(struct shim_box *box)
+{
+    if (dbx_list_empty(&box->members) && !box->ended)
+        nobody_left(box);
 }
 
 struct shim_box *shim_box_find(struct shim_execs *execs, const struct dbx_id *sandbox)
@@ -437,6 +513,7 @@ void shim_box_cancel(struct shim_box *box)
     struct dbx_list *it, *tmp;
     box->refs++;
     box->closing = true;
+    save(box);
     dbx_list_each(it, tmp, &box->members)
         shim_exec_cancel(dbx_list_entry(it, struct shim_exec, box_link));
     if (dbx_list_empty(&box->members))

@@ -15,6 +15,8 @@
 struct shim_box;
 struct shim_exec;
 struct shim_execs;
+struct shim_box_record;
+struct shim_sandbox;
 
 /* cpu-small, the one size there is. */
 #define SHIM_BOX_MEMORY_MB 2048
@@ -24,6 +26,13 @@ struct shim_execs;
 #define SHIM_BOX_DISK_MB 1024
 
 struct shim_box *shim_box_find(struct shim_execs *execs, const struct dbx_id *sandbox);
+/* One of an earlier shim, whose sandbox lives. Its processes come by rejoin; then settle, which may
+ * find that nobody is in it. What stands in its files is not known: the next process writes all of
+ * record. */
+struct shim_box *shim_box_adopt(struct shim_execs *execs, const struct dbx_id *id,
+                                const struct shim_box_record *rec, struct shim_sandbox *sb);
+void shim_box_rejoin(struct shim_exec *ex); /* ex->box and ex->sb stay NULL when there is none */
+void shim_box_settle(struct shim_box *box);
 bool shim_box_closing(const struct shim_box *box);
 /* ex goes to claiming, and on from there when the sandbox is live: perhaps at once. */
 void shim_box_join(struct shim_exec *ex);

@@ -146,6 +146,24 @@ int shim_cg__each_pid(const char *dir, void (*fn)(pid_t pid, void *user), void *
     return count;
 }
 
+struct wanted {
+    pid_t pid;
+    bool found;
+};
+
+static void look_at(pid_t pid, void *user)
+{
+    struct wanted *wanted = user;
+    wanted->found |= pid == wanted->pid;
+}
+
+bool shim_cgroup_has(struct shim_cgroup *cg, pid_t pid)
+{
+    struct wanted wanted = {.pid = pid};
+    (void)shim_cg__each_pid(cg->dirs[0], look_at, &wanted);
+    return wanted.found;
+}
+
 static void kill_pid(pid_t pid, void *user)
 {
     (void)user;

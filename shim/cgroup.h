@@ -69,6 +69,7 @@ int shim_cgroup_read(struct shim_cgroup *cg,
                      struct shim_cgroup_stat *ret) DBX_MUST_USE; /* -errno */
 /* The peak counts from now on. -EOPNOTSUPP where the kernel cannot (v2 before 6.12). */
 int shim_cgroup_reset_peak(struct shim_cgroup *cg);
+bool shim_cgroup_has(struct shim_cgroup *cg, pid_t pid);
 int shim_cgroup_add(struct shim_cgroup *cg, pid_t pid, struct dbx_err *err) DBX_MUST_USE;
 /* Kills whatever is in it now. 1: there was something (call again later), 0: it is empty. */
 int shim_cgroup_kill(struct shim_cgroup *cg);

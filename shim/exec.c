@@ -59,6 +59,9 @@ void shim_exec__unref(struct shim_exec *ex)
         bnd_plan_done(&ex->plan);
     dbx_buf_done(&ex->block);
     dbx_buf_done(&ex->end);
+    for (size_t i = 0; ex->kept_argv && ex->kept_argv[i]; i++)
+        free(ex->kept_argv[i]);
+    free(ex->kept_argv);
     dbx_timer_free(ex->deadline);
     dbx_timer_free(ex->watch);
     free(ex);
@@ -70,6 +73,7 @@ static void forget(struct shim_exec *ex)
     if (ex->forgotten)
         return;
     ex->forgotten = true;
+    shim_exec__erase(ex);
     execs->recent[execs->recent_at++ % SHIM_EXECS_RECENT] =
         (struct shim_exec_recent){ex->rq->process, ex->rq->attempt};
     if (dbx_map_get(execs->by_process, ex->rq->process.b, 16) == ex)
@@ -109,6 +113,12 @@ static const struct shim_sandbox_handlers sandbox_handlers = {.on_lost = on_sand
                                                               .on_started = on_process_started,
                                                               .on_exited = on_process_exited,
                                                               .on_saw = on_process_saw};
+
+void shim_exec__own_sandbox(struct shim_exec *ex, struct shim_sandbox *sb)
+{
+    ex->sb = sb;
+    shim_sandbox_set_owner(sb, &sandbox_handlers, ex);
+}
 
 void shim_exec__leave_sandbox(struct shim_exec *ex)
 {
@@ -191,11 +201,10 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
         dbx_log(DBX_LOG_WARN, &ex->log_trace, "no sandbox: %s", err->msg);
         shim_exec__finish(ex, err->msg);
     } else {
-        ex->sb = sb;
         ex->claimed_us = dbx_wall_us();
         ex->claimed_ms = dbx_now_ms();
         ex->warm = ex->claimed_ms - ex->state_ms < 20;
-        shim_sandbox_set_owner(sb, &sandbox_handlers, ex);
+        shim_exec__own_sandbox(ex, sb);
         shim_exec__set_state(ex, SHIM_EX_PREPARING);
         dbx_log(DBX_LOG_DEBUG, &ex->log_trace, "runs in sandbox %s", shim_sandbox_id_text(sb));
         shim_exec__prepare(ex);
@@ -250,7 +259,7 @@ static void on_deadline(void *user)
 
 /* ---- orders ---- */
 
-static struct shim_exec *exec_new(struct shim_execs *execs, struct shim_request *rq)
+struct shim_exec *shim_exec__new(struct shim_execs *execs, struct shim_request *rq)
 {
     struct shim_exec *ex = DBX_NEW(struct shim_exec);
     ex->magic = SHIM_EXEC_MAGIC;
@@ -327,7 +336,7 @@ int shim_execs_start(struct shim_execs *execs, struct shim_request *rq, struct d
         shim_request_free(rq);
         return r > 0 ? 0 : r;
     }
-    struct shim_exec *ex = exec_new(execs, rq);
+    struct shim_exec *ex = shim_exec__new(execs, rq);
     struct dbx_err why = {0};
     ex->tpl = bnd_template_find(execs->opts.store, rq->template);
     ex->has_plan = shim_launch_plan(ex->tpl, rq, &ex->plan, &why) == 0;
@@ -388,19 +397,26 @@ int shim_exec_input(struct shim_exec *ex, const void *data, size_t len, struct d
         ex->early -= len;
         return dbx_err_set(err, -ENOBUFS, DBX_LIMIT, "the program has not begun to read");
     }
+    if (ex->saved)
+        shim_exec__save(ex);
     return 0;
 }
 
 /* A terminal stays open; what says the end to its programs is a character. */
 int shim_exec_eof(struct shim_exec *ex, struct dbx_err *err)
 {
+    int r = 0;
     if (ex->rq->cols)
         return shim_exec_input(ex, "\x04", 1, err);
     if (ex->in)
-        return shim_stdin_eof(ex->in, err);
-    if (!stdin_waits(ex))
-        return dbx_err_set(err, -EPIPE, DBX_CONFLICT, "stdin is not open");
+        r = shim_stdin_eof(ex->in, err);
+    else if (!stdin_waits(ex))
+        r = dbx_err_set(err, -EPIPE, DBX_CONFLICT, "stdin is not open");
+    if (r < 0)
+        return r;
     ex->rq->stdin_open = false;
+    if (ex->saved)
+        shim_exec__save(ex);
     return 0;
 }
 

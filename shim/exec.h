@@ -19,6 +19,10 @@ struct shim_keeper;
 struct shim_ship;
 struct shim_execs;
 struct shim_exec;
+struct shim_exec_record;
+struct shim_kept;
+struct shim_ledger;
+struct shim_sandbox;
 
 enum shim_exec_state {
     SHIM_EX_QUEUED,    /* the order is here */
@@ -43,6 +47,7 @@ struct shim_execs_opts {
     struct shim_keeper *keeper;
     struct shim_ship *ship;
     const struct dbx_log_ctx *log;
+    struct shim_ledger *const *ledger; /* where it stands when there is one */
     uint32_t ncpu;
     uint32_t max; /* of all states; more are refused */
     /* The scheduler has to be told. on_started comes from the loop;
@@ -72,6 +77,15 @@ void shim_execs_refuse(struct shim_execs *execs, const char *why);
 void shim_execs_keeper_down(struct shim_execs *execs);
 /* Ends all that live: verdict NODE_LOST, for the node goes away. */
 void shim_execs_end_all(struct shim_execs *execs);
+
+/* One of an earlier shim. rec is taken (what it owns); sb: its sandbox, whose owner it becomes, or
+ * NULL (of a box that was adopted before, or gone). kept: what the keeper has of its compile and
+ * run phase, taken; or NULL. It goes on from where it was, or ends with the reason. */
+void shim_execs_adopt(struct shim_execs *execs, struct shim_exec_record *rec,
+                      struct shim_sandbox *sb, struct shim_kept *const kept[static 2]);
+/* init has told all it knows of sandbox: who is not known there was never started (dropped), or is
+ * lost. */
+void shim_execs_listed(struct shim_execs *execs, const struct shim_sandbox *sb);
 
 void shim_exec_cancel(struct shim_exec *ex); /* CANCELLED, unless it has ended */
 void shim_exec_drop(

@@ -17,7 +17,7 @@ static void count_verdict(const struct shim_exec *ex)
     dbx_metric_add(dbx_counter("devbox_shim_executions_total", labels, "Executions by verdict"), 1);
     if (!ex->claimed_us)
         return;
-    snprintf(labels, sizeof(labels), "template=\"%.30s\",warm=\"%s\"", ex->tpl->name,
+    snprintf(labels, sizeof(labels), "template=\"%.30s\",warm=\"%s\"", ex->rq->template,
              ex->warm ? "true" : "false");
     dbx_metric_add(dbx_counter("devbox_shim_starts_total", labels, "Sandboxes claimed"), 1);
 }
@@ -28,6 +28,7 @@ static void ended(struct shim_exec *ex)
     ex->ship = shim_ship_proc_free(ex->ship);
     if (ex->dropped)
         return;
+    shim_exec__save(ex);
     count_verdict(ex);
     dbx_log(DBX_LOG_INFO, &ex->log_trace, "ended: %s%s%s", dbx_verdict_name(ex->result.verdict),
             ex->trouble[0] ? ": " : "", ex->trouble);
@@ -139,9 +140,26 @@ void shim_exec__finish(struct shim_exec *ex, const char *trouble)
     if (trouble && !ex->trouble[0])
         (void)dbx_strcpy(ex->trouble, sizeof(ex->trouble), trouble);
     decide(ex, trouble);
-    leave_all(ex);
-    shim_exec__set_state(ex, SHIM_EX_SHIPPING);
     write_end(ex, &ex->end);
+    ex->end_seq = shim_ship_seq(ex->ship);
+    shim_exec__set_state(ex, SHIM_EX_SHIPPING);
+    shim_exec__save(ex); /* before the sandbox goes: from now on it is known how it ended */
+    leave_all(ex);
+    shim_ship_end(ex->ship, ex->end.data, ex->end.len, on_shipped, ex);
+}
+
+/* As an earlier shim would have given it to the log, or has. */
+void shim_exec__ship_end(struct shim_exec *ex)
+{
+    size_t len = strlen(ex->words);
+    const struct shim_exec_phase *ph = ex->run.began ? &ex->run : &ex->compile;
+    if (len > 0 && (uint64_t)ph->outcome.stderr_bytes >= len && ex->end_seq > 0) {
+        shim_ship_go_on(ex->ship, ex->end_seq - 1);
+        shim_ship_say(ex->ship, (uint8_t)ph->flag, 1, (uint64_t)ph->outcome.stderr_bytes - len,
+                      ex->words, len);
+    } else {
+        shim_ship_go_on(ex->ship, ex->end_seq);
+    }
     shim_ship_end(ex->ship, ex->end.data, ex->end.len, on_shipped, ex);
 }
 

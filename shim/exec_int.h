@@ -84,6 +84,11 @@ struct shim_exec {
     unsigned deadlines; /* passed in this state */
     unsigned refs;      /* kept streams that are not released, and one for the list */
     bool cancelled, node_lost, dropped, forgotten;
+    bool saved;       /* the ledger has a record of it */
+    bool adopted;     /* of an earlier shim, and init has not told of it yet */
+    char **kept_argv; /* owned: run.argv of an adopted one */
+    char words[256];  /* the platform's own, the last of its output */
+    uint64_t end_seq;
     char trouble[240]; /* why INTERNAL, for the log */
     struct shim_exec_result result;
     struct dbx_buf end; /* the END record's JSON */
@@ -97,7 +102,21 @@ void shim_exec__leave_sandbox(struct shim_exec *ex); /* ends it; nothing is hear
 void shim_exec__prepare(struct shim_exec *ex);       /* writes its files, then begins */
 void shim_exec__arm(struct shim_exec *ex, uint64_t ms); /* the state's deadline, anew */
 
+struct shim_exec *shim_exec__new(struct shim_execs *execs, struct shim_request *rq);
+void shim_exec__own_sandbox(struct shim_exec *ex, struct shim_sandbox *sb);
+
+/* exec_adopt.c */
+void shim_exec__save(struct shim_exec *ex);  /* as it is now, for the next shim */
+void shim_exec__erase(struct shim_exec *ex); /* nothing more is to be known of it */
+void shim_exec__keep_stdin(struct shim_exec *ex, uint64_t at);
+
 /* exec_phase.c */
+int shim_exec__open_shipping(struct shim_exec *ex, struct shim_exec_phase *ph, bool adopt,
+                             struct dbx_err *err);
+void shim_exec__open_stdin(struct shim_exec *ex, struct shim_exec_phase *ph, const void *data,
+                           size_t len, bool open, uint64_t at);
+bool shim_exec__on_stream(struct shim_kept *kept, struct shim_stream *s, void *user);
+void shim_exec__kill_others(struct shim_exec *ex, struct shim_exec_phase *ph);
 /* May come ahead of the begin, which else does it. */
 int shim_exec__phase_limit(struct shim_exec *ex, struct shim_exec_phase *ph, struct dbx_err *err);
 void shim_exec__phase_begin(struct shim_exec *ex, struct shim_exec_phase *ph);
@@ -116,4 +135,5 @@ void shim_exec__phase_release(struct shim_exec *ex, struct shim_exec_phase *ph);
 void shim_exec__finish(struct shim_exec *ex, const char *trouble);
 /* No plan is possible: the user's error, told in their own terms. */
 void shim_exec__finish_unplanned(struct shim_exec *ex, const char *why);
+void shim_exec__ship_end(struct shim_exec *ex);   /* ex->words, when an earlier shim was, too */
 void shim_exec__finish_now(struct shim_exec *ex); /* without the log's acknowledgement */

@@ -11,6 +11,7 @@
 #include "common/base/clock.h"
 #include "common/base/fd.h"
 #include "common/base/metrics.h"
+#include "common/base/str.h"
 #include "common/io/loop.h"
 #include "shim/launch.h"
 
@@ -61,7 +62,7 @@ static void note_first_byte(struct shim_exec *ex, struct shim_stream *s)
                        (double)(dbx_wall_us() - ex->arrived_us) / 1e6);
 }
 
-static bool on_stream(struct shim_kept *kept, struct shim_stream *s, void *user)
+bool shim_exec__on_stream(struct shim_kept *kept, struct shim_stream *s, void *user)
 {
     struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
     struct shim_exec_phase *ph = shim_kept_phase(kept) == DBX_REC_COMPILE ? &ex->compile : &ex->run;
@@ -256,8 +257,10 @@ static int start_process(struct shim_exec *ex, struct shim_exec_phase *ph, const
     return r;
 }
 
-static void open_shipping(struct shim_exec *ex, struct shim_exec_phase *ph)
+int shim_exec__open_shipping(struct shim_exec *ex, struct shim_exec_phase *ph, bool adopt,
+                             struct dbx_err *err)
 {
+    uint64_t at[2] = {0}, head[2] = {0};
     struct shim_ship_phase_opts opts = {.flags = (uint8_t)ph->flag,
                                         .pty = ph == &ex->run && ex->rq->cols > 0,
                                         .max_bytes = (uint64_t)ph->limits->output_bytes,
@@ -266,10 +269,28 @@ static void open_shipping(struct shim_exec *ex, struct shim_exec_phase *ph)
                                         .durable = ph->kept ? shim_kept_durable(ph->kept) : NULL,
                                         .h = &ship_handlers,
                                         .user = ex};
-    for (int i = 0; i < 2 && ph->kept; i++)
-        opts.stream[i] = shim_kept_stream(ph->kept, i);
-    ph->ship = shim_ship_phase_new(ex->ship, &opts);
-    ex->refs++; /* until on_released */
+    for (int i = 0; i < 2 && ph->kept; i++) {
+        struct shim_stream *s = shim_kept_stream(ph->kept, i);
+        opts.stream[i] = s;
+        at[i] = shim_stream_next(s);
+        head[i] = shim_stream_head(s);
+    }
+    int r = 0;
+    if (adopt)
+        r = shim_ship_phase_adopt(ex->ship, &opts, at, head, &ph->ship, err);
+    else
+        ph->ship = shim_ship_phase_new(ex->ship, &opts);
+    if (r == 0)
+        ex->refs++; /* until on_released */
+    return r;
+}
+
+void shim_exec__open_stdin(struct shim_exec *ex, struct shim_exec_phase *ph, const void *data,
+                           size_t len, bool open, uint64_t at)
+{
+    ex->in = shim_stdin_new(ex->execs->opts.loop, shim_kept_stdin(ph->kept), data, len, open,
+                            on_stdin_closed, ex);
+    shim_exec__keep_stdin(ex, at);
 }
 
 /* It has no room, or does not know the sandbox: nobody would read the streams. When it is away,
@@ -299,19 +320,20 @@ static int open_streams(struct shim_exec *ex, struct shim_exec_phase *ph, struct
     if (r < 0)
         return r;
     ex->refs++; /* until the keeper's answer */
-    open_shipping(ex, ph);
+    r = shim_exec__open_shipping(ex, ph, /* adopt= */ false, err);
+    dbx_assert(r == 0); /* nothing to refuse */
     shim_ship_status(ph->ship);
+    if (input)
+        shim_exec__open_stdin(ex, ph, ex->rq->input.data, ex->rq->input.len, ex->rq->stdin_open, 0);
+    if (ph == &ex->run) /* what comes on stdin is the program's, not the compiler's */
+        dbx_buf_done(&ex->rq->input);
+    shim_exec__save(ex); /* before the program may be there */
     r = start_process(ex, ph, fds);
     for (int i = 0; i < 3; i++)
         dbx_close(fds[i]);
     if (r < 0)
         return dbx_err_set(err, r, DBX_INTERNAL, "init takes no order to start");
-    shim_kept_watch(ph->kept, on_stream, ex);
-    if (input)
-        ex->in = shim_stdin_new(ex->execs->opts.loop, shim_kept_stdin(ph->kept), ex->rq->input.data,
-                                ex->rq->input.len, ex->rq->stdin_open, on_stdin_closed, ex);
-    if (ph == &ex->run) /* what comes on stdin is the program's, not the compiler's */
-        dbx_buf_done(&ex->rq->input);
+    shim_kept_watch(ph->kept, shim_exec__on_stream, ex);
     return 0;
 }
 
@@ -351,6 +373,7 @@ static struct shim_exec_phase *phase_of(struct shim_exec *ex, const struct dbx_i
     struct shim_exec_phase *ph = ex->now;
     if (!ph || ph->ended || ph->flag != flag || !dbx_id_equal(process, &ex->rq->process))
         return NULL;
+    ex->adopted = false;
     return ph;
 }
 
@@ -370,7 +393,8 @@ static void files_failed(struct shim_exec *ex, struct shim_exec_phase *ph, int e
 {
     if (error == ENOSPC || error == EDQUOT) {
         ph->ending.disk_full = true;
-        never_ran(ex, ph, "the files do not fit on the disk\n", 2);
+        (void)dbx_strcpy(ex->words, sizeof(ex->words), "the files do not fit on the disk\n");
+        never_ran(ex, ph, ex->words, 2);
         return;
     }
     const char *why = ex->files_err.code ? ex->files_err.msg : strerror(error);
@@ -382,7 +406,6 @@ static void files_failed(struct shim_exec *ex, struct shim_exec_phase *ph, int e
 static void not_started(struct shim_exec *ex, struct shim_exec_phase *ph,
                         const struct shim_init_started *s)
 {
-    char words[256];
     (void)shim_init_ack(shim_sandbox_init(ex->sb), &ex->rq->process, ph->flag);
     bool no_folder = s->stage == INIT_STAGE_CWD && ex->rq->cwd;
     if (s->stage == INIT_STAGE_FILES) {
@@ -395,9 +418,9 @@ static void not_started(struct shim_exec *ex, struct shim_exec_phase *ph,
         shim_exec__finish(ex, "init could not start it");
         return;
     }
-    snprintf(words, sizeof(words), "%.200s: %s\n", no_folder ? ex->rq->cwd : ph->argv[0],
+    snprintf(ex->words, sizeof(ex->words), "%.200s: %s\n", no_folder ? ex->rq->cwd : ph->argv[0],
              strerror(s->error));
-    never_ran(ex, ph, words, s->error == ENOENT && !no_folder ? 127 : 126);
+    never_ran(ex, ph, ex->words, s->error == ENOENT && !no_folder ? 127 : 126);
 }
 
 void shim_exec__on_started(struct shim_exec *ex, const struct shim_init_started *s)
@@ -427,6 +450,7 @@ void shim_exec__on_started(struct shim_exec *ex, const struct shim_init_started 
                            (double)(ex->started_us - ex->arrived_us) / 1e6);
         ex->execs->opts.on_started(ex, ex->execs->opts.user);
     }
+    shim_exec__save(ex);
 }
 
 static void on_others_gone(uint64_t value, const struct dbx_err *err, void *user)
@@ -445,7 +469,7 @@ static void on_others_gone(uint64_t value, const struct dbx_err *err, void *user
     shim_exec__unref(ex);
 }
 
-static void kill_others(struct shim_exec *ex, struct shim_exec_phase *ph)
+void shim_exec__kill_others(struct shim_exec *ex, struct shim_exec_phase *ph)
 {
     if (shim_init_kill_all(shim_sandbox_init(ex->sb), KILL_ALL_MS, on_others_gone, ex) == 0) {
         ex->refs++;
@@ -491,7 +515,7 @@ static void ship_ready(struct shim_exec *ex, struct shim_exec_phase *ph)
         struct shim_stream *s = shim_kept_stream(ph->kept, i);
         size_t n = 0;
         if (shim_stream_peek(s, &n) && n > 0)
-            (void)on_stream(ph->kept, s, ex);
+            (void)shim_exec__on_stream(ph->kept, s, ex);
     }
 }
 
@@ -511,10 +535,12 @@ void shim_exec__on_exited(struct shim_exec *ex, const struct shim_init_exited *e
     ph->ending.signal = e->signal;
     note_seen(ph, e->seen);
     prefer_inner_wall(ex, ph, e->wall_us / 1000);
-    (void)shim_init_ack(shim_sandbox_init(ex->sb), &ex->rq->process, ph->flag);
     shim_exec__set_state(ex, SHIM_EX_DRAINING);
+    ph->others_gone = !(e->seen & INIT_LEFT_OTHERS) || ex->box;
+    shim_exec__save(ex);
+    (void)shim_init_ack(shim_sandbox_init(ex->sb), &ex->rq->process, ph->flag);
     if (e->seen & INIT_LEFT_OTHERS && !ex->box)
-        kill_others(ex, ph);
+        shim_exec__kill_others(ex, ph);
     else
         ph->others_gone = true;
     shim_ship_hurry(ph->ship);
@@ -531,6 +557,7 @@ static void without_sandbox(struct shim_exec *ex, struct shim_exec_phase *ph)
     shim_exec__leave_sandbox(ex);
     if (ex->state != SHIM_EX_DRAINING)
         shim_exec__set_state(ex, SHIM_EX_DRAINING);
+    shim_exec__save(ex);
     shim_ship_hurry(ph->ship);
     check_over(ex, ph);
 }
@@ -558,6 +585,7 @@ void shim_exec__kill(struct shim_exec *ex)
     if (ph->killed || ph->exited || !ex->sb)
         return;
     ph->killed = true;
+    shim_exec__save(ex);
     dbx_timer_stop(ex->watch);
     shim_exec__arm(ex, KILL_MS);
     struct shim_init *init = shim_sandbox_init(ex->sb);

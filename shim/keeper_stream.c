@@ -322,6 +322,11 @@ uint64_t shim_stream_next(const struct shim_stream *s)
     return s->next;
 }
 
+uint64_t shim_stream_head(struct shim_stream *s)
+{
+    return head_of(s);
+}
+
 uint64_t shim_stream_tail(const struct shim_stream *s)
 {
     return atomic_load_explicit(&s->shared->tail, memory_order_relaxed);

@@ -12,12 +12,14 @@
 
 #include "bundles/bundles.h"
 #include "common/base/clock.h"
+#include "common/base/fd.h"
 #include "common/base/list.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "common/base/str.h"
 #include "common/io/loop.h"
 #include "shim/demand.h"
+#include "shim/record.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -766,6 +768,32 @@ void shim_claim_cancel(struct shim_claim *cl)
     if (!cl->refused.code)
         dbx_err_set(&cl->refused, -ECANCELED, DBX_CONFLICT, "cancelled");
     ask(cl->pool);
+}
+
+struct shim_sandbox *shim_pool_adopt(struct shim_pool *pool, const struct dbx_id *id,
+                                     const struct shim_sandbox_record *rec, int control,
+                                     uint64_t claimed_mb)
+{
+    struct kind *kd = find_kind(pool, rec->template);
+    if (!kd || !kd->tpl->image) {
+        dbx_close(control);
+        return NULL;
+    }
+    struct slot *sl = DBX_NEW(struct slot);
+    *sl = (struct slot){.magic = SLOT_MAGIC,
+                        .pool = pool,
+                        .kind = kd,
+                        .state = claimed_mb ? SLOT_CLAIMED : SLOT_WARM,
+                        .disk_mb = rec->disk_mb,
+                        .cpu_millis = rec->cpu_millis};
+    dbx_list_push(&pool->slots, &sl->node);
+    pool->n_slots++;
+    kd->n[sl->state]++;
+    set_cost(sl, claimed_mb);
+    sl->sb = shim_sandbox_adopt(pool->opts.node, id, rec, kd->tpl, control, claimed_mb > 0,
+                                &slot_handlers, sl);
+    touch(pool);
+    return sl->sb;
 }
 
 void shim_pool_counts(const struct shim_pool *pool, struct shim_pool_counts *ret)

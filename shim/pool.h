@@ -47,6 +47,11 @@ const char *shim_pool_held(const struct shim_pool *pool); /* the words, or NULL 
 /* Ends all sandboxes that nobody has claimed, and makes new ones: what they were known to is gone
  * (the keeper). */
 void shim_pool_renew(struct shim_pool *pool);
+/* A sandbox of an earlier shim, for who had claimed it, or (claimed_mb 0) warm again. control is
+ * taken. NULL: there is no such template. */
+struct shim_sandbox *shim_pool_adopt(struct shim_pool *pool, const struct dbx_id *id,
+                                     const struct shim_sandbox_record *rec, int control,
+                                     uint64_t claimed_mb);
 /* No claim is taken any more, open ones get -ECANCELED, warm sandboxes are ended; fn when all of
  * the pool's are gone (claimed ones stay with who claimed them, but count), and what runsc keeps
  * for all of them has been released. */

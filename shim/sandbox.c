@@ -5,9 +5,12 @@
 #include "common/base/clock.h"
 #include "common/base/fd.h"
 #include "common/base/metrics.h"
+#include "common/base/str.h"
 #include "common/io/loop.h"
 #include "shim/init_client.h"
 #include "shim/keeper_client.h"
+#include "shim/ledger.h"
+#include "shim/record.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -135,9 +138,9 @@ static void begin(void *user)
     shim_sb__unref(sb);
 }
 
-struct shim_sandbox *shim_sandbox_create(const struct shim_node *node,
-                                         const struct shim_sandbox_opts *opts,
-                                         const struct shim_sandbox_handlers *h, void *user)
+static struct shim_sandbox *sandbox_new(const struct shim_node *node, const struct dbx_id *id,
+                                        const struct shim_sandbox_opts *opts,
+                                        const struct shim_sandbox_handlers *h, void *user)
 {
     struct shim_sandbox *sb = DBX_NEW(struct shim_sandbox);
     sb->magic = SHIM_SANDBOX_MAGIC;
@@ -147,15 +150,67 @@ struct shim_sandbox *shim_sandbox_create(const struct shim_node *node,
     sb->maker = h;
     sb->maker_user = user;
     sb->pidfd = -1;
-    sb->id = dbx_id_new();
+    sb->id = *id;
     dbx_id_format(&sb->id, sb->id_text);
     dbx_log_ctx_init(&sb->log, node->log, "instance", sb->id_text);
     sb->dir = dbx_asprintf("%s/" SHIM_SANDBOX_DIR "/%s", node->state_dir, sb->id_text);
     sb->deadline = dbx_timer_new(node->loop, on_deadline, sb);
     sb->began_ms = dbx_now_ms();
+    return sb;
+}
+
+struct shim_sandbox *shim_sandbox_create(const struct shim_node *node,
+                                         const struct shim_sandbox_opts *opts,
+                                         const struct shim_sandbox_handlers *h, void *user)
+{
+    struct dbx_id id = dbx_id_new();
+    struct shim_sandbox *sb = sandbox_new(node, &id, opts, h, user);
     enter(sb, SHIM_SB_PROVISIONING);
     dbx_loop_defer(node->loop, begin, shim_sb__ref(sb));
     return sb;
+}
+
+struct shim_sandbox *shim_sandbox_adopt(const struct shim_node *node, const struct dbx_id *id,
+                                        const struct shim_sandbox_record *rec,
+                                        const struct bnd_template *tpl, int control, bool claimed,
+                                        const struct shim_sandbox_handlers *h, void *user)
+{
+    const struct shim_sandbox_opts opts = {.tpl = tpl,
+                                           .disk_mb = rec->disk_mb,
+                                           .memory_mb = rec->memory_mb,
+                                           .cpu_millis = rec->cpu_millis,
+                                           .processes = rec->processes};
+    struct shim_sandbox *sb = sandbox_new(node, id, &opts, h, user);
+    sb->cg = shim_cgroup_adopt(node->cgroups, sb->id_text);
+    sb->mark = rec->mark;
+    sb->limit_bytes = rec->limit_bytes;
+    sb->idle_bytes = rec->idle_bytes;
+    enter(sb, claimed ? SHIM_SB_RUNNING : SHIM_SB_WARM);
+    shim_sb__take_over(sb, control, rec->sentry);
+    return sb;
+}
+
+void shim_sb__save(struct shim_sandbox *sb)
+{
+    if (!sb->node->ledger)
+        return;
+    struct shim_sandbox_record rec = {.disk_mb = sb->opts.disk_mb,
+                                      .memory_mb = sb->opts.memory_mb,
+                                      .cpu_millis = sb->opts.cpu_millis,
+                                      .processes = sb->opts.processes,
+                                      .sentry = sb->sentry,
+                                      .limit_bytes = sb->limit_bytes,
+                                      .idle_bytes = sb->idle_bytes,
+                                      .mark = sb->mark};
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf;
+    dbx_buf_init(&buf, DBX_MAX_HEADER);
+    int r = dbx_strcpy(rec.template, sizeof(rec.template), sb->opts.tpl->name) ? 0 : -E2BIG;
+    if (r == 0)
+        r = shim_sandbox_record_encode(&rec, &buf);
+    if (r == 0)
+        r = shim_ledger_put(sb->node->ledger, SHIM_LG_SANDBOX, &sb->id, buf.data, buf.len);
+    if (r < 0)
+        dbx_log(DBX_LOG_WARN, &sb->log, "the next shim will not know it: %s", strerror(-r));
 }
 
 void shim_sb__ready(struct shim_sandbox *sb)
@@ -167,6 +222,7 @@ void shim_sb__ready(struct shim_sandbox *sb)
     sb->ready_ms = dbx_now_ms() - sb->began_ms;
     dbx_metric_observe(took, (double)sb->ready_ms / 1000.0);
     shim_sb__set_state(sb, SHIM_SB_WARM);
+    shim_sb__save(sb);
     if (sb->maker && sb->maker->on_ready)
         sb->maker->on_ready(sb, sb->maker_user);
 }
@@ -183,6 +239,7 @@ static void terminate(struct shim_sandbox *sb)
 {
     sb->end_ms = dbx_now_ms();
     shim_sb__set_state(sb, SHIM_SB_TERMINATING);
+    shim_ledger_del(sb->node->ledger, SHIM_LG_SANDBOX, &sb->id);
     shim_sb__kill(sb);
     dbx_loop_defer(sb->node->loop, take_down, shim_sb__ref(sb));
 }

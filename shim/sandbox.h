@@ -28,6 +28,8 @@ struct shim_init_exited;
 struct shim_init_saw;
 struct shim_sandbox;
 struct bnd_template;
+struct shim_ledger;
+struct shim_sandbox_record;
 
 enum shim_sb_state {
     SHIM_SB_PROVISIONING,
@@ -49,6 +51,8 @@ struct shim_node {
     struct shim_cgroups *cgroups;
     struct shim_keeper
         *keeper; /* NULL: none (tests); then nobody holds the control sockets but the shim */
+    struct shim_ledger *ledger; /* NULL: none (tests), or not yet; then nothing is left to the next
+                                   shim */
     const struct dbx_log_ctx *log;
     const char *runsc_root; /* runsc's own folder, 0700; it pins a name space there by a mount, so a
                                short-lived place
@@ -93,6 +97,12 @@ struct shim_sandbox_handlers {
 struct shim_sandbox *shim_sandbox_create(const struct shim_node *node,
                                          const struct shim_sandbox_opts *opts,
                                          const struct shim_sandbox_handlers *h, void *user);
+/* One that an earlier shim made: warm, or running when somebody has it. control is taken. Whatever
+ * has happened to it meanwhile is told from the loop. */
+struct shim_sandbox *shim_sandbox_adopt(const struct shim_node *node, const struct dbx_id *id,
+                                        const struct shim_sandbox_record *rec,
+                                        const struct bnd_template *tpl, int control, bool claimed,
+                                        const struct shim_sandbox_handlers *h, void *user);
 /* The owner's handlers, for who claimed it: from now on on_lost comes to the owner instead of the
  * maker, and on_gone to both, the owner first. NULL: the owner wants to hear nothing (any more). */
 void shim_sandbox_set_owner(struct shim_sandbox *sb, const struct shim_sandbox_handlers *h,
@@ -138,8 +148,9 @@ struct shim_sandbox_usage {
 /* Works until the sandbox is terminated; after it died by itself the last numbers stand. */
 void shim_sandbox_usage(struct shim_sandbox *sb, struct shim_sandbox_usage *ret);
 
-/* Ends and removes whatever an earlier shim left: its sandboxes' processes, cgroups, folders. fn is
- * called when nothing is left (err NULL) or after the deadline with what could not be removed. */
+/* Ends and removes whatever an earlier shim left and node's ledger does not name: its sandboxes'
+ * processes, cgroups, folders. fn is called when nothing is left (err NULL) or after the deadline
+ * with what could not be removed. */
 void shim_sandbox_sweep(const struct shim_node *node,
                         void (*fn)(const struct dbx_err *err, void *user), void *user);
 /* Lets go of what runsc keeps for all its sandboxes (the mount in runsc_root): when the last one

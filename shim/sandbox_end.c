@@ -14,6 +14,7 @@
 #include "common/io/loop.h"
 #include "shim/init_client.h"
 #include "shim/keeper_client.h"
+#include "shim/ledger.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -144,7 +145,12 @@ struct sweep {
 static void add_leftover(const char *id, void *user)
 {
     struct sweep *sw = user;
+    struct dbx_id adopted;
+    size_t len;
     if (DBX_MAP_GET_STR(sw->ids, id))
+        return;
+    if (dbx_id_parse(id, &adopted) == 0 &&
+        shim_ledger_get(sw->node->ledger, SHIM_LG_SANDBOX, &adopted, &len))
         return;
     struct leftover *lo = DBX_NEW(struct leftover);
     lo->id = dbx_strdup(id);
@@ -187,7 +193,7 @@ static void finish_sweep(struct sweep *sw, const struct dbx_err *err)
         free_leftover(dbx_list_first(&sw->left, struct leftover, node));
     dbx_map_free(sw->ids);
     dbx_timer_free(sw->timer);
-    if (!err)
+    if (!err && shim_ledger_count(sw->node->ledger, SHIM_LG_SANDBOX) == 0)
         shim_sandbox_release(sw->node); /* nobody uses it now */
     if (sw->count && !err)
         dbx_log(DBX_LOG_INFO, sw->node->log, "removed %d sandboxes that an earlier shim left",

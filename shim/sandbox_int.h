@@ -52,6 +52,8 @@ void shim_sb__gone(struct shim_sandbox *sb);  /* terminating -> terminated, told
 
 void shim_sb__note_idle(struct shim_sandbox *sb); /* nothing has run in it yet */
 int shim_sb__start(struct shim_sandbox *sb, struct dbx_err *err);
+void shim_sb__take_over(struct shim_sandbox *sb, int control, pid_t sentry);
+void shim_sb__save(struct shim_sandbox *sb);      /* for the next shim */
 void shim_sb__kill(struct shim_sandbox *sb);      /* at once, whatever there is */
 void shim_sb__take_down(struct shim_sandbox *sb); /* from the loop; ends in shim_sb__gone */
 

@@ -72,6 +72,7 @@ int shim_sandbox_set_limits(struct shim_sandbox *sb, uint64_t memory_mb, uint32_
     sb->limit_bytes = bytes;
     sb->mark = st;
     sb->last = (struct shim_sandbox_usage){0};
+    shim_sb__save(sb);
     return 0;
 }
 
@@ -83,6 +84,7 @@ int shim_sandbox_mark(struct shim_sandbox *sb, struct dbx_err *err)
     if (r < 0)
         return dbx_err_set(err, r, DBX_INTERNAL, "read the cgroup of sandbox %s", sb->id_text);
     sb->last = (struct shim_sandbox_usage){0};
+    shim_sb__save(sb);
     return 0;
 }
 

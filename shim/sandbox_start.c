@@ -237,6 +237,30 @@ static int watch_sentry(struct shim_sandbox *sb, struct dbx_err *err)
     return 0;
 }
 
+static void on_found_gone(void *user)
+{
+    struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
+    if (sb->state < SHIM_SB_TERMINATING)
+        on_sentry_exit(sb, 0, 0);
+    shim_sb__unref(sb);
+}
+
+/* The process of that number may be another one by now: then it is not in the cgroup. */
+void shim_sb__take_over(struct shim_sandbox *sb, int control, pid_t sentry)
+{
+    sb->sentry = sentry;
+    sb->in_keeper = sb->node->keeper != NULL;
+    sb->init_ready = true;
+    sb->init = shim_init_new(sb->node->loop, control, &init_handlers, sb);
+    sb->pidfd = pidfd_open(sentry, 0);
+    if (sb->pidfd >= 0 && !shim_cgroup_has(sb->cg, sentry))
+        dbx_closep(&sb->pidfd);
+    if (sb->pidfd < 0)
+        dbx_loop_defer(sb->node->loop, on_found_gone, shim_sb__ref(sb));
+    else
+        sb->exited = dbx_watch_new(sb->node->loop, sb->pidfd, DBX_READ, on_sentry_exit, sb);
+}
+
 static void on_cli_exit(pid_t pid, int status, void *user)
 {
     struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);

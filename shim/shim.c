@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Order of life. Start: cgroups, reaper, listener, log, keeper (which says what an earlier shim
- * left with it: let go of), sweep; then pool and probe; then the scheduler hears of us. End: no
+ * left with it: adopted), sweep of the rest; then pool and probe; then the scheduler hears of us,
+ * and of what we have adopted. End: no
  * starts, what runs ends or is ended, its END records reach the log and the scheduler, the pool is
  * drained, nothing of ours stays. */
 #include "shim/shim.h"
@@ -15,10 +16,12 @@
 #include "common/io/loop.h"
 #include "common/proto/output_log.h"
 #include "common/proto/token.h"
+#include "shim/adopt.h"
 #include "shim/cgroup.h"
 #include "shim/config.h"
 #include "shim/exec.h"
 #include "shim/keeper_client.h"
+#include "shim/ledger.h"
 #include "shim/node.h"
 #include "shim/pool.h"
 #include "shim/probe.h"
@@ -37,7 +40,6 @@
 #define SHIM_MAGIC 0x4d494853u
 #define REPORT_MS 3000 /* at the end: for the log and the scheduler */
 #define POOL_MS 10000
-#define MAX_LEFT KEEPER_SLOTS
 
 enum phase { SHIM_STARTING, SHIM_WORKING, SHIM_DRAINING, SHIM_REPORTING, SHIM_CLOSING };
 
@@ -63,10 +65,7 @@ struct shim {
     struct dbx_timer *timer;
     enum phase phase;
     bool swept, keeper_was_up;
-    struct dbx_id left[MAX_LEFT]; /* sandboxes that the keeper held for an earlier shim */
-    size_t n_left;
-    struct shim_kept *left_kept[MAX_LEFT]; /* owned; their processes */
-    size_t n_left_kept;
+    struct shim_adopt *inventory, *adopting; /* owned: what the keeper lists; what is taken over */
     uint32_t cpus;
 };
 
@@ -165,10 +164,10 @@ static const char *unready(void *user)
     struct shim *sh = cast(user);
     if (sh->phase >= SHIM_DRAINING)
         return "draining";
-    if (!sh->swept)
-        return "removing what an earlier shim left";
     if (!shim_keeper_is_up(sh->keeper))
         return "the keeper is away";
+    if (!sh->swept)
+        return "taking over from an earlier shim";
     if (!sh->link || !shim_node_link_is_up(sh->link))
         return "the scheduler is away";
     const struct shim_probe_result *r = shim_probe_result(sh->probe);
@@ -281,48 +280,64 @@ static void on_swept(const struct dbx_err *err, void *user)
     begin_work(sh);
 }
 
+/* What was adopted is whole; the rest goes. */
+static void on_adopted(void *user)
+{
+    struct shim *sh = cast(user);
+    sh->adopting = shim_adopt_free(sh->adopting);
+    shim_sandbox_sweep(&sh->node, on_swept, sh);
+}
+
+static struct shim_adopt *inventory(struct shim *sh)
+{
+    const struct shim_adopt_opts opts = {.node = &sh->node,
+                                         .keeper = sh->keeper,
+                                         .pool = sh->pool,
+                                         .execs = sh->execs,
+                                         .log = &sh->log,
+                                         .on_done = on_adopted,
+                                         .user = sh};
+    if (!sh->inventory)
+        sh->inventory = shim_adopt_new(&opts);
+    return sh->inventory;
+}
+
 static void on_kept_sandbox(const struct dbx_id *sandbox, int control, int state, void *user)
 {
-    struct shim *sh = cast(user);
-    dbx_close(control);
-    dbx_close(state);
-    if (sh->n_left < MAX_LEFT)
-        sh->left[sh->n_left++] = *sandbox;
+    shim_adopt_sandbox(inventory(cast(user)), sandbox, control, state);
 }
 
-/* The keeper takes requests only when its inventory is complete. */
 static void on_kept_process(struct shim_kept *p, void *user)
 {
-    struct shim *sh = cast(user);
-    if (sh->n_left_kept < MAX_LEFT)
-        sh->left_kept[sh->n_left_kept++] = p;
-    else
-        shim_kept_free(p);
-}
-
-static void remove_left(struct shim *sh)
-{
-    while (sh->n_left_kept > 0)
-        shim_kept_remove(sh->left_kept[--sh->n_left_kept]);
-    while (sh->n_left > 0)
-        (void)shim_keeper_remove_sandbox(sh->keeper, &sh->left[--sh->n_left]);
+    shim_adopt_process(inventory(cast(user)), p);
 }
 
 static void on_keeper_up(void *user)
 {
     struct shim *sh = cast(user);
+    struct shim_adopt *ad = inventory(sh);
+    struct dbx_err err = {0};
+    bool first = !sh->keeper_was_up;
     dbx_log(DBX_LOG_INFO, &sh->log, "the keeper is there (%zu sandboxes of an earlier shim)",
-            sh->n_left);
-    remove_left(sh);
+            shim_adopt_count(ad));
     sh->keeper_was_up = true;
-    begin_work(sh);
+    sh->inventory = NULL;
+    int r = first ? shim_adopt_run(ad, &err) : shim_adopt_discard(ad, &err);
+    if (first)
+        sh->adopting = ad;
+    else
+        shim_adopt_free(ad);
+    if (r < 0)
+        dbx_log(DBX_LOG_ERR, &sh->log, "nothing is left to the next shim: %s", err.msg);
+    if (first && r < 0)
+        on_adopted(sh);
 }
 
 static void on_keeper_down(const struct dbx_err *err, void *user)
 {
     struct shim *sh = cast(user);
     dbx_log(DBX_LOG_ERR, &sh->log, "the keeper is gone: %s", err ? err->msg : "it closed");
-    remove_left(sh);
+    sh->inventory = shim_adopt_free(sh->inventory); /* half of it: another one begins anew */
     shim_execs_keeper_down(sh->execs);
     if (sh->pool) /* a new keeper knows none of the warm sandboxes */
         shim_pool_renew(sh->pool);
@@ -384,6 +399,7 @@ static void make_executions(struct shim *sh)
                                  .keeper = sh->keeper,
                                  .ship = sh->ship,
                                  .log = &sh->log,
+                                 .ledger = &sh->node.ledger,
                                  .ncpu = sh->cpus,
                                  .max = (uint32_t)sh->cfg->max_executions,
                                  .on_started = on_exec_started,
@@ -445,7 +461,6 @@ int shim_start(const struct shim_config *cfg, struct dbx_loop *loop, struct shim
     sh->keeper = shim_keeper_new(loop, cfg->keeper_socket, &keeper_handlers, sh);
     make_pool(sh);
     make_executions(sh);
-    shim_sandbox_sweep(&sh->node, on_swept, sh);
     dbx_log(DBX_LOG_INFO, &sh->log, "serves gateways at %s", sh->url);
     *ret = sh;
     return 0;
@@ -528,9 +543,10 @@ struct shim *shim_free(struct shim *sh)
     sh->pool = shim_pool_free(sh->pool);
     sh->olog = dbx_olog_close(sh->olog);
     sh->ship = shim_ship_free(sh->ship);
-    while (sh->n_left_kept > 0)
-        shim_kept_free(sh->left_kept[--sh->n_left_kept]);
+    sh->inventory = shim_adopt_free(sh->inventory);
+    sh->adopting = shim_adopt_free(sh->adopting);
     sh->keeper = sh->keeper ? shim_keeper_free(sh->keeper) : NULL;
+    sh->node.ledger = shim_ledger_free(sh->node.ledger);
     sh->reaper = shim_reaper_free(sh->reaper);
     shim_cgroups_freep(&sh->cgroups);
     sh->store = bnd_store_free(sh->store);

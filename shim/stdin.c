@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define CHUNK (64u << 10)
+#define CHUNK 4096u /* PIPE_BUF: a pipe takes such a piece whole, or not at all */
+#define CHUNKS 16   /* in one turn of the loop */
 
 struct shim_stdin {
     int fd; /* borrowed */
@@ -18,7 +19,16 @@ struct shim_stdin {
     bool eof, closed;
     void (*on_closed)(void *user);
     void *user;
+    uint64_t at; /* of waiting[done] */
+    const struct shim_stdin_keep *keep;
+    void *keep_user;
 };
+
+static void mark(struct shim_stdin *in, size_t more)
+{
+    if (in->keep)
+        in->keep->mark(in->at + more, in->keep_user);
+}
 
 static void close_it(struct shim_stdin *in)
 {
@@ -29,25 +39,36 @@ static void close_it(struct shim_stdin *in)
     in->on_closed(in->user);
 }
 
+/* Of what waits, a piece. 1: there may be more; 0: not now; -1: nobody reads any more. */
+static int write_piece(struct shim_stdin *in)
+{
+    size_t left = in->waiting.len - in->done;
+    if (left == 0)
+        return 0;
+    size_t len = left < CHUNK ? left : CHUNK;
+    mark(in, len);
+    ssize_t n = write(in->fd, in->waiting.data + in->done, len);
+    if (n < 0 && errno != EAGAIN && errno != EINTR) /* EPIPE */
+        return -1;
+    in->done += n > 0 ? (size_t)n : 0;
+    in->at += n > 0 ? (size_t)n : 0;
+    if (n != (ssize_t)len)
+        mark(in, 0);
+    return n == (ssize_t)len ? 1 : 0;
+}
+
 static void on_writable(void *user, int events, int error)
 {
     struct shim_stdin *in = user;
     (void)events;
-    size_t left = in->waiting.len - in->done;
-    if (error < 0) {
+    int r = error < 0 ? -1 : 1;
+    for (int i = 0; i < CHUNKS && r > 0; i++)
+        r = write_piece(in);
+    if (r < 0) {
         close_it(in);
         return;
     }
-    if (left > 0) {
-        ssize_t n = write(in->fd, in->waiting.data + in->done, left < CHUNK ? left : CHUNK);
-        if (n < 0 && errno != EAGAIN && errno != EINTR) { /* EPIPE: nobody reads any more */
-            close_it(in);
-            return;
-        }
-        in->done += n > 0 ? (size_t)n : 0;
-        left = in->waiting.len - in->done;
-    }
-    if (left == 0) {
+    if (in->done == in->waiting.len) {
         dbx_buf_clear(&in->waiting);
         in->done = 0;
         if (in->eof)
@@ -72,6 +93,22 @@ struct shim_stdin *shim_stdin_new(struct dbx_loop *loop, int fd, const void *fir
     return in;
 }
 
+static void save(struct shim_stdin *in)
+{
+    if (in->keep)
+        in->keep->save(in->at, in->waiting.data + in->done, in->waiting.len - in->done,
+                       in->keep_user);
+}
+
+void shim_stdin_keep(struct shim_stdin *in, const struct shim_stdin_keep *keep, uint64_t at,
+                     void *user)
+{
+    in->keep = keep;
+    in->keep_user = user;
+    in->at = at;
+    save(in);
+}
+
 struct shim_stdin *shim_stdin_free(struct shim_stdin *in)
 {
     if (!in)
@@ -94,6 +131,7 @@ int shim_stdin_write(struct shim_stdin *in, const void *data, size_t len, struct
         return dbx_err_set(err, -ENOBUFS, DBX_LIMIT, "the program does not read its stdin");
     if (dbx_buf_append(&in->waiting, data, len) < 0)
         return dbx_err_set(err, -ENOBUFS, DBX_LIMIT, "no memory for stdin");
+    save(in);
     if (in->waiting.len > 0)
         dbx_watch_set(in->watch, DBX_WRITE);
     return 0;

@@ -15,6 +15,16 @@ struct shim_stdin;
 struct shim_stdin *shim_stdin_new(struct dbx_loop *loop, int fd, const void *first, size_t len,
                                   bool open, void (*on_closed)(void *user), void *user);
 struct shim_stdin *shim_stdin_free(struct shim_stdin *in);
+/* For the next shim: what waits, and how far it was given to the pipe. A piece counts as given
+ * before it is written: a shim that is killed between the two has most likely written it, for a
+ * signal ends a process when its call returns. So no byte is given twice. */
+struct shim_stdin_keep {
+    void (*save)(uint64_t at, const void *data, size_t len, void *user);
+    void (*mark)(uint64_t given, void *user);
+};
+/* at: the position of the first byte that waits. Saves at once. */
+void shim_stdin_keep(struct shim_stdin *in, const struct shim_stdin_keep *keep, uint64_t at,
+                     void *user);
 /* LIMIT (-ENOBUFS) when too much waits, CONFLICT (-EPIPE) when it is closed. */
 int shim_stdin_write(struct shim_stdin *in, const void *data, size_t len,
                      struct dbx_err *err) DBX_MUST_USE;
