@@ -153,9 +153,9 @@ static int hand_over(struct shim_adopt *ad, struct dbx_err *err)
 {
     int fd = shim_ledger_fd(ad->opts.node->ledger);
     int r = shim_keeper_add_sandbox(ad->opts.keeper, &shim_ledger_id, fd, fd, NULL, NULL);
-    return r < 0 ? dbx_err_set(err, r, DBX_UNAVAIL, "hand the ledger to the keeper: %s",
-                               strerror(-r))
-                 : 0;
+    return r < 0
+               ? dbx_err_set(err, r, DBX_UNAVAIL, "hand the ledger to the keeper: %s", strerror(-r))
+               : 0;
 }
 
 static int open_ledger(struct shim_adopt *ad, struct dbx_err *err)
@@ -195,7 +195,8 @@ static void read_exec(const struct dbx_id *id, const uint8_t *data, size_t len, 
     struct dbx_err err = {0};
     if (shim_exec_record_decode(data, len, &en->rec, &err) < 0 ||
         !dbx_id_equal(&en->rec.rq->process, id)) {
-        dbx_log(DBX_LOG_ERR, ad->opts.log, "%s; it is ended", err.code ? err.msg : "a record of another");
+        dbx_log(DBX_LOG_ERR, ad->opts.log, "%s; it is ended",
+                err.code ? err.msg : "a record of another");
         shim_ledger_del(ad->opts.node->ledger, SHIM_LG_EXEC, id);
         shim_exec_record_done(&en->rec);
         free(en);
@@ -205,8 +206,8 @@ static void read_exec(const struct dbx_id *id, const uint8_t *data, size_t len, 
     en->process = *id;
     dbx_list_push(&ad->execs, &en->node);
     if (en->rec.state < SHIM_EX_SHIPPING && !en->rec.rq->workspace)
-        claim(ad, &en->rec.instance, (uint64_t)(a->memory_mb > b->memory_mb ? a->memory_mb
-                                                                            : b->memory_mb));
+        claim(ad, &en->rec.instance,
+              (uint64_t)(a->memory_mb > b->memory_mb ? a->memory_mb : b->memory_mb));
 }
 
 static void read_box(const struct dbx_id *id, const uint8_t *data, size_t len, void *user)
@@ -246,7 +247,7 @@ static void adopt_sandbox(const struct dbx_id *id, const uint8_t *data, size_t l
     bool wanted = h && h->control >= 0 && (h->claimed_mb || !h->has_streams);
     if (wanted && shim_sandbox_record_decode(data, len, &rec, &err) < 0)
         dbx_log(DBX_LOG_ERR, ad->opts.log, "%s; it is ended", err.msg);
-    else if (wanted)
+    else if (wanted && (h->claimed_mb || rec.fresh))
         h->sb = shim_pool_adopt(ad->opts.pool, id, &rec, DBX_TAKE_FD(h->control), h->claimed_mb);
     if (h && h->sb)
         ad->n_adopted++;

@@ -168,7 +168,7 @@ static struct shim_ledger *ledger_of(const struct shim_box *box)
 
 static void save(struct shim_box *box)
 {
-    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf;
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
     if (!box->sb || box->ended || !ledger_of(box))
         return;
     const struct shim_box_record rec = {.instance = *shim_sandbox_id(box->sb),

@@ -79,7 +79,7 @@ void shim_exec__save(struct shim_exec *ex)
 {
     struct shim_ledger *lg = ledger_of(ex);
     struct shim_exec_record rec;
-    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf;
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
     bool over = ex->state >= SHIM_EX_SHIPPING;
     if (!lg || ex->dropped || (over && !ex->saved))
         return; /* what never began is not adopted: its end would be nothing but words */
@@ -105,7 +105,7 @@ void shim_exec__erase(struct shim_exec *ex)
 static void on_stdin_save(uint64_t at, const void *data, size_t len, void *user)
 {
     struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
-    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf;
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
     dbx_buf_init(&buf, SHIM_LEDGER_MAX);
     int r = shim_stdin_record_encode(at, data, len, &buf);
     if (r == 0)

@@ -246,8 +246,8 @@ size_t shim_ledger_count(const struct shim_ledger *lg, enum shim_ledger_kind kin
 
 static int map(int fd, struct memory **ret, struct dbx_err *err)
 {
-    void *p =
-        mmap(NULL, sizeof(struct memory), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    void *p = mmap(NULL, sizeof(struct memory), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                   fd, 0);
     if (p == MAP_FAILED)
         return dbx_err_sys(err, "map the ledger");
     *ret = p;

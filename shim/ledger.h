@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a shim leaves to its successor: small records by kind and id, in memory that the keeper holds
- * on to. Whatever the instant at which the shim is killed, a record is there as it was put last, or
- * as before, or not at all.
+/* What a shim leaves to its successor: small records by kind and id, in memory that the keeper
+ * holds on to. Whatever the instant at which the shim is killed, a record is there as it was put
+ * last, or as before, or not at all.
  *
  * The memory (a sealed memfd): a page of header, the table of entries, the data in blocks. An entry
  * is `where`, one 64-bit word that names blocks and length: data is written into free blocks, then
@@ -39,7 +39,8 @@ void shim_ledger_del(struct shim_ledger *lg, enum shim_ledger_kind kind, const s
 /* NULL: none. In the memory itself: good until the record changes. */
 const uint8_t *shim_ledger_get(const struct shim_ledger *lg, enum shim_ledger_kind kind,
                                const struct dbx_id *id, size_t *ret_len);
-/* A number beside a record, changed in place; 0 when the record is made, kept when it is replaced. */
+/* A number beside a record, changed in place; 0 when the record is made, kept when it is replaced.
+ */
 void shim_ledger_mark(struct shim_ledger *lg, enum shim_ledger_kind kind, const struct dbx_id *id,
                       uint64_t mark);
 uint64_t shim_ledger_marked(const struct shim_ledger *lg, enum shim_ledger_kind kind,

@@ -31,10 +31,14 @@ struct field {
     uint32_t offset, size;
 };
 
-#define FIELD(tag, form, type, member) \
-    {(tag), (form), false, offsetof(type, member), sizeof(((type *)0)->member)}
-#define NEEDED(tag, form, type, member) \
-    {(tag), (form), true, offsetof(type, member), sizeof(((type *)0)->member)}
+#define FIELD(tag, form, type, member)                                                             \
+    {                                                                                              \
+        (tag), (form), false, offsetof(type, member), sizeof(((type *)0)->member)                  \
+    }
+#define NEEDED(tag, form, type, member)                                                            \
+    {                                                                                              \
+        (tag), (form), true, offsetof(type, member), sizeof(((type *)0)->member)                   \
+    }
 
 #define S struct shim_sandbox_record
 static const struct field sandbox_fields[] = {
@@ -52,12 +56,13 @@ static const struct field sandbox_fields[] = {
     NEEDED(12, NUM, S, mark.file_bytes),
     NEEDED(13, NUM, S, mark.oom_kills),
     NEEDED(14, NUM, S, mark.pids),
+    NEEDED(15, FLAG, S, fresh),
 };
 #undef S
 
 #define S struct shim_box_record
 static const struct field box_fields[] = {
-    NEEDED(1, RAW, S, instance),   NEEDED(2, NUM, S, idle_ms),  NEEDED(3, NUM, S, idle_at_ms),
+    NEEDED(1, RAW, S, instance),  NEEDED(2, NUM, S, idle_ms),  NEEDED(3, NUM, S, idle_at_ms),
     NEEDED(4, NUM, S, max_at_ms), NEEDED(5, FLAG, S, closing),
 };
 #undef S
@@ -76,12 +81,15 @@ static const struct field stdin_fields[] = {
         NEEDED((base) + 4, INUM, S, l.processes), NEEDED((base) + 5, INUM, S, l.open_files),       \
         NEEDED((base) + 6, INUM, S, l.disk_mb)
 static const struct field request_fields[] = {
-    NEEDED(1, RAW, S, process),    NEEDED(2, RAW, S, sandbox),     NEEDED(3, INUM, S, attempt),
-    NEEDED(4, INUM, S, epoch),     NEEDED(5, INUM, S, accepted_us), NEEDED(6, TEXT, S, trace),
-    NEEDED(7, TEXT, S, template),  FIELD(8, WORDS, S, env),        NEEDED(9, FLAG, S, stdin_open),
-    NEEDED(10, FLAG, S, workspace), FIELD(11, STR, S, cwd),         FIELD(12, INUM, S, revision),
-    FIELD(13, INUM, S, idle_ms),   FIELD(14, INUM, S, max_ms),     FIELD(15, BYTES, S, input),
-    LIMITS(20, limits),            LIMITS(30, compile_limits),
+    NEEDED(1, RAW, S, process),      NEEDED(2, RAW, S, sandbox),
+    NEEDED(3, INUM, S, attempt),     NEEDED(4, INUM, S, epoch),
+    NEEDED(5, INUM, S, accepted_us), NEEDED(6, TEXT, S, trace),
+    NEEDED(7, TEXT, S, template),    FIELD(8, WORDS, S, env),
+    NEEDED(9, FLAG, S, stdin_open),  NEEDED(10, FLAG, S, workspace),
+    FIELD(11, STR, S, cwd),          FIELD(12, INUM, S, revision),
+    FIELD(13, INUM, S, idle_ms),     FIELD(14, INUM, S, max_ms),
+    FIELD(15, BYTES, S, input),      LIMITS(20, limits),
+    LIMITS(30, compile_limits),
 };
 #undef S
 
@@ -153,7 +161,10 @@ struct part {
     void *object;
     uint16_t base;
 };
-#define PART(table, object, base) {(table), DBX_ARRAY_LEN(table), (void *)(uintptr_t)(object), (base)}
+#define PART(table, object, base)                                                                  \
+    {                                                                                              \
+        (table), DBX_ARRAY_LEN(table), (void *)(uintptr_t)(object), (base)                         \
+    }
 #define COMPILE_BASE 200
 #define RUN_BASE 300
 
@@ -447,7 +458,8 @@ static bool exec_ok(const struct shim_exec_record *rec)
         rec->run.outcome.verdict > DBX_V_INTERNAL)
         return false;
     if (live)
-        return now->began && !now->ended && (!rec->in_compile || (rec->run_argv && *rec->run_argv)) &&
+        return now->began && !now->ended &&
+               (!rec->in_compile || (rec->run_argv && *rec->run_argv)) &&
                (rec->rq->workspace || !dbx_id_is_zero(&rec->instance));
     return over && rec->verdict != DBX_V_NONE && rec->end.len > 0;
 }

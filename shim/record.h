@@ -17,6 +17,7 @@ struct shim_sandbox_record {
     uint32_t cpu_millis, processes;
     int32_t sentry;
     uint64_t limit_bytes, idle_bytes;
+    bool fresh; /* nothing was ever asked of it */
     struct shim_cgroup_stat mark;
 };
 

@@ -201,8 +201,9 @@ void shim_sb__save(struct shim_sandbox *sb)
                                       .sentry = sb->sentry,
                                       .limit_bytes = sb->limit_bytes,
                                       .idle_bytes = sb->idle_bytes,
-                                      .mark = sb->mark};
-    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf;
+                                      .mark = sb->mark,
+                                      .fresh = sb->state <= SHIM_SB_WARM};
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
     dbx_buf_init(&buf, DBX_MAX_HEADER);
     int r = dbx_strcpy(rec.template, sizeof(rec.template), sb->opts.tpl->name) ? 0 : -E2BIG;
     if (r == 0)
@@ -307,6 +308,7 @@ void shim_sandbox_assign(struct shim_sandbox *sb)
 {
     shim_sandbox_hurry(sb);
     shim_sb__set_state(sb, SHIM_SB_ASSIGNED);
+    shim_sb__save(sb);
 }
 
 void shim_sandbox_set_running(struct shim_sandbox *sb, bool running)

@@ -165,12 +165,16 @@ class Listener:
         while True:
             try:
                 sock, _ = self.sock.accept()
-                _, headers = _read_head(sock)
-            except (OSError, ConnectionError):
+            except OSError:
                 return
-            answer = base64.b64encode(hashlib.sha1((headers["sec-websocket-key"] + GUID).encode()).digest()).decode()
-            sock.sendall((f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                          f"Sec-WebSocket-Accept: {answer}\r\nSec-WebSocket-Protocol: devbox.link.v1\r\n\r\n").encode())
+            try:
+                _, headers = _read_head(sock)
+                answer = base64.b64encode(hashlib.sha1((headers["sec-websocket-key"] + GUID).encode()).digest()).decode()
+                sock.sendall((f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                              f"Sec-WebSocket-Accept: {answer}\r\nSec-WebSocket-Protocol: devbox.link.v1\r\n\r\n").encode())
+            except (OSError, ConnectionError):  # killed meanwhile
+                sock.close()
+                continue
             peer = Peer(sock, False, self.on_request, headers.get("authorization", ""))
             self.open.append(peer)
             self.peers.put(peer)

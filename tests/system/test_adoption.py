@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from link_peer import read_log
+from link_peer import connect, read_log
 from test_shim import Node, Run
 
 LONG = os.environ.get("DEVBOX_LONG", "0") not in ("", "0")
@@ -75,10 +75,30 @@ class AdoptNode(Node):
     def again(self):
         """A new shim, as far as its hello."""
         self.shim = self.spawn("shim", *self.args)
-        self.link = self.listener.peers.get(timeout=30)
-        self.hello = self.wait(lambda h: h["op"] == "hello", 30)
-        self.port = int(self.hello["url"].rsplit(":", 1)[1].split("/")[0])
+        self.take_link()
         return {p["process_id"]: p["state"] for p in self.hello["processes"]}
+
+    def take_link(self):
+        """That of the shim which lives; those before it may have come as far as a link or a hello."""
+        while True:
+            self.link = self.listener.peers.get(timeout=60)
+            self.hello = self.wait(lambda h: h["op"] == "hello", 60)
+            self.port = int(self.hello["url"].rsplit(":", 1)[1].split("/")[0])
+            if self.listener.peers.empty() and not self.link.closed.is_set():
+                return
+
+    def ready(self):
+        deadline = time.monotonic() + 60
+        while self.get("/readyz")[0] != 200:
+            assert time.monotonic() < deadline and self.shim.poll() is None, self.get("/readyz")
+            self.pause(0.1)
+
+    def pause(self, seconds):
+        """Lets time pass, or a message come."""
+        try:
+            self.wait(lambda h: h["op"] == "state", seconds)
+        except queue.Empty:
+            pass
 
     def started(self, run, timeout=60):
         return self.wait(lambda h: h["op"] == "started" and h["process_id"] == run.process_id, timeout)
@@ -87,10 +107,7 @@ class AdoptNode(Node):
         deadline = time.monotonic() + timeout
         while text not in b"".join(r["data"] for r in run.read() if r["type"] == "stdout"):
             assert time.monotonic() < deadline, text
-            try:
-                self.wait(lambda h: h["op"] == "state", 0.1)
-            except queue.Empty:
-                pass
+            self.pause(0.1)
 
 
 @pytest.fixture()
@@ -98,9 +115,15 @@ def node(request):
     n = AdoptNode(warm=0)
     try:
         yield n.start()
+        n.ready()
+        deadline = time.monotonic() + 30
+        while n.leftovers():  # the probe's sandbox is on its way out
+            assert time.monotonic() < deadline, n.leftovers()
+            n.pause(0.1)
     finally:
         if request.session.testsfailed:
-            print((n.dir / "shim.txt").read_text(errors="replace")[-8000:])
+            text = (n.dir / "shim.txt").read_text(errors="replace")
+            print(text[text.find("==ERROR") - 2000:][:6000] if "==ERROR" in text else text[-8000:])
         n.close()
 
 
@@ -121,6 +144,58 @@ def test_goes_on(node):
 
 
 def connect_gateway(node):
-    from link_peer import connect
-
     return connect(node.port, "/link", node.keys.token("gateway"))
+
+
+FAST = """
+import sys
+sys.stdin.readline()
+for i in range(%d):
+    print(i, 'x' * (i %% 60))
+    if i %% 50 == 0:
+        print('e', i, file=sys.stderr)
+sys.exit(3)
+"""
+SLOW = """
+import sys, time
+sys.stdin.readline()
+for i in range(%d):
+    print(i, 'x' * (i %% 60), flush=True)
+    if i %% 50 == 0:
+        print('e', i, file=sys.stderr, flush=True)
+    time.sleep(0.01)
+sys.exit(3)
+"""
+
+
+def lines(n):
+    return ("".join(f"{i} {'x' * (i % 60)}\n" for i in range(n)).encode(),
+            "".join(f"e {i}\n" for i in range(0, n, 50)).encode())
+
+
+def hurt(node, rounds, wound):
+    """wound() again and again at random instants, the time in which a shim takes over included, while 20 programs print."""
+    fast, slow = 60000, 25 * rounds
+    runs = [(node.order("python", {"main.py": (FAST if i % 2 else SLOW) % (fast if i % 2 else slow)}, stdin_open=True),
+             fast if i % 2 else slow) for i in range(20)]
+    for run, _ in runs:
+        node.started(run)
+    gateway = connect_gateway(node)
+    for run, _ in runs:
+        assert gateway.request("input", b"go\n", process_id=run.process_id)["ok"]
+    for _ in range(rounds):
+        try:
+            node.shim.wait(random.uniform(0, 0.5))
+        except subprocess.TimeoutExpired:
+            pass
+        wound()
+        node.shim = node.spawn("shim", *node.args)
+    node.take_link()
+    for run, count in runs:
+        end = run.wait(180)
+        assert (end["verdict"], end["run"]["exit_code"]) == ("EXIT_CODE", 3), end
+        assert (run.output(), run.output("stderr")) == lines(count)
+
+
+def test_killed_at_any_instant(node):
+    hurt(node, 200 if LONG else 20, node.kill)
