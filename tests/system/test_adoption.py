@@ -6,9 +6,11 @@ import json
 import os
 import queue
 import random
+import shutil
 import signal
 import subprocess
 import time
+import uuid
 
 import pytest
 
@@ -60,6 +62,14 @@ class AdoptedRun(Run):
 
 
 class AdoptNode(Node):
+    program = None  # another shim's, with the same keeper and programs
+
+    def spawn(self, name, program, *args):
+        if name == "shim" and self.program:
+            args = (*args, "--shim-exec", self.bin / "devbox-shim-exec")
+            program = self.program
+        return super().spawn(name, program, *args)
+
     def order(self, template, files, **kw):
         kw.setdefault("limits", ROOMY)
         kw.setdefault("compile_limits", ROOMY)
@@ -199,3 +209,170 @@ def hurt(node, rounds, wound):
 
 def test_killed_at_any_instant(node):
     hurt(node, 200 if LONG else 20, node.kill)
+
+
+def test_upgrade_under_load(node):
+    """SIGHUP: the shim ends at once, and one of another file takes its place."""
+    shutil.copy(node.bin / "devbox-shim", node.dir / "devbox-shim-next")
+    turn = iter(range(1000))
+
+    def upgrade():
+        node.shim.send_signal(signal.SIGHUP)
+        node.shim.wait()
+        node.program = node.dir / "devbox-shim-next" if next(turn) % 2 else None
+
+    hurt(node, 40 if LONG else 6, upgrade)
+
+
+GO = """package main
+import ("io"; "os")
+func main() { io.Copy(os.Stdout, os.Stdin); os.Exit(5) }
+"""
+
+
+def test_killed_while_it_compiles(node):
+    run = node.order("go", {"main.go": GO}, stdin=b"in\n" * 100000, compile_limits={**ROOMY, "memory_mb": 1024})
+    node.started(run)
+    for _ in range(5):
+        node.pause(0.3)
+        node.kill()
+        node.again()
+    end = run.wait(120)
+    assert (end["verdict"], end["run"]["exit_code"], end["compile"]["verdict"]) == ("EXIT_CODE", 5, "OK"), end
+    assert run.output() == b"in\n" * 100000
+
+
+def test_limits_while_nobody_is_there(node):
+    """A limit that passed is told at once, a cancel comes through, what ended meanwhile is told as it ended."""
+    sleeper = "import time\nprint('on', flush=True)\ntime.sleep(1000)\n"
+    wall = node.order("python", {"main.py": sleeper}, limits={**ROOMY, "wall_ms": 3000})
+    cancel = node.order("python", {"main.py": sleeper})
+    ends = node.order("python", {"main.py": "import os, sys\nprint('on', flush=True)\nsys.stdin.readline()\nos.write(1, b'x' * 300000)\nsys.exit(9)\n"},
+                      stdin_open=True)
+    for run in (wall, cancel, ends):
+        node.until(run, b"on\n")
+    before = time.monotonic()
+    assert connect_gateway(node).request("input", b"go\n", process_id=ends.process_id)["ok"]
+    node.pause(0.05)
+    node.kill()
+    while time.monotonic() < before + 4:
+        node.pause(0.2)
+    hello = node.again()
+    assert hello[wall.process_id] == hello[cancel.process_id] == "running" and ends.process_id in hello
+    node.link.request("cancel", process_id=cancel.process_id, attempt=1)
+    end = ends.wait(5)
+    assert (end["verdict"], end["run"]["exit_code"], len(ends.output())) == ("EXIT_CODE", 9, 300003)
+    assert end["run"]["usage"]["wall_ms"] < 3500
+    assert wall.wait(5)["verdict"] == "WALL_LIMIT"
+    assert cancel.wait(5)["verdict"] == "CANCELLED"
+    node.ready()
+    missing = node.order("python", {}, command=["no-such-program"])
+    assert missing.wait()["run"]["exit_code"] == 127
+
+
+def test_memory_and_cpu_are_counted_on(node):
+    code = "import sys\nb = bytearray(40 << 20)\nprint('on', flush=True)\nsys.stdin.readline()\nfor i in range(10 ** 9): pass\n"
+    run = node.order("python", {"main.py": code}, stdin_open=True, limits={**ROOMY, "cpu_ms": 2000, "memory_mb": 128})
+    node.until(run, b"on\n")
+    node.kill()
+    node.again()
+    assert connect_gateway(node).request("input", b"go\n", process_id=run.process_id)["ok"]
+    node.pause(0.5)
+    node.kill()
+    node.again()
+    end = run.wait(30)
+    assert end["verdict"] == "TIME_LIMIT" and 2000 <= end["run"]["usage"]["cpu_ms"] < 4000, end
+    assert end["run"]["usage"]["memory_peak_bytes"] > 40 << 20, end
+    oom = node.order("python", {"main.py": "import sys\nprint('on', flush=True)\nsys.stdin.readline()\nb = bytearray(900 << 20)\n"},
+                     stdin_open=True)
+    node.until(oom, b"on\n")
+    assert connect_gateway(node).request("input", b"go\n", process_id=oom.process_id)["ok"]
+    node.kill()
+    node.again()
+    assert oom.wait(30)["verdict"] == "MEMORY_LIMIT"
+
+
+def test_workspace(node):
+    """A sandbox in which several run: all go on, the next joins them, and it ends when it is idle."""
+    box = str(uuid.uuid4())
+
+    def order(code, name, **kw):
+        return node.order("python", {name: code}, command=["python3", name], sandbox_id=box, limits={},
+                          workspace={"size": "cpu-small", "revision": 1, "idle_ms": 3000, "max_ms": 600000}, **kw)
+
+    count = "import sys, time\nfor i in range(300):\n print(i, flush=True)\n time.sleep(0.01)\nopen('left-%s', 'w').write('x')\n"
+    runs = [order(count % i, f"p{i}.py") for i in range(4)]
+    for run in runs:
+        node.started(run)
+    for _ in range(6):
+        node.pause(random.uniform(0.05, 0.4))
+        node.kill()
+        node.again()
+        assert node.hello["sandboxes"] == [box]
+    for run in runs:
+        assert run.wait(60)["verdict"] == "OK"
+        assert run.output() == "".join(f"{i}\n" for i in range(300)).encode()
+    node.ready()
+    joined = order("import os\nprint(sorted(f for f in os.listdir() if f.startswith('left')))\n", "list.py")
+    assert joined.wait()["verdict"] == "OK"
+    assert joined.output() == b"['left-0', 'left-1', 'left-2', 'left-3']\n"
+    node.kill()
+    node.again()
+    assert node.hello["sandboxes"] == [box]
+    node.wait(lambda h: h["op"] == "sandbox_ended" and h["sandbox_id"] == box, 20)
+
+
+def test_warm_ones_are_kept(node):
+    """A sandbox that nobody had is warm again; one that was being taken down, or had been touched, is not."""
+    node.args = [a if a != "0" or node.args[i - 1] != "--warm" else "2" for i, a in enumerate(node.args)]
+    node.kill()
+    node.again()
+    node.ready()
+    deadline = time.monotonic() + 60
+    while warm(node) < 2:
+        assert time.monotonic() < deadline
+        node.pause(0.2)
+    text = len((node.dir / "shim.txt").read_bytes())
+    node.kill()
+    node.again()
+    assert b"adopted 2 of" in (node.dir / "shim.txt").read_bytes()[text:]
+    node.ready()
+    run = node.order("python", {"main.py": "print('warm')\n"})
+    assert run.wait()["verdict"] == "OK" and run.output() == b"warm\n"
+
+
+def warm(node):
+    return sum(float(line.split()[-1]) for line in node.get("/metrics")[1].splitlines()
+               if line.startswith('devbox_shim_pool_warm{template="python"'))
+
+
+def test_keeper_and_init_killed(node):
+    """What cannot be survived is told: NODE_LOST for the keeper, INTERNAL for the sandbox."""
+    code = "import time\nprint('on', flush=True)\ntime.sleep(1000)\n"
+    run = node.order("python", {"main.py": code})
+    node.until(run, b"on\n")
+    node.kill()
+    for group in node.cgroups():
+        for pid in (group / "cgroup.procs").read_text().split():
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except OSError:
+                pass
+    node.again()
+    assert run.wait(20)["verdict"] == "INTERNAL" and run.output() == b"on\n"
+    node.ready()
+    run = node.order("python", {"main.py": code})
+    node.until(run, b"on\n")
+    node.kill()
+    node.again()
+    node.keeper.kill()
+    node.keeper.wait()
+    assert run.wait(20)["verdict"] == "NODE_LOST" and run.output() == b"on\n"
+    node.keeper = node.spawn("keeper", "devbox-shim-keeper", "--socket", node.dir / "keeper.sock", "--listen", "127.0.0.1:0")
+    node.ready()
+    run = node.order("python", {"main.py": code})
+    node.until(run, b"on\n")
+    node.kill()  # the new keeper was given what is left to the next shim
+    assert node.again() == {run.process_id: "running"}
+    node.link.request("cancel", process_id=run.process_id, attempt=1)
+    assert run.wait(20)["verdict"] == "CANCELLED"

@@ -485,11 +485,14 @@ def test_lost_keeper(own_node):
     assert own_node.python("print(1)\n").output() == b"1\n"
 
 
-def test_killed_shim_leaves_nothing(own_node):
+def test_killed_with_its_keeper_leaves_nothing(own_node):
+    """(Alone, a killed shim loses nothing: test_adoption.py.)"""
     run = own_node.order("python", {"main.py": "import time\ntime.sleep(1000)\n"})
     own_node.wait(lambda h: h["op"] == "started" and h["process_id"] == run.process_id)
-    own_node.shim.kill()
-    own_node.shim.wait()
+    for p in (own_node.shim, own_node.keeper):
+        p.kill()
+        p.wait()
+    own_node.keeper = own_node.spawn("keeper", "devbox-shim-keeper", "--socket", own_node.dir / "keeper.sock", "--listen", "127.0.0.1:0")
     own_node.start()
     assert own_node.hello["processes"] == []
     deadline = time.monotonic() + 20  # the probe's own sandbox is on its way out

@@ -305,7 +305,7 @@ def test_idle_and_lost(own_devbox):
     assert api.call("GET", w.path).json()["sandbox_id"] != first["sandbox_id"]
     lost = w.start("echo up; sleep 1000")
     api.stream(lost).until_output("up\n")
-    os.kill(own_devbox.daemons("shim")[0]["pid"], signal.SIGKILL)
+    os.kill(own_devbox.daemons("shim-keeper")[0]["pid"], signal.SIGKILL)
     end = w.wait(lost, timeout=60)
     assert (end["status"], end["verdict"]) == ("failed", "NODE_LOST")
     again = w.start("ls; cat f")
