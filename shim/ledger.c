@@ -39,9 +39,10 @@ struct memory {
 struct shim_ledger {
     int fd; /* owned */
     struct memory *m;
-    struct dbx_map *index;     /* kind and id -> struct entry */
-    uint8_t used[BLOCKS / 8];  /* a bit a block */
-    uint32_t hint, entry_hint; /* where to look first */
+    struct dbx_map *index;    /* kind and id -> struct entry */
+    uint8_t used[BLOCKS / 8]; /* a bit a block */
+    uint32_t hint;            /* no block before it is free */
+    uint32_t entry_hint;      /* where to look first */
     size_t counts[8];
 };
 
@@ -77,18 +78,22 @@ static void set_used(struct shim_ledger *lg, uint32_t at, uint32_t n, bool used)
             (uint8_t)(used ? lg->used[i / 8] | 1u << i % 8 : lg->used[i / 8] & ~(1u << i % 8));
 }
 
+/* The lowest that are free: memory is what was ever written, so that stays little. */
 static int find_blocks(struct shim_ledger *lg, uint32_t n, uint32_t *ret)
 {
-    for (int pass = 0; pass < 2; pass++) {
-        uint32_t from = pass == 0 ? lg->hint : 0, run = 0;
-        for (uint32_t i = from; i < BLOCKS; i++) {
-            run = is_used(lg, i) ? 0 : run + 1;
-            if (run == n) {
-                *ret = i + 1 - n;
-                lg->hint = i + 1 < BLOCKS ? i + 1 : 0;
-                return 0;
-            }
+    uint32_t first = BLOCKS, run = 0;
+    for (uint32_t i = lg->hint; i < BLOCKS; i++) {
+        if (is_used(lg, i)) {
+            run = 0;
+            continue;
         }
+        if (first == BLOCKS)
+            first = i;
+        if (++run < n)
+            continue;
+        *ret = i + 1 - n;
+        lg->hint = *ret == first ? i + 1 : first;
+        return 0;
     }
     return -ENOSPC;
 }
@@ -127,6 +132,8 @@ static void release(struct shim_ledger *lg, uint64_t where)
         return;
     locate(where, &at, &len);
     set_used(lg, at, blocks_of(len), false);
+    if (at < lg->hint)
+        lg->hint = at;
 }
 
 static void del(struct shim_ledger *lg, struct entry *e)

@@ -32,9 +32,11 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #define SHIM_MAGIC 0x4d494853u
@@ -50,6 +52,7 @@ struct shim {
     char *node_id, *url, *shim_exec, *cgroup_base; /* owned */
     struct dbx_log_ctx log;
     struct dbx_keyring *keys;
+    int lock; /* owned: of state_dir */
     struct shim_node node;
     struct shim_cgroups *cgroups;
     struct shim_reaper *reaper;
@@ -343,6 +346,20 @@ static void on_keeper_down(const struct dbx_err *err, void *user)
         shim_pool_renew(sh->pool);
 }
 
+/* Two shims on the same sandboxes would end each other's: the later one waits until the other is
+ * gone. */
+static int lock_state(struct shim *sh, struct dbx_err *err)
+{
+    DBX_CLEANUP(dbx_freep) char *path = dbx_asprintf("%s/lock", sh->cfg->state_dir);
+    sh->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (sh->lock < 0)
+        return dbx_err_sys(err, "open %s", path);
+    if (flock(sh->lock, LOCK_EX | LOCK_NB) < 0)
+        return dbx_err_set(err, -EBUSY, DBX_CONFLICT, "another shim works in %s",
+                           sh->cfg->state_dir);
+    return 0;
+}
+
 /* The parts that can refuse. */
 static int open_parts(struct shim *sh, struct dbx_err *err)
 {
@@ -374,6 +391,8 @@ static int open_parts(struct shim *sh, struct dbx_err *err)
     r = dbx_keyring_load(cfg->keys, &sh->keys, err);
     if (r == 0)
         r = dbx_fs_mkdirs(cfg->state_dir, 0700, err);
+    if (r == 0)
+        r = lock_state(sh, err);
     if (r == 0)
         r = bnd_store_open(cfg->cache_dir, cfg->templates_dir, &sh->store, err);
     if (r == 0)
@@ -448,6 +467,7 @@ int shim_start(const struct shim_config *cfg, struct dbx_loop *loop, struct shim
     struct shim *sh = DBX_NEW(struct shim);
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     sh->magic = SHIM_MAGIC;
+    sh->lock = -1;
     sh->cfg = cfg;
     sh->loop = loop;
     sh->cpus = cpus > 0 ? (uint32_t)cpus : 1;
@@ -552,6 +572,7 @@ struct shim *shim_free(struct shim *sh)
     sh->store = bnd_store_free(sh->store);
     dbx_keyring_free(sh->keys);
     dbx_timer_free(sh->timer);
+    dbx_close(sh->lock);
     free(sh->node_id);
     free(sh->url);
     free(sh->shim_exec);

@@ -219,7 +219,8 @@ static void test_exec_record(void)
 
 static void test_small_records(void)
 {
-    struct shim_sandbox_record sb = {.template = "go", .disk_mb = 5, .sentry = 99, .fresh = true}, sb2;
+    struct shim_sandbox_record sb = {.template = "go", .disk_mb = 5, .sentry = 99, .fresh = true},
+                               sb2;
     struct shim_box_record box = {.instance = id_of(4), .idle_ms = 6, .closing = true}, box2;
     struct shim_stdin_record in;
     struct dbx_buf buf;
