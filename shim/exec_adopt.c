@@ -228,7 +228,7 @@ static void go_on(struct shim_exec *ex, struct shim_exec_phase *ph, bool killed)
                 : ph == &ex->compile ? SHIM_EX_COMPILING
                                      : SHIM_EX_RUNNING;
     shim_exec__arm(ex, ph->started && !ph->exited ? 0 : shim_exec_deadline_ms(ex->state));
-    ex->adopted = !ph->exited;
+    ex->adopted = ex->catching_up = !ph->exited;
     open_stdin(ex, ph);
     if (ph->exited) {
         if (!ph->others_gone)
@@ -236,9 +236,7 @@ static void go_on(struct shim_exec *ex, struct shim_exec_phase *ph, bool killed)
         shim_ship_hurry(ph->ship);
     } else if (killed) {
         shim_exec__kill(ex);
-    } else if (ph->started) {
-        dbx_timer_start(ex->watch, SHIM_WATCH_MIN_MS, 0);
-    }
+    } /* its limits: when it is known that it has not ended in time */
     shim_kept_watch(ph->kept, shim_exec__on_stream, ex);
 }
 
@@ -323,7 +321,12 @@ static void check_listed(struct shim_exec *ex, void *user)
 {
     struct listed *listed = user;
     struct dbx_err err = {0};
-    if (ex->sb != listed->sb || !ex->adopted)
+    if (ex->sb != listed->sb || !ex->catching_up)
+        return;
+    ex->catching_up = false;
+    if (ex->now->started && !ex->now->exited && !ex->now->killed)
+        dbx_timer_start(ex->watch, 0, 0);
+    if (!ex->adopted)
         return;
     ex->adopted = false;
     if (!ex->now->started) {

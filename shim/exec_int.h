@@ -86,6 +86,7 @@ struct shim_exec {
     bool cancelled, node_lost, dropped, forgotten;
     bool saved;       /* the ledger has a record of it */
     bool adopted;     /* of an earlier shim, and init has not told of it yet */
+    bool catching_up; /* of an earlier shim, and init has not told all that happened meanwhile */
     char **kept_argv; /* owned: run.argv of an adopted one */
     char words[256];  /* the platform's own, the last of its output */
     uint64_t end_seq;

@@ -485,6 +485,10 @@ static void prefer_inner_wall(struct shim_exec *ex, struct shim_exec_phase *ph, 
 {
     struct dbx_usage *usage = &ph->outcome.usage;
     uint64_t since = ph->exited_ms - ph->ordered_ms, begin = ex->claimed_ms;
+    if (ex->catching_up && (int64_t)inner_ms < usage->wall_ms) { /* it ended while nobody looked */
+        usage->wall_ms = (int64_t)inner_ms;
+        return;
+    }
     if (ph->watch.held_ms || inner_ms > since || (int64_t)inner_ms <= usage->wall_ms)
         return;
     if (ph == &ex->run && ex->compile.began)
