@@ -153,9 +153,11 @@ void shim_exec__ship_end(struct shim_exec *ex)
 {
     size_t len = strlen(ex->words);
     const struct shim_exec_phase *ph = ex->run.began ? &ex->run : &ex->compile;
-    if (len > 0 && (uint64_t)ph->outcome.stderr_bytes >= len && ex->end_seq > 0) {
+    bool tty = ph == &ex->run && ex->rq->cols > 0;
+    uint64_t bytes = (uint64_t)(tty ? ph->outcome.stdout_bytes : ph->outcome.stderr_bytes);
+    if (len > 0 && bytes >= len && ex->end_seq > 0) {
         shim_ship_go_on(ex->ship, ex->end_seq - 1);
-        shim_ship_say(ex->ship, (uint8_t)ph->flag, 1, (uint64_t)ph->outcome.stderr_bytes - len,
+        shim_ship_say(ex->ship, tty ? DBX_REC_PTY : DBX_REC_STDERR, (uint8_t)ph->flag, bytes - len,
                       ex->words, len);
     } else {
         shim_ship_go_on(ex->ship, ex->end_seq);

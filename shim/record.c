@@ -15,8 +15,8 @@
 
 enum form {
     FLAG,  /* bool: 0 or 1 */
-    NUM,   /* an integer of 4 or 8 bytes */
-    INUM,  /* the same, signed */
+    NUM,   /* an integer of 2, 4 or 8 bytes */
+    INUM,  /* a signed one of 4 or 8 */
     RAW,   /* so many bytes */
     TEXT,  /* a NUL-terminated array */
     STR,   /* char *, or NULL */
@@ -81,14 +81,12 @@ static const struct field stdin_fields[] = {
         NEEDED((base) + 4, INUM, S, l.processes), NEEDED((base) + 5, INUM, S, l.open_files),       \
         NEEDED((base) + 6, INUM, S, l.disk_mb)
 static const struct field request_fields[] = {
-    NEEDED(1, RAW, S, process),      NEEDED(2, RAW, S, sandbox),
-    NEEDED(3, INUM, S, attempt),     NEEDED(4, INUM, S, epoch),
-    NEEDED(5, INUM, S, accepted_us), NEEDED(6, TEXT, S, trace),
-    NEEDED(7, TEXT, S, template),    FIELD(8, WORDS, S, env),
-    NEEDED(9, FLAG, S, stdin_open),  NEEDED(10, FLAG, S, workspace),
-    FIELD(11, STR, S, cwd),          FIELD(12, INUM, S, revision),
-    FIELD(13, INUM, S, idle_ms),     FIELD(14, INUM, S, max_ms),
-    FIELD(15, BYTES, S, input),      LIMITS(20, limits),
+    NEEDED(1, RAW, S, process),     NEEDED(2, RAW, S, sandbox),      NEEDED(3, INUM, S, attempt),
+    NEEDED(4, INUM, S, epoch),      NEEDED(5, INUM, S, accepted_us), NEEDED(6, TEXT, S, trace),
+    NEEDED(7, TEXT, S, template),   FIELD(8, WORDS, S, env),         NEEDED(9, FLAG, S, stdin_open),
+    NEEDED(10, FLAG, S, workspace), FIELD(11, STR, S, cwd),          FIELD(12, INUM, S, revision),
+    FIELD(13, INUM, S, idle_ms),    FIELD(14, INUM, S, max_ms),      FIELD(15, BYTES, S, input),
+    FIELD(16, NUM, S, cols),        FIELD(17, NUM, S, rows),         LIMITS(20, limits),
     LIMITS(30, compile_limits),
 };
 #undef S
@@ -203,6 +201,8 @@ static int put_number(struct dbx_buf *out, uint16_t tag, const struct field *f, 
         v = *(const bool *)p;
     else if (f->size == 8)
         memcpy(&v, p, 8);
+    else if (f->size == 2)
+        v = *(const uint16_t *)p;
     else if (f->form == INUM)
         v = (uint64_t)(int64_t) * (const int32_t *)p;
     else
@@ -311,6 +311,10 @@ static int get_number(const struct field *f, void *p, const uint8_t *data, size_
         *(bool *)p = v == 1;
     } else if (f->size == 8) {
         memcpy(p, &v, 8);
+    } else if (f->size == 2) {
+        if (v > UINT16_MAX)
+            return -EBADMSG;
+        *(uint16_t *)p = (uint16_t)v;
     } else if (f->form == INUM) {
         if ((int64_t)v < INT32_MIN || (int64_t)v > INT32_MAX)
             return -EBADMSG;

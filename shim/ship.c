@@ -757,10 +757,10 @@ void shim_ship_words(struct shim_ship_phase *ph, int stream, const char *text)
     ph->total += len;
 }
 
-void shim_ship_say(struct shim_ship_proc *sp, uint8_t flags, int stream, uint64_t offset,
+void shim_ship_say(struct shim_ship_proc *sp, uint8_t type, uint8_t flags, uint64_t offset,
                    const char *text, size_t len)
 {
-    push_own(sp, stream == 0 ? DBX_REC_STDOUT : DBX_REC_STDERR, flags, offset, text, len);
+    push_own(sp, type, flags, offset, text, len);
 }
 
 void shim_ship_phase_stop(struct shim_ship_phase *ph)

@@ -49,7 +49,7 @@ struct shim_ship_proc *shim_ship_proc_new(struct shim_ship *ship, const struct d
 struct shim_ship_proc *shim_ship_proc_free(struct shim_ship_proc *sp);
 /* The number of the next record, when nothing is given to the log meanwhile; and, for a process of
  * an earlier shim, what it had come to. */
-void shim_ship_say(struct shim_ship_proc *sp, uint8_t flags, int stream, uint64_t offset,
+void shim_ship_say(struct shim_ship_proc *sp, uint8_t type, uint8_t flags, uint64_t offset,
                    const char *text, size_t len); /* words of an earlier shim */
 uint64_t shim_ship_seq(const struct shim_ship_proc *sp);
 void shim_ship_go_on(struct shim_ship_proc *sp, uint64_t seq);

@@ -161,7 +161,7 @@ static struct shim_exec_record example(void)
     rec.rq->sandbox = id_of(2);
     rec.rq->attempt = 3;
     rec.rq->limits.cpu_ms = 1000;
-    strcpy(rec.rq->template, "python");
+    memcpy(rec.rq->template, "python", 7);
     rec.rq->env = calloc(3, sizeof(char *));
     rec.rq->env[0] = strdup("A=b");
     rec.rq->env[1] = strdup("");
