@@ -426,6 +426,8 @@ int shim_exec_resize(struct shim_exec *ex, uint16_t cols, uint16_t rows, struct 
         return dbx_err_set(err, -ENOTTY, DBX_CONFLICT, "it has no terminal");
     ex->rq->cols = cols;
     ex->rq->rows = rows;
+    if (ex->saved)
+        shim_exec__save(ex);
     if (!ex->run.began || ex->run.exited || !ex->sb)
         return 0;
     const struct init_winsize size = {.cols = cols, .rows = rows};
