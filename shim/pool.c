@@ -786,6 +786,7 @@ struct shim_sandbox *shim_pool_adopt(struct shim_pool *pool, const struct dbx_id
                         .state = claimed_mb ? SLOT_CLAIMED : SLOT_WARM,
                         .disk_mb = rec->disk_mb,
                         .cpu_millis = rec->cpu_millis};
+    (void)dbx_strcpy(sl->digest, sizeof(sl->digest), rec->digest);
     dbx_list_push(&pool->slots, &sl->node);
     pool->n_slots++;
     kd->n[sl->state]++;

@@ -57,6 +57,7 @@ static const struct field sandbox_fields[] = {
     NEEDED(13, NUM, S, mark.oom_kills),
     NEEDED(14, NUM, S, mark.pids),
     NEEDED(15, FLAG, S, fresh),
+    NEEDED(16, TEXT, S, digest),
 };
 #undef S
 

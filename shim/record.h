@@ -17,7 +17,8 @@ struct shim_sandbox_record {
     uint32_t cpu_millis, processes;
     int32_t sentry;
     uint64_t limit_bytes, idle_bytes;
-    bool fresh; /* nothing was ever asked of it */
+    bool fresh;      /* nothing was ever asked of it */
+    char digest[72]; /* of its image */
     struct shim_cgroup_stat mark;
 };
 

@@ -155,6 +155,7 @@ static struct shim_sandbox *sandbox_new(const struct shim_node *node, const stru
     dbx_log_ctx_init(&sb->log, node->log, "instance", sb->id_text);
     sb->dir = dbx_asprintf("%s/" SHIM_SANDBOX_DIR "/%s", node->state_dir, sb->id_text);
     sb->deadline = dbx_timer_new(node->loop, on_deadline, sb);
+    (void)dbx_strcpy(sb->digest, sizeof(sb->digest), opts->tpl->digest ? opts->tpl->digest : "");
     sb->began_ms = dbx_now_ms();
     return sb;
 }
@@ -182,6 +183,7 @@ struct shim_sandbox *shim_sandbox_adopt(const struct shim_node *node, const stru
                                            .processes = rec->processes};
     struct shim_sandbox *sb = sandbox_new(node, id, &opts, h, user);
     sb->cg = shim_cgroup_adopt(node->cgroups, sb->id_text);
+    (void)dbx_strcpy(sb->digest, sizeof(sb->digest), rec->digest);
     sb->mark = rec->mark;
     sb->limit_bytes = rec->limit_bytes;
     sb->idle_bytes = rec->idle_bytes;
@@ -205,6 +207,7 @@ void shim_sb__save(struct shim_sandbox *sb)
                                       .fresh = sb->state <= SHIM_SB_WARM};
     DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
     dbx_buf_init(&buf, DBX_MAX_HEADER);
+    (void)dbx_strcpy(rec.digest, sizeof(rec.digest), sb->digest);
     int r = dbx_strcpy(rec.template, sizeof(rec.template), sb->opts.tpl->name) ? 0 : -E2BIG;
     if (r == 0)
         r = shim_sandbox_record_encode(&rec, &buf);

@@ -15,6 +15,7 @@ struct shim_sandbox {
     enum shim_sb_state state;
     const struct shim_node *node;
     struct shim_sandbox_opts opts;
+    char digest[72]; /* of the image that it was made with */
     struct dbx_id id;
     char id_text[DBX_ID_TEXT];
     struct dbx_log_ctx log;
