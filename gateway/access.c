@@ -62,7 +62,7 @@ static void judge(struct gw_session *ss, enum dbx_role role)
     if (role >= ss->role || !ss->ws)
         return;
     if (role == DBX_ROLE_NONE)
-        dbx_ws_close(ss->ws, 1008, "revoked");
+        gw_session_close(ss, 1008, "revoked");
     else
         ss->role = role; /* what he says next is judged by it */
 }

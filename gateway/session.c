@@ -12,12 +12,14 @@
 #include "common/base/metrics.h"
 #include "common/base/str.h"
 #include "common/ext/json.h"
+#include "common/io/loop.h"
 #include "gateway/access.h"
 #include "gateway/gw.h"
 #include "gateway/request.h"
 #include "gateway/routes.h"
 #include "gateway/server.h"
 #include "gateway/session_int.h"
+#include "gateway/socket_int.h"
 #include "gateway/stream_message.h"
 #include "gateway/upstream.h"
 
@@ -60,17 +62,29 @@ static void was_sent(struct gw_session *ss, int r, size_t len)
         dbx_ws_abort(ss->ws); /* never within bounds: it resumes by its last id */
 }
 
+/* On a channel the number comes before all other fields. */
+static void send_on_channel(struct gw_session *ss, const uint8_t *text, size_t len)
+{
+    char prefix[32];
+    int n = snprintf(prefix, sizeof(prefix), "{\"ch\":%u,", ss->channel->number);
+    was_sent(ss, dbx_ws_send2(ss->ws, false, prefix, (size_t)n, text + 1, len - 1), len);
+}
+
 void gw_session_text(struct gw_session *ss, const char *text, size_t len)
 {
-    if (ss->ws)
+    if (ss->ws && ss->channel)
+        send_on_channel(ss, (const uint8_t *)text, len);
+    else if (ss->ws)
         was_sent(ss, dbx_ws_send(ss->ws, false, text, len), len);
 }
 
 void gw_session_frame(struct gw_session *ss, struct dbx_ws_frame *frame)
 {
     size_t len;
-    (void)dbx_ws_frame_data(frame, &len);
-    if (ss->ws)
+    const uint8_t *data = dbx_ws_frame_data(frame, &len);
+    if (ss->ws && ss->channel)
+        send_on_channel(ss, data, len);
+    else if (ss->ws)
         was_sent(ss, dbx_ws_send_frame(ss->ws, frame), len);
 }
 
@@ -313,14 +327,13 @@ static void handle(struct gw_session *ss, const struct gw_message *m)
     }
 }
 
-static void on_message(struct dbx_ws *ws, bool binary, const uint8_t *data, size_t len, void *user)
+void gw_session_said(struct gw_session *ss, bool binary, const uint8_t *data, size_t len)
 {
-    struct gw_session *ss = DBX_CAST(struct gw_session, GW_SESSION_MAGIC, user);
     struct gw_message m;
     struct dbx_err err = {0};
     char words[sizeof(err.field) + sizeof(err.msg) + 4];
-    if (dbx_ws_queued(ws) > MAX_UNREAD) {
-        dbx_ws_close(ws, 1008, "the answers are not read");
+    if (dbx_ws_queued(ss->ws) > MAX_UNREAD) {
+        gw_session_close(ss, 1008, "the answers are not read");
         return;
     }
     int r = binary ? dbx_err_set(&err, -EBADMSG, DBX_INVALID, "messages are JSON text")
@@ -333,11 +346,17 @@ static void on_message(struct dbx_ws *ws, bool binary, const uint8_t *data, size
     if (r == -EBADMSG) {
         gw_session_error(ss, NULL, "malformed", err.msg);
         if (++ss->malformed > MAX_MALFORMED)
-            dbx_ws_close(ws, 1008, "too many malformed messages");
+            gw_session_close(ss, 1008, "too many malformed messages");
         return;
     }
     snprintf(words, sizeof(words), "%s%s%s", err.field, err.field[0] ? ": " : "", err.msg);
     gw_session_error(ss, NULL, r == -ENOSYS ? "unknown_type" : "invalid", words);
+}
+
+static void on_message(struct dbx_ws *ws, bool binary, const uint8_t *data, size_t len, void *user)
+{
+    (void)ws;
+    gw_session_said(DBX_CAST(struct gw_session, GW_SESSION_MAGIC, user), binary, data, len);
 }
 
 static void on_drain(struct dbx_ws *ws, void *user)
@@ -362,6 +381,53 @@ static void on_close(struct dbx_ws *ws, int code, int http_status, const char *r
 
 static const struct dbx_ws_handlers ws_handlers = {
     .on_message = on_message, .on_drain = on_drain, .on_close = on_close};
+
+static struct gw_session *new_session(struct gw *gw, const struct dbx_id *sandbox,
+                                      const struct dbx_token *token, const char *protocol);
+
+/* --- as a channel of a workspace's socket --- */
+
+void gw_session_left(struct gw_session *ss)
+{
+    ss->ws = NULL;
+    ss->channel = NULL;
+    ss->audience = gw_audience_leave(ss->audience);
+    gw_stream_stop(ss);
+    gw_session_unref(ss);
+}
+
+static void end_channel(void *user)
+{
+    struct gw_session *ss = user;
+    if (ss->channel)
+        gw_channel_end(ss->channel, "ended", ss->over);
+    gw_session_unref(ss);
+}
+
+void gw_session_close(struct gw_session *ss, int code, const char *reason)
+{
+    if (!ss->channel) {
+        dbx_ws_close(ss->ws, code, reason);
+    } else if (!ss->over) {
+        ss->over = reason;
+        gw_session_ref(ss);
+        dbx_loop_defer(ss->gw->loop, end_channel, ss);
+    }
+}
+
+struct gw_session *gw_session_of_channel(struct gw_channel *ch, const struct dbx_id *sandbox,
+                                         char **resume, size_t n_resume)
+{
+    struct dbx_token as = {.role = ch->sk->role, .user = ch->sk->user.id};
+    (void)dbx_strcpy(as.label, sizeof(as.label), ch->sk->credential);
+    struct gw_session *ss = new_session(ch->sk->gw, sandbox, &as, JSON_PROTOCOL);
+    ss->channel = ch;
+    ss->ws = ch->sk->ws;
+    ss->resume = resume;
+    ss->n_resume = n_resume;
+    ss->audience = gw_audience_join(ss->gw->shares, &ss->sandbox);
+    return ss;
+}
 
 /* --- opening and closing --- */
 
@@ -505,7 +571,7 @@ void gw_sessions_close(struct gw *gw)
     dbx_list_each(node, tmp, &gw->sessions)
     {
         struct gw_session *ss = dbx_list_entry(node, struct gw_session, node);
-        if (ss->ws)
+        if (ss->ws && !ss->channel) /* sockets of workspaces are closed as such */
             dbx_ws_close(ss->ws, 1001, "reconnect");
     }
 }

@@ -11,6 +11,7 @@
 #include "gateway/watch.h"
 
 struct gw;
+struct gw_channel;
 struct gw_session;
 
 #define GW_SESSION_MAGIC 0x53455347u
@@ -47,7 +48,8 @@ struct gw_session {
     uint32_t magic;
     unsigned refs; /* of the socket, and of calls on their way */
     struct gw *gw;
-    struct dbx_ws *ws; /* NULL once closed */
+    struct dbx_ws *ws;          /* NULL once closed */
+    struct gw_channel *channel; /* borrowed; NULL: the socket is its own */
     struct dbx_list node;
     struct dbx_log_ctx log;
     struct dbx_id sandbox, user;
@@ -55,6 +57,7 @@ struct gw_session {
     enum dbx_role role;
     char credential[65]; /* the token's label: what he came with */
     bool binary;
+    const char *over;       /* a channel that is to be ended: why */
     bool lost;              /* part of the log was gone when it was read */
     struct dbx_map *viewed; /* process -> struct gw_viewed, owned */
     struct gw_follow *follow;
@@ -71,6 +74,14 @@ void gw_session_frame(struct gw_session *ss, struct dbx_ws_frame *frame);
 void gw_session_error(struct gw_session *ss, const struct dbx_id *process, const char *code,
                       const char *message);
 void gw_session_push_input(struct gw_viewed *v); /* sends what may be sent */
+
+/* Says that it is over; nothing is freed before the caller has returned. */
+void gw_session_close(struct gw_session *ss, int code, const char *reason);
+/* Of a channel of the workspace's socket (socket_stream.c): takes over resume. Said, and left. */
+struct gw_session *gw_session_of_channel(struct gw_channel *ch, const struct dbx_id *sandbox,
+                                         char **resume, size_t n_resume);
+void gw_session_said(struct gw_session *ss, bool binary, const uint8_t *data, size_t len);
+void gw_session_left(struct gw_session *ss);
 
 /* stream.c */
 void gw_stream_start(struct gw_session *ss); /* after the socket has opened */

@@ -31,7 +31,8 @@
 #define MAX_UNREAD (4u << 20)
 #define PROTOCOL "devbox.socket.v1"
 
-static const struct gw_channel_kind *const kinds[] = {&gw_channel_tree};
+static const struct gw_channel_kind *const kinds[] = {&gw_channel_tree, &gw_channel_search,
+                                                      &gw_channel_processes};
 
 /* --- what is sent --- */
 
@@ -238,8 +239,7 @@ static int control(struct gw_socket *sk, const struct dbx_json *root, const char
     return 0;
 }
 
-static int take(struct gw_socket *sk, const struct dbx_json *root, const uint8_t *data, size_t len,
-                struct dbx_err *err)
+static int take(struct gw_socket *sk, const struct dbx_json *root, struct dbx_err *err)
 {
     const char *type = dbx_json_get_str(root, "type");
     int64_t number = dbx_json_get_i64(root, "ch", -1);
@@ -255,7 +255,7 @@ static int take(struct gw_socket *sk, const struct dbx_json *root, const uint8_t
         return dbx_err_set(err, -ENOENT, DBX_INVALID, "channel %" PRId64 " is not open", number);
     if (!ch->kind->message)
         return dbx_err_set(err, -ENOSYS, DBX_INVALID, "unknown type '%.40s'", type);
-    ch->kind->message(ch, data, len);
+    ch->kind->message(ch, root);
     return 0;
 }
 
@@ -277,7 +277,7 @@ static void on_message(struct dbx_ws *ws, bool binary, const uint8_t *data, size
             dbx_ws_close(ws, 1008, "too many malformed messages");
         return;
     }
-    int r = take(sk, dbx_json_root(doc), data, len, &err);
+    int r = take(sk, dbx_json_root(doc), &err);
     if (r == 0)
         return;
     snprintf(words, sizeof(words), "%s%s%s", err.field, err.field[0] ? ": " : "", err.msg);

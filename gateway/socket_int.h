@@ -24,13 +24,13 @@ struct gw_channel_kind {
     size_t nfields, size;
     /* May close the channel. The strings in ch->state live during the call. */
     void (*open)(struct gw_channel *ch);
-    /* A message that is not `open` or `close`, without its "ch"; NULL: none are known. */
-    void (*message)(struct gw_channel *ch, const void *text, size_t len);
+    /* A message that came on it; NULL: none are known. */
+    void (*message)(struct gw_channel *ch, const struct dbx_json *root);
     void (*poke)(struct gw_channel *ch);  /* the workspace's files have changed; may be NULL */
     void (*drain)(struct gw_channel *ch); /* there is room again; may be NULL */
     void (*close)(struct gw_channel *ch); /* frees what the state holds */
 };
-extern const struct gw_channel_kind gw_channel_tree, gw_channel_search, gw_channel_stream;
+extern const struct gw_channel_kind gw_channel_tree, gw_channel_search, gw_channel_processes;
 
 struct gw_channel {
     struct gw_socket *sk;

@@ -23,6 +23,10 @@ const struct dbx_pg_stmt gw_socket_sql[] = {
      "workspaces w join users u on u.id = $2::uuid and u.disabled_at is null where w.id = $1::uuid "
      "and ($5::uuid is null or exists (select 1 from sandboxes b where b.id = $5::uuid and "
      "b.workspace_id = w.id))"},
+    {"socket_sandbox", "select id from sandboxes where id = $1::uuid and workspace_id = $2::uuid"},
+    {"socket_paths", "select id, path, size from files where workspace_id = $1::uuid and type = "
+                     "'file' order by path"},
+    {"socket_file", "select content from files where id = $1::uuid and workspace_id = $2::uuid"},
     /* Events of the workspace have ordered numbers with gaps. What was not yet written when the
      * tree is read has a higher number than all that is in it. */
     {"socket_tree",

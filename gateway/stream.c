@@ -361,7 +361,7 @@ static void on_error(const struct dbx_err *err, void *user)
     dbx_log(DBX_LOG_ERR, &ss->log, "read the output log: %s", err->msg);
     ss->follow = gw_follow_free(ss->follow);
     if (ss->ws)
-        dbx_ws_close(ss->ws, 1011, "the output cannot be read, reconnect");
+        gw_session_close(ss, 1011, "the output cannot be read, reconnect");
 }
 
 static const struct gw_follow_handlers follow_handlers = {
@@ -408,7 +408,7 @@ static void on_asked(const struct gw_process *rows, size_t n, const struct dbx_e
     if (ss->ws && err) {
         v->asked = false;
         v->hidden = true; /* it is not known whether he may see it */
-        dbx_ws_close(ss->ws, 1013, "reconnect");
+        gw_session_close(ss, 1013, "reconnect");
     } else if (ss->ws) {
         v->asked = false;
         /* The database named all there were at connect but those that ended long before. */
@@ -501,12 +501,13 @@ static void on_processes(const struct gw_process *rows, size_t n, const struct d
                          void *arg)
 {
     struct gw_session *ss = arg;
+    static const char ready[] = "{\"type\":\"ready\"}";
     int64_t oldest, from = -1;
     bool ended = false;
     if (!ss->ws || err) {
         if (ss->ws) {
             dbx_log(DBX_LOG_WARN, &ss->log, "look up the processes: %s", err->msg);
-            dbx_ws_close(ss->ws, 1013, "reconnect");
+            gw_session_close(ss, 1013, "reconnect");
         }
         gw_session_unref(ss);
         return;
@@ -523,7 +524,10 @@ static void on_processes(const struct gw_process *rows, size_t n, const struct d
     ss->follow = gw_follow_new(ss->gw->olog, &ss->sandbox, from, &follow_handlers, ss);
     if (ended)
         gw_follow_to_end(ss->follow);
-    dbx_ws_pause(ss->ws, false);
+    if (ss->channel)
+        gw_session_text(ss, ready, sizeof(ready) - 1);
+    else
+        dbx_ws_pause(ss->ws, false);
     gw_session_unref(ss);
 }
 
@@ -534,7 +538,8 @@ void gw_stream_start(struct gw_session *ss)
         int r = gw_resume_parse(ss->resume[i], ss->binary, &named[i]);
         dbx_assert(r == 0); /* checked at the upgrade */
     }
-    dbx_ws_pause(ss->ws, true); /* what is said is about processes that are not known yet */
+    if (!ss->channel)
+        dbx_ws_pause(ss->ws, true); /* what is said is about processes that are not known yet */
     gw_session_ref(ss);
     gw_store_processes_of_sandbox(ss->gw->store, &ss->sandbox, named, ss->n_resume, on_processes,
                                   ss);

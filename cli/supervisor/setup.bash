@@ -3,7 +3,7 @@
 
 packages=(gcc libc6-dev cmake ninja-build pkg-config git perl ca-certificates curl procps util-linux
     libuv1-dev libwebsockets-dev libwebsockets-evlib-uv libcurl4-openssl-dev libpq-dev libyajl-dev
-    liburing-dev libssl-dev zlib1g-dev librdkafka-dev libsodium-dev libarchive-dev
+    liburing-dev libssl-dev zlib1g-dev librdkafka-dev libsodium-dev libpcre2-dev libarchive-dev
     libseccomp-dev postgresql mmdebstrap erofs-utils debian-archive-keyring)
 
 # Any npm will do: it fetches the Node that builds the IDE.

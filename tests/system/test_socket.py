@@ -12,7 +12,7 @@ import requests
 import websocket
 
 from client import Client
-from test_gateway import KEY, ROOT, World
+from test_gateway import ERR, KEY, ROOT, Program, World, outcome
 
 
 @pytest.fixture(scope="module")
@@ -273,9 +273,10 @@ def test_examples_of_the_documentation(w, ws):
             return isinstance(said, list) and len(said) == len(wanted) and all(fits(a, b) for a, b in zip(said, wanted))
         return said == wanted
 
+    sandbox = w.api.call("POST", ws.path + "/sandbox", json={}).json()["sandbox_id"]
     s = Socket(w.api, ws.id)
     files = 0
-    for block in blocks:
+    for block in (b.replace("SANDBOX", sandbox) for b in blocks):
         for line in block.strip().splitlines():
             way, message = line[:2], json.loads(line[3:])
             if way == "->":
@@ -286,8 +287,117 @@ def test_examples_of_the_documentation(w, ws):
                 ws.create("b.txt" if files == 1 else f"more-{files}", "b", api=w.other)
             while True:
                 m = s.next()
-                assert m["type"] not in ("close", "error"), m
+                assert m["type"] not in ("close", "error") or message["type"] == "error", m
                 if m["ch"] == message["ch"] and m["type"] == message["type"]:
                     break
             assert fits(m, message), (m, message)
     s.close()
+
+
+def search(s, channel, query, **fields):
+    s.send(ch=0, type="open", channel=channel, kind="search", query=query, **fields)
+    found = []
+    while True:
+        m = s.next()
+        if m["type"] == "matches" and m["ch"] == channel:
+            found += [(m["path"], x["line"], x["column"], x["length"]) for x in m["matches"]]
+        elif m["type"] == "done" and m["ch"] == channel:
+            assert s.until("closed", channel=channel) == {"ch": 0, "type": "closed", "channel": channel}
+            assert m["matches"] == len(found) and m["files"] == len({f[0] for f in found})
+            return found, m
+        elif m["type"] == "closed":
+            return m["code"], m["message"]
+
+
+def test_search(w, ws):
+    ws.create("a.py", "import os\nprint(os)\r\nÜber print\n")
+    ws.create("lib/b.js", "console.log('PRINT', print_all)\n" * 3)
+    ws.create("lib/c.py", "x = 1\n")
+    ws.create("bin", "print\0")
+    s = Socket(w.api, ws.id)
+    a = [("a.py", 2, 1, 5), ("a.py", 3, 6, 5)]
+    b = [("lib/b.js", n, c, 5) for n in (1, 2, 3) for c in (14, 22)]
+    assert search(s, 1, "print")[0] == a + b
+    assert search(s, 1, "print", case_sensitive=True)[0] == a + [x for x in b if x[2] == 22]
+    assert search(s, 1, "print", whole_word=True)[0] == a + [x for x in b if x[2] == 14]
+    assert search(s, 1, "print", include=["*.py"])[0] == a
+    assert search(s, 1, "print", exclude=["a.py"], include=["**/*.js", "*.py"])[0] == b
+    assert search(s, 1, "print", exclude=["lib"])[0] == a
+    assert search(s, 1, "^.ber\\s+p\\w+$", regex=True)[0] == [("a.py", 3, 1, 10)]
+    assert search(s, 1, "os)")[0] == [("a.py", 2, 7, 3)]
+    found, done = search(s, 1, "print", max_results=3)
+    assert len(found) == 3 and done["truncated"]
+    assert search(s, 1, "(", regex=True)[0] == "invalid"
+    assert search(s, 1, "x", include=["a" * 300])[0] == "invalid"
+    assert search(s, 1, "nowhere to be found")[0] == []
+    s.close()
+
+
+def test_search_of_what_is_hard(w, ws):
+    """A pattern that would take for ever takes a bounded time, others are answered meanwhile, and it can be cancelled."""
+    ws.create("hard", ("a" * 5000 + "!\n") * 150)
+    s = Socket(w.api, ws.id)
+    begun = time.monotonic()
+    found, done = search(s, 1, "(a+)+$", regex=True)
+    assert found == [] and done["lines_too_hard"] > 0 and time.monotonic() - begun < 60
+    s.send(ch=0, type="open", channel=2, kind="search", query="(a|aa)+$", regex=True)
+    assert w.api.call("GET", ws.path).status_code == 200
+    s.send(ch=0, type="close", channel=2)
+    s.until("closed", channel=2)
+    s.send(ch=0, type="ping")
+    s.until("pong")
+    s.close()
+
+
+def test_processes(w, ws):
+    run = w.api.call("POST", ws.path + "/run", json={"command": "x"}).json()
+    w.wait(lambda: run["process_id"] in w.placed)
+    p = Program(w, run)
+    s = Socket(w.other, ws.id)
+    s.send(ch=0, type="open", channel=9, kind="processes", sandbox_id=run["sandbox_id"])
+    s.send(ch=9, type="ack", process_id=p.pid, bytes=0)
+    assert s.until("error", ch=9)["code"] == "not_ready"
+    s.until("ready", ch=9)
+    p.started()
+    p.phase("run")
+    p.write(b"hello\n")
+    first = s.until("output", ch=9)
+    assert first["data"] == "hello\n" and first["process_id"] == p.pid
+    s.send(ch=9, type="input", process_id=p.pid, data="in", seq=4)
+    assert s.until("input_taken", ch=9)["seq"] == 4
+    s.send(ch=9, type="nonsense", process_id=p.pid)
+    assert s.until("error", ch=9)["code"] == "unknown_type"
+    # A second channel goes on behind what was seen on the first; both live on one connection.
+    s.send(ch=0, type="open", channel=10, kind="processes", sandbox_id=run["sandbox_id"], resume=[f"{p.pid}:{first['id']}"])
+    s.until("ready", ch=10)
+    p.write(b"more\n", ERR)
+    got = {m["ch"]: m["data"] for m in (s.until("output"), s.until("output"))}
+    assert got == {9: "more\n", 10: "more\n"}
+    s.send(ch=0, type="close", channel=9)
+    s.until("closed", channel=9)
+    p.end(run=outcome(out=6, err=5))
+    assert s.until("status", ch=10, status="completed")["verdict"] == "OK"
+    for fields in ({"sandbox_id": str(uuid.uuid4())}, {"sandbox_id": "x"}, {"sandbox_id": run["sandbox_id"], "resume": ["x"]}):
+        s.send(ch=0, type="open", channel=11, kind="processes", **fields)
+        assert s.until("closed", channel=11)["code"] in ("not_found", "invalid")
+    other = Workspace(w.api)
+    t = Socket(w.api, other.id)
+    t.send(ch=0, type="open", channel=1, kind="processes", sandbox_id=run["sandbox_id"])
+    assert t.until("closed", channel=1)["code"] == "not_found"
+    t.close()
+    s.close()
+
+
+def test_a_viewer_only_looks(w, ws):
+    run = w.api.call("POST", ws.path + "/run", json={"command": "x"}).json()
+    w.wait(lambda: run["process_id"] in w.placed)
+    w.api.call("PUT", ws.path, json={"sharing_mode": "view"})
+    s = Socket(w.user("socket-looker-0123456789-x"), ws.id)
+    s.send(ch=0, type="open", channel=1, kind="processes", sandbox_id=run["sandbox_id"])
+    s.until("ready", ch=1)
+    for message in ({"type": "input", "data": "x"}, {"type": "cancel"}, {"type": "eof"}, {"type": "resize", "cols": 80, "rows": 24}):
+        s.send(ch=1, process_id=run["process_id"], **message)
+        assert s.until("error", ch=1)["code"] == "forbidden"
+    w.api.call("PUT", ws.path, json={"sharing_mode": "private"})
+    while s.next()["type"] != "close":
+        pass
