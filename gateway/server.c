@@ -355,9 +355,9 @@ struct gw *gw_server_free(struct gw *gw)
     gw->drain_timer = dbx_timer_free(gw->drain_timer);
     gw->passwords = gw_passwords_free(gw->passwords);
     gw->oidc = gw_oidc_free(gw->oidc);
-    gw->access = gw_access_free(gw->access);
     gw->up = gw_upstream_free(gw->up);
     gw->store = gw_store_free(gw->store);
+    gw->access = gw_access_free(gw->access); /* what it had asked is answered by now */
     gw->watches = gw_watches_free(gw->watches);
     gw->rooms = gw_rooms_free(gw->rooms);
     gw->shares = gw_shares_free(gw->shares);
