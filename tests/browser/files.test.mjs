@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files: the tree, saving, and what happens when others save or nobody can be reached.
 import assert from "node:assert/strict";
+import {readFileSync} from "node:fs";
 import {test} from "node:test";
 import {api, content, editor, eventually, row, saved, says, type, workspaceWith} from "./story.mjs";
 
@@ -49,7 +50,7 @@ test("files and folders are dropped", async (t) => {
   await row(page, "two.bin").waitFor();
   assert.equal(await content(id, "one.txt"), "one");
   await row(page, "two.bin").click();
-  await page.getByText("This file is not text.").waitFor();
+  await page.getByText("This file is not text").waitFor();
   const [download] = await Promise.all([page.waitForEvent("download"), page.locator(".editor-area").getByRole("button", {name: "Download"}).click()]);
   assert.equal(download.suggestedFilename(), "two.bin");
 });
@@ -163,4 +164,25 @@ test("a file deleted elsewhere keeps its text here", async (t) => {
   await page.getByText("This file was deleted elsewhere.").waitFor();
   await page.getByRole("button", {name: "Make it again"}).click();
   await eventually("it is there", async () => (await content(id, "main.py")) === "keep me\n");
+});
+
+test("everything is downloaded as a zip, and comes back as a workspace", async (t) => {
+  const {page} = await workspaceWith(t, {"main.py": "print('packed')\n", "lib/a.py": "a = 1\n"}, {name: "to pack"});
+  await editor(page);
+  await page.keyboard.press("F1");
+  await page.keyboard.type("download all files");
+  const [download] = await Promise.all([page.waitForEvent("download"), page.keyboard.press("Enter")]);
+  assert.equal(download.suggestedFilename(), "to-pack.zip");
+  const zip = readFileSync(await download.path()).toString("base64");
+  await page.getByRole("link", {name: "All workspaces"}).click();
+  await page.locator(".drop-target").waitFor();
+  await page.evaluate((data) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], "again.zip"));
+    document.querySelector(".drop-target").dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
+  }, zip);
+  await page.locator(".workspace-name").getByText("again").waitFor();
+  const id = new URL(page.url()).pathname.split("/")[2];
+  t.after(() => api("DELETE", "/api/workspaces/" + id).catch(() => {}));
+  assert.deepEqual((await paths(id)).sort(), ["lib", "lib/a.py", "main.py"]);
 });

@@ -146,6 +146,18 @@ register([
       }),
   },
   {
+    id: "workspace.download",
+    title: "Download all files as a zip",
+    category: "Workspace",
+    when: open,
+    run: () =>
+      attempt(async () => {
+        const p = project()!;
+        await p.flush();
+        saveAs(p.info().name.replace(/[^\w.-]+/g, "-") + ".zip", await api.archive(p.id));
+      }),
+  },
+  {
     id: "file.copyPath",
     title: "Copy path",
     category: "File",

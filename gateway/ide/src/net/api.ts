@@ -41,8 +41,13 @@ export async function readFile(id: string): Promise<FileContent> {
     return {content: asText(bytes) ?? bytes, etag};
   }
   if (isObject(body) && isString(body["content"])) return {content: body["content"].includes("\0") ? new TextEncoder().encode(body["content"]) : body["content"], etag};
-  throw new wire.BadAnswer("content");
+  // A large one comes as bytes alone, and is not for the editor.
+  const bytes = await request("GET", "/api/files/" + part(id) + "/content");
+  return {content: new Uint8Array(await bytes.arrayBuffer()), etag};
 }
+
+/** All files, as a zip. */
+export const archive = async (workspace: string): Promise<Blob> => (await request("GET", "/api/workspaces/" + part(workspace) + "/archive?format=zip")).blob();
 
 export const createFile = async (workspace: string, path: string, content: Content) =>
   wire.entry(await call("POST", "/api/workspaces/" + part(workspace) + "/files", {body: {path, ...fields(content)}}));

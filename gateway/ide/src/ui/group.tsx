@@ -200,7 +200,7 @@ function EditorBox(props: {project: Project; group: Group}) {
         </Show>
         <Show when={state() === "binary"}>
           <div class="nothing-open">
-            <p>This file is not text.</p>
+            <p>This file is not text, or too large for the editor.</p>
             <button class="button" onClick={() => execute("file.download", props.group.active)}>
               <Icon name="download" /> Download
             </button>
