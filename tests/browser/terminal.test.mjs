@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Terminals: a shell that is typed into, interrupted, resized, and there again after a reload.
+import assert from "node:assert/strict";
+import {test} from "node:test";
+import {editor, eventually, workspaceWith} from "./story.mjs";
+
+// What stands on the screen in view: xterm draws rows as text.
+const screen = (page) =>
+  page.evaluate(() => {
+    const host = [...document.querySelectorAll(".terminal-host")].find((h) => h.style.visibility === "visible");
+    return [...(host?.querySelectorAll(".xterm-rows > div") ?? [])].map((r) => r.textContent.replaceAll("\u00a0", " ").trimEnd()).join("\n");
+  });
+const shows = (page, pattern) => eventually("the screen shows " + pattern, async () => pattern.test(await screen(page)), 30_000);
+
+async function shell(t, files = {"main.py": "print('from a file')\n"}) {
+  const w = await workspaceWith(t, files);
+  await editor(w.page);
+  await w.page.keyboard.press("Control+`");
+  await w.page.locator(".terminal-host .xterm-rows").waitFor();
+  await shows(w.page, /[$#]$/m);
+  return w;
+}
+
+test("a shell: commands, Ctrl-C, the workspace's files, and again after a reload", async (t) => {
+  const {page} = await shell(t);
+  await page.keyboard.type("python3 main.py; tty\n");
+  await shows(page, /from a file\s[^]*\/dev\/pts\//);
+  await page.keyboard.type("sleep 1000\n");
+  await page.keyboard.press("Control+C");
+  await page.keyboard.type("echo st''ill here\n");
+  await shows(page, /still here/);
+  await page.reload();
+  await editor(page);
+  await page.locator(".terminal-host .xterm-rows").waitFor();
+  await shows(page, /still here/);
+  await page.locator(".terminal-host").click();
+  await page.keyboard.type("echo af''ter\n");
+  await shows(page, /^after/m);
+});
+
+test("a second shell; one that ends says so; a size of its own", async (t) => {
+  const {page} = await shell(t);
+  await page.keyboard.type("stty size\n");
+  await shows(page, /^\d+ \d+$/m);
+  const [, before] = /^(\d+) \d+$/m.exec(await screen(page));
+  await page.getByRole("separator", {name: "Height of the panel"}).press("Shift+ArrowUp");
+  await page.locator(".terminal-host").click();
+  await eventually("the shell has more rows", async () => {
+    await page.keyboard.type("clear; stty size\n");
+    const m = /^(\d+) \d+$/m.exec(await screen(page));
+    return m && Number(m[1]) > Number(before);
+  });
+  await page.getByRole("button", {name: "New terminal"}).first().click();
+  await page.locator(".terminal-item").nth(1).waitFor();
+  assert.equal(await page.locator(".terminal-item").count(), 2);
+  await page.locator(".terminal-item").first().getByRole("button").first().click();
+  await page.keyboard.type("exit\n");
+  await shows(page, /Press Enter for a new shell/);
+});
+
+test("a program in a terminal cannot reach out of it", async (t) => {
+  const {page} = await shell(t);
+  await page.evaluate(() => navigator.clipboard.writeText("mine"));
+  await page.keyboard.type("printf '\\033]52;c;cHduZWQ=\\007\\033]0;pwned\\007<img src=x onerror=window.pwned=1>\\n'\n");
+  await shows(page, /^<img src=x/m);
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), "mine");
+  assert.equal(await page.evaluate(() => window.pwned), undefined);
+  assert.doesNotMatch(await page.title(), /pwned/);
+});
