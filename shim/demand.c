@@ -12,9 +12,9 @@
 #define HALF_LIFE_MS 120000.0
 #define SMOOTHING 0.2
 
-static double faded(const struct shim_demand *d, uint64_t now)
+static double faded(double value, uint64_t since, uint64_t now)
 {
-    return d->peak * exp2(-(double)(now - d->peak_ms) / HALF_LIFE_MS);
+    return value * exp2(-(double)(now - since) / HALF_LIFE_MS);
 }
 
 void shim_demand_claim(struct shim_demand *d, uint64_t now)
@@ -24,10 +24,18 @@ void shim_demand_claim(struct shim_demand *d, uint64_t now)
         d->count = 0;
     }
     d->count++;
-    if (d->count >= faded(d, now)) {
+    if (d->count >= faded(d->peak, d->peak_ms, now)) {
         d->peak = d->count;
         d->peak_ms = now;
     }
+}
+
+/* Who waits for each run before the next asks the slower, the fewer are warm: the rate alone would
+ * call a pool that is too small large enough. */
+void shim_demand_missed(struct shim_demand *d, uint64_t now)
+{
+    d->missed = faded(d->missed, d->missed_ms, now) + 1;
+    d->missed_ms = now;
 }
 
 void shim_demand_made(struct shim_demand *d, uint64_t took_ms)
@@ -36,11 +44,13 @@ void shim_demand_made(struct shim_demand *d, uint64_t took_ms)
         d->make_ms > 0 ? d->make_ms + SMOOTHING * ((double)took_ms - d->make_ms) : (double)took_ms;
 }
 
-uint32_t shim_demand_target(const struct shim_demand *d, uint64_t now, uint32_t at_once)
+uint32_t shim_demand_target(const struct shim_demand *d, uint64_t now, uint32_t at_once,
+                            uint32_t floor)
 {
-    double rate = faded(d, now); /* a window */
+    double rate = faded(d->peak, d->peak_ms, now); /* a window */
     double windows = d->make_ms / (double)at_once / WINDOW_MS;
-    if (rate < 1)
-        return 0;
-    return (uint32_t)ceil(rate * (windows > 1 ? windows : 1));
+    double wanted = rate < 1 ? 0 : rate * (windows > 1 ? windows : 1);
+    double short_of = floor + faded(d->missed, d->missed_ms, now);
+    return (uint32_t)ceil((wanted > short_of ? wanted : short_of) -
+                          0.25); /* it fades to the floor */
 }

@@ -72,6 +72,7 @@ struct shim_claim {
     shim_claimed *fn;
     void *user;
     uint64_t began_ms;
+    bool missed; /* none was warm for it */
 };
 
 struct shim_pool {
@@ -326,6 +327,15 @@ static bool room_for(const struct shim_pool *pool, uint64_t cost_mb)
     return pool->n_slots < pool->opts.max_sandboxes && budget_allows(pool, cost_mb, 0);
 }
 
+static void note_miss(struct shim_claim *cl)
+{
+    const struct shim_pool *pool = cl->pool;
+    bool own = cl->opts.disk_mb == pool->opts.disk_mb && cl->opts.cpu_millis == 0;
+    if (own && !cl->missed && cl->kind->demand.missed < pool->opts.max_warm)
+        shim_demand_missed(&cl->kind->demand, dbx_now_ms());
+    cl->missed = true;
+}
+
 enum served { NOT_YET, UNDER_WAY, GIVEN };
 
 static enum served serve(struct shim_pool *pool, struct shim_claim *cl, bool may_start)
@@ -337,6 +347,7 @@ static enum served serve(struct shim_pool *pool, struct shim_claim *cl, bool may
         claim_give(cl, sl);
         return GIVEN;
     }
+    note_miss(cl);
     if (cl->slot)
         return UNDER_WAY;
     if (!may_start)
@@ -397,7 +408,8 @@ static uint32_t target(const struct shim_pool *pool, const struct kind *kd)
 {
     if (pool->opts.warm >= 0)
         return (uint32_t)pool->opts.warm;
-    uint32_t wanted = shim_demand_target(&kd->demand, dbx_now_ms(), pool->opts.max_starts);
+    uint32_t wanted =
+        shim_demand_target(&kd->demand, dbx_now_ms(), pool->opts.max_starts, kd->tpl->warm);
     if (wanted > pool->opts.max_warm)
         wanted = pool->opts.max_warm;
     return wanted > kd->tpl->warm ? wanted : kd->tpl->warm;

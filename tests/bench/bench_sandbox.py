@@ -233,7 +233,7 @@ def bench_flood(peer, rows, quiet, count, interval_us):
             accepted = [peer.in_sandbox(http, "tick", count, interval_us) for _ in range(quiet)]
             for a in accepted:
                 wait_for(lambda: http.get(f"/api/executions/{a['id']}")["status"] == "running", 120, "a quiet stream runs")
-            box.wait_warm("python")
+            wait_for(lambda: warm_count(box, "python") >= 1, 120, "one is warm for the flooder")
             thread = threading.Thread(target=flood)
             if name == "beside":
                 thread.start()
