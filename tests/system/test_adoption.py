@@ -8,13 +8,15 @@ import queue
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import time
 import uuid
 
 import pytest
 
-from link_peer import connect, read_log
+from link_peer import TYPES, connect, read_log
+from test_output_log import Broker
 from test_shim import Node, Run
 
 LONG = os.environ.get("DEVBOX_LONG", "0") not in ("", "0")
@@ -36,7 +38,7 @@ def once(records):
 class AdoptedRun(Run):
     def read(self):
         hexid = self.process_id.replace("-", "")
-        return once([r for r in read_log(self.node.log_dir, self.sandbox_id) if r["process"].hex() == hexid])
+        return once([r for r in self.node.read_log(self.sandbox_id) if r["process"].hex() == hexid])
 
     def wait(self, timeout=60):
         self.ended = self.node.wait(lambda h: h["op"] == "ended" and h["process_id"] == self.process_id, timeout)
@@ -78,6 +80,9 @@ class AdoptNode(Node):
         assert run.answer.get("ok"), run.answer
         run.__class__ = AdoptedRun
         return run
+
+    def read_log(self, sandbox_id):
+        return read_log(self.log_dir, sandbox_id)
 
     def kill(self):
         self.shim.kill()
@@ -380,3 +385,45 @@ def test_keeper_and_init_killed(node):
     assert node.again() == {run.process_id: "running"}
     node.link.request("cancel", process_id=run.process_id, attempt=1)
     assert run.wait(20)["verdict"] == "CANCELLED"
+
+
+# ---- on Kafka ----
+
+class KafkaNode(AdoptNode):
+    def __init__(self, url, **kw):
+        super().__init__(**kw)
+        self.url = url
+        self.args[self.args.index("--output-log") + 1] = url
+
+    def read_log(self, sandbox_id):
+        out = subprocess.run([self.bin / "olog_tool", self.url, "dump", sandbox_id], check=True, capture_output=True, text=True, timeout=60)
+        records = []
+        for line in out.stdout.splitlines():
+            value = bytes.fromhex(line.removeprefix("entry "))
+            _, _, kind, flags, length, seq, ts, process, offset = struct.unpack_from("<BBBBIQq16sQ", value)
+            assert length == len(value) - 48
+            records.append({"type": TYPES[kind], "phase": "compile" if flags & 1 else "run", "seq": seq, "ts": ts, "process": process,
+                            "offset": offset, "data": value[48:]})
+        return records
+
+
+@pytest.fixture()
+def kafka_node(request, tmp_path):
+    broker = Broker(tmp_path).start()
+    n = KafkaNode(broker.url("adopted"), warm=0)
+    try:
+        yield n.start()
+        n.ready()
+        deadline = time.monotonic() + 30
+        while n.leftovers():
+            assert time.monotonic() < deadline, n.leftovers()
+            n.pause(0.1)
+    finally:
+        if request.session.testsfailed:
+            print((n.dir / "shim.txt").read_text(errors="replace")[-8000:])
+        n.close()
+        broker.stop()
+
+
+def test_killed_at_any_instant_on_kafka(kafka_node):
+    hurt(kafka_node, 200 if LONG else 8, kafka_node.kill)

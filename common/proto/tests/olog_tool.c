@@ -9,6 +9,8 @@
  * URL latency ROUNDS              live delivery, and a new reader's first entry olog_tool URL
  * bounds KEY                  oldest and next
  *
+ *   olog_tool URL dump ID                     what stands there of a sandbox's id, in hexadecimal
+ *
  * One line of words and numbers an event on stdout; exit code 0 when everything was seen.
  */
 #include <errno.h>
@@ -216,6 +218,36 @@ static int cmd_read(const char *url, char **a)
     printf("read %" PRIu64 " repeats %" PRIu64 " holes %" PRIu64 " rss_kb %ld\n", s.expect,
            s.repeats, s.holes, rss_kb());
     return r == 0 && s.holes == 0 ? 0 : 1;
+}
+
+static bool on_dumped(const struct dbx_olog_entry *e, void *user)
+{
+    char *hex = dbx_malloc(2 * e->len + 1);
+    (void)user;
+    dbx_hex_encode(e->value, e->len, hex);
+    printf("entry %s\n", hex);
+    free(hex);
+    return true;
+}
+
+static void on_dump_end(int64_t next, void *user)
+{
+    (void)next, (void)user;
+    dbx_loop_stop(loop, 0);
+}
+
+static int cmd_dump(const char *url, char **a)
+{
+    static const struct dbx_olog_reader_handlers dump = {
+        .on_entry = on_dumped, .on_live = on_dump_end, .on_error = on_error};
+    struct dbx_id key;
+    if (dbx_id_parse(a[0], &key) < 0)
+        fail("not an id", NULL);
+    open_log(url, false);
+    struct dbx_olog_reader *r = dbx_olog_follow(olog, &key, 0, &dump, NULL);
+    int code = dbx_loop_run(loop);
+    dbx_olog_reader_free(r);
+    return code;
 }
 
 static void on_stdin(void *user, int events, int error)
@@ -441,9 +473,9 @@ int main(int argc, char **argv)
         const char *name;
         int nargs;
         int (*fn)(const char *url, char **args);
-    } commands[] = {{"write", 4, cmd_write},     {"read", 3, cmd_read},
-                    {"hold", 3, cmd_hold},       {"crowd", 3, cmd_crowd},
-                    {"latency", 1, cmd_latency}, {"bounds", 1, cmd_bounds}};
+    } commands[] = {{"write", 4, cmd_write}, {"read", 3, cmd_read},       {"hold", 3, cmd_hold},
+                    {"crowd", 3, cmd_crowd}, {"latency", 1, cmd_latency}, {"bounds", 1, cmd_bounds},
+                    {"dump", 1, cmd_dump}};
     setvbuf(stdout, NULL, _IOLBF, 0);
     loop = dbx_loop_new();
     for (size_t i = 0; argc > 2 && i < DBX_ARRAY_LEN(commands); i++) {
@@ -454,6 +486,6 @@ int main(int argc, char **argv)
         loop = dbx_loop_free(loop);
         return r;
     }
-    fprintf(stderr, "usage: olog_tool URL write|read|hold|crowd|latency|bounds ...\n");
+    fprintf(stderr, "usage: olog_tool URL write|read|hold|crowd|latency|bounds|dump ...\n");
     return 2;
 }
