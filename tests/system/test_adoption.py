@@ -308,7 +308,7 @@ def test_workspace(node):
 
     def order(*command):
         return node.order("python", files, command=["python3", *command], sandbox_id=box, limits={},
-                          workspace={"size": "cpu-small", "revision": 1, "idle_ms": 3000, "max_ms": 600000})
+                          workspace={"size": "cpu-small", "revision": 1, "idle_ms": 15000, "max_ms": 600000})
 
     runs = [order("count.py", str(i)) for i in range(4)]
     for run in runs:
@@ -328,7 +328,7 @@ def test_workspace(node):
     node.kill()
     node.again()
     assert node.hello["sandboxes"] == [box]
-    node.wait(lambda h: h["op"] == "sandbox_ended" and h["sandbox_id"] == box, 20)
+    node.wait(lambda h: h["op"] == "sandbox_ended" and h["sandbox_id"] == box, 60)
 
 
 def test_warm_ones_are_kept(node):
