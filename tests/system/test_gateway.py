@@ -719,6 +719,8 @@ def test_viewers_only_look(w):
 def test_bad_messages(w):
     p, a = w.start()
     s = w.api.stream(a)
+    w.script["resize"] = lambda h: {"error": {"kind": "conflict", "field": "", "message": "the process has no terminal"}}
+    p.started()
     for raw, code in (('{"type":"x"}', "unknown_type"), ('{"type":"eof"}', "invalid"),
                       (json.dumps({"type": "eof", "process_id": str(uuid.uuid4())}), "unknown_process"),
                       (json.dumps({"type": "resume", "process_id": p.pid, "last_seen_id": "zzz"}), "invalid"),
