@@ -355,6 +355,8 @@ void sched_node_msg(struct sched_conn *cn, const struct dbx_link_msg *m)
     cn->node->deadline = dbx_now_ms() + cn->s->cfg->lease_ms;
     if (strcmp(m->op, "state") == 0) {
         on_state(cn, m);
+    } else if (strcmp(m->op, "files") == 0) {
+        sched_node_files(cn, m);
     } else if (strcmp(m->op, "sandbox_ended") == 0) {
         on_sandbox_ended(cn, m);
     } else if (strcmp(m->op, "started") == 0 || strcmp(m->op, "ended") == 0) {

@@ -97,6 +97,7 @@ void sched_tell_gateways(struct sched *s, const char *op, sched_fill *fill, void
 /* ---- gateways.c, node_link.c: one message ---- */
 void sched_gateway_msg(struct sched_conn *cn, const struct dbx_link_msg *m);
 void sched_node_msg(struct sched_conn *cn, const struct dbx_link_msg *m);
+void sched_node_files(struct sched_conn *cn, const struct dbx_link_msg *m); /* files.c */
 void sched_node_expire(struct sched *s, uint64_t now);
 void sched_node_end_sandbox(struct sched *s, const struct sched_node *node,
                             const struct dbx_id *sandbox);

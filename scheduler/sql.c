@@ -64,6 +64,8 @@ static const struct dbx_pg_stmt stmts[] = {
      LEAD " update sandboxes s set ended_at = now() where id = $2::uuid and ended_at is null"
           " and not exists (select 1 from processes p where p.sandbox_id = s.id"
           " and p.status = 'pending') and" IF_LEAD},
+    {"files", "select * from devbox_files_of_sandbox($1::uuid, $2, $3::text[], $4::text[],"
+              " $5::bytea[], $6::text[], $7::bigint[])"},
     {"load_boxes", "select id, node_id from sandboxes where kind = 'workspace'"
                    " and ended_at is null and node_id is not null"},
     {"load_nodes", "select id, url from nodes where state <> 'lost'"},

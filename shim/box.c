@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "shim/box.h"
+#include "shim/box_int.h"
 
 #include "common/base/clock.h"
 #include "common/base/map.h"
 #include "common/ext/crypto.h"
 #include "common/io/loop.h"
 #include "common/proto/files.h"
-#include "shim/exec_int.h"
 #include "shim/ledger.h"
 #include "shim/record.h"
 
@@ -15,39 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BOX_MAGIC 0x584f4253u
-
-struct shim_box {
-    uint32_t magic;
-    unsigned refs; /* of the table, of a claim, of a handler that runs */
-    struct shim_execs *execs;
-    struct dbx_id id;
-    char id_text[DBX_ID_TEXT];
-    struct dbx_log_ctx log;
-    struct shim_claim *claim;
-    struct shim_sandbox *sb; /* once it is live */
-    struct dbx_list members; /* shim_exec.box_link */
-    struct dbx_timer *idle, *max;
-    uint64_t idle_ms, idle_at_ms, max_at_ms; /* idle_at_ms 0: somebody is in it */
-    bool closing, ended;
-    int64_t revision;        /* of the files that were written */
-    struct dbx_map *written; /* path -> struct written, owned */
-};
-
-/* What was last written at a path. */
-struct written {
-    bool folder;
-    uint32_t mode;
-    uint8_t sha[DBX_SHA256_LEN];
-    bool wanted; /* while the files are compared */
-};
-
 static void end_box(struct shim_box *box);
 
-static void unref(struct shim_box *box)
+void shim_box__unref(struct shim_box *box)
 {
     if (--box->refs)
         return;
+    shim_box__sync_free(box);
     shim_box_forget_files(box);
     dbx_map_free(box->written);
     dbx_timer_free(box->idle);
@@ -69,6 +42,17 @@ void shim_box_forget_files(struct shim_box *box)
     box->revision = -1;
 }
 
+uint32_t shim_box__mode(const uint8_t *data, size_t len)
+{
+    return len > 2 && memcmp(data, "#!", 2) == 0 ? 0755 : 0644;
+}
+
+/* A program made it, later than the files that come. */
+static bool newer(const struct shim_written *wn, int64_t revision)
+{
+    return wn->local || wn->revision > revision;
+}
+
 /* What stands in the table and not among the files of record is to be gone: what is deeper first.
  */
 static int by_path_backwards(const void *a, const void *b)
@@ -76,15 +60,15 @@ static int by_path_backwards(const void *a, const void *b)
     return -strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int add_gone(struct shim_box *box, struct dbx_buf *out)
+static int add_gone(struct shim_box *box, int64_t revision, struct dbx_buf *out)
 {
     size_t n = 0;
     char **paths = dbx_calloc(dbx_map_count(box->written) + 1, sizeof(*paths));
     struct dbx_map_iter it = {0};
     int r = 0;
     while (dbx_map_next(box->written, &it)) {
-        struct written *wn = it.value;
-        if (wn->wanted)
+        struct shim_written *wn = it.value;
+        if (wn->wanted || newer(wn, revision))
             continue;
         paths[n++] = dbx_strndup(it.key, it.key_len);
         (void)dbx_map_del(box->written, it.key, it.key_len);
@@ -102,15 +86,18 @@ static int add_gone(struct shim_box *box, struct dbx_buf *out)
     return r;
 }
 
-static int add_changed(struct shim_box *box, const struct dbx_file *f, struct dbx_buf *out)
+static int add_changed(struct shim_box *box, int64_t revision, const struct dbx_file *f,
+                       struct dbx_buf *out)
 {
-    struct written *wn = dbx_map_get(box->written, f->path, f->path_len);
-    struct written now = {.folder = f->folder, .mode = f->mode, .wanted = true};
+    struct shim_written *wn = dbx_map_get(box->written, f->path, f->path_len);
+    struct shim_written now = {.folder = f->folder, .mode = f->mode, .wanted = true};
     dbx_sha256(f->data, f->folder ? 0 : f->size, now.sha);
+    if (wn && newer(wn, revision))
+        return 0;
     bool same = wn && wn->folder == now.folder && wn->mode == now.mode &&
                 memcmp(wn->sha, now.sha, sizeof(now.sha)) == 0;
     if (!wn) {
-        wn = DBX_NEW(struct written);
+        wn = DBX_NEW(struct shim_written);
         (void)dbx_map_put(box->written, f->path, f->path_len, wn);
     }
     *wn = now;
@@ -124,9 +111,9 @@ static void mark_wanted(struct shim_box *box, const struct dbx_buf *files)
     struct dbx_file f;
     size_t at = 0;
     while (dbx_map_next(box->written, &it))
-        ((struct written *)it.value)->wanted = false;
+        ((struct shim_written *)it.value)->wanted = false;
     while (dbx_files_next(files->data, files->len, &at, &f) > 0) {
-        struct written *wn = dbx_map_get(box->written, f.path, f.path_len);
+        struct shim_written *wn = dbx_map_get(box->written, f.path, f.path_len);
         if (wn && wn->folder == f.folder)
             wn->wanted = true;
     }
@@ -146,9 +133,9 @@ int shim_box_files(struct shim_exec *ex, struct dbx_buf *out, struct dbx_err *er
     size_t empty = out->len;
     mark_wanted(box, files);
     if (r == 0)
-        r = add_gone(box, out);
+        r = add_gone(box, ex->rq->revision, out);
     while (r == 0 && files->len > 0 && dbx_files_next(files->data, files->len, &at, &f) > 0)
-        r = add_changed(box, &f, out);
+        r = add_changed(box, ex->rq->revision, &f, out);
     if (r < 0) {
         shim_box_forget_files(box);
         return dbx_err_set(err, r, DBX_LIMIT, "the files do not fit into a block");
@@ -246,7 +233,7 @@ void shim_box_leave(struct shim_exec *ex)
 
 static void on_started(struct shim_sandbox *sb, const struct shim_init_started *s, void *user)
 {
-    struct shim_box *box = DBX_CAST(struct shim_box, BOX_MAGIC, user);
+    struct shim_box *box = DBX_CAST(struct shim_box, SHIM_BOX_MAGIC, user);
     struct shim_exec *ex = member_of(box, &s->process);
     (void)sb;
     if (ex)
@@ -259,7 +246,7 @@ static void on_started(struct shim_sandbox *sb, const struct shim_init_started *
 
 static void on_exited(struct shim_sandbox *sb, const struct shim_init_exited *e, void *user)
 {
-    struct shim_box *box = DBX_CAST(struct shim_box, BOX_MAGIC, user);
+    struct shim_box *box = DBX_CAST(struct shim_box, SHIM_BOX_MAGIC, user);
     struct shim_exec *ex = member_of(box, &e->process);
     box->refs++;
     if (ex)
@@ -267,12 +254,12 @@ static void on_exited(struct shim_sandbox *sb, const struct shim_init_exited *e,
     struct shim_init *init = box->sb ? shim_sandbox_init(sb) : NULL;
     if (init) /* also of those that have left */
         (void)shim_init_ack(init, &e->process, e->phase);
-    unref(box);
+    shim_box__unref(box);
 }
 
 static void on_saw(struct shim_sandbox *sb, const struct shim_init_saw *s, void *user)
 {
-    struct shim_box *box = DBX_CAST(struct shim_box, BOX_MAGIC, user);
+    struct shim_box *box = DBX_CAST(struct shim_box, SHIM_BOX_MAGIC, user);
     struct shim_exec *ex = member_of(box, &s->process);
     (void)sb;
     if (ex)
@@ -281,7 +268,7 @@ static void on_saw(struct shim_sandbox *sb, const struct shim_init_saw *s, void 
 
 static void on_lost(struct shim_sandbox *sb, const struct dbx_err *err, void *user)
 {
-    struct shim_box *box = DBX_CAST(struct shim_box, BOX_MAGIC, user);
+    struct shim_box *box = DBX_CAST(struct shim_box, SHIM_BOX_MAGIC, user);
     (void)sb;
     box->refs++;
     box->closing = true;
@@ -292,7 +279,7 @@ static void on_lost(struct shim_sandbox *sb, const struct dbx_err *err, void *us
             shim_box_leave(ex);
     }
     end_box(box);
-    unref(box);
+    shim_box__unref(box);
 }
 
 static const struct shim_sandbox_handlers sandbox_handlers = {
@@ -319,13 +306,14 @@ static void end_box(struct shim_box *box)
     shim_ledger_del(ledger_of(box), SHIM_LG_BOX, &box->id);
     if (box->claim)
         shim_claim_cancel(DBX_TAKE(box->claim));
+    shim_box__sync_end(box);
     if (sb) {
         shim_sandbox_set_owner(sb, NULL, NULL);
         shim_sandbox_end(sb);
     }
     dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox ended");
     tell_ended(box);
-    unref(box);
+    shim_box__unref(box);
 }
 
 static void finish_all(struct shim_box *box, const char *why)
@@ -339,19 +327,19 @@ static void finish_all(struct shim_box *box, const char *why)
             shim_box_leave(ex);
     }
     end_box(box);
-    unref(box);
+    shim_box__unref(box);
 }
 
 static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void *user)
 {
-    struct shim_box *box = DBX_CAST(struct shim_box, BOX_MAGIC, user);
+    struct shim_box *box = DBX_CAST(struct shim_box, SHIM_BOX_MAGIC, user);
     struct dbx_list *it, *tmp;
     struct dbx_err why = {0};
     box->claim = NULL;
     if (box->ended) {
         if (sb)
             shim_sandbox_end(sb);
-        unref(box);
+        shim_box__unref(box);
         return;
     }
     if (sb && shim_sandbox_set_limits(sb, SHIM_BOX_MEMORY_MB, SHIM_BOX_PROCESSES, &why) < 0) {
@@ -363,13 +351,14 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
     if (!sb) {
         dbx_log(DBX_LOG_WARN, &box->log, "no sandbox: %s", err->msg);
         finish_all(box, err->msg);
-        unref(box);
+        shim_box__unref(box);
         return;
     }
     box->sb = sb;
     shim_sandbox_set_owner(sb, &sandbox_handlers, box);
     shim_sandbox_set_running(sb, true);
     save(box);
+    shim_box__sync_begin(box);
     dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox is %s", shim_sandbox_id_text(sb));
     dbx_list_each(it, tmp, &box->members)
     {
@@ -379,12 +368,12 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
     }
     if (dbx_list_empty(&box->members) && !box->ended)
         nobody_left(box);
-    unref(box);
+    shim_box__unref(box);
 }
 
 static void on_idle(void *user)
 {
-    struct shim_box *box = DBX_CAST(struct shim_box, BOX_MAGIC, user);
+    struct shim_box *box = DBX_CAST(struct shim_box, SHIM_BOX_MAGIC, user);
     if (dbx_list_empty(&box->members))
         end_box(box);
 }
@@ -402,7 +391,7 @@ static void end_member(struct shim_exec *ex)
 
 static void on_max(void *user)
 {
-    struct shim_box *box = DBX_CAST(struct shim_box, BOX_MAGIC, user);
+    struct shim_box *box = DBX_CAST(struct shim_box, SHIM_BOX_MAGIC, user);
     struct dbx_list *it, *tmp;
     dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox is as old as one may be");
     box->refs++;
@@ -412,7 +401,7 @@ static void on_max(void *user)
         end_member(dbx_list_entry(it, struct shim_exec, box_link));
     if (dbx_list_empty(&box->members))
         end_box(box);
-    unref(box);
+    shim_box__unref(box);
 }
 
 static struct shim_box *box_new(struct shim_execs *execs, const struct dbx_id *id,
@@ -420,7 +409,7 @@ static struct shim_box *box_new(struct shim_execs *execs, const struct dbx_id *i
 {
     struct shim_box *box = DBX_NEW(struct shim_box);
     uint64_t now = dbx_now_ms();
-    box->magic = BOX_MAGIC;
+    box->magic = SHIM_BOX_MAGIC;
     box->refs = 1; /* the table */
     box->execs = execs;
     box->id = *id;
@@ -477,6 +466,7 @@ struct shim_box *shim_box_adopt(struct shim_execs *execs, const struct dbx_id *i
     box->closing = rec->closing;
     box->sb = sb;
     shim_sandbox_set_owner(sb, &sandbox_handlers, box);
+    shim_box__sync_begin(box);
     dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox %s is adopted",
             shim_sandbox_id_text(sb));
     return box;
@@ -518,7 +508,7 @@ void shim_box_cancel(struct shim_box *box)
         shim_exec_cancel(dbx_list_entry(it, struct shim_exec, box_link));
     if (dbx_list_empty(&box->members))
         end_box(box);
-    unref(box);
+    shim_box__unref(box);
 }
 
 void shim_box_give_up(struct shim_box *box)

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "common/base/log.h"
+#include "common/proto/link.h"
 #include "shim/request.h"
 
 struct dbx_loop;
@@ -55,7 +56,11 @@ struct shim_execs_opts {
     void (*on_started)(struct shim_exec *ex, void *user);
     void (*on_ended)(struct shim_exec *ex, void *user);       /* not for dropped ones */
     void (*on_box_ended)(const char *sandbox_id, void *user); /* of a workspace; or NULL */
-    void (*on_change)(void *user);                            /* the count of live ones changed */
+    /* What happened to the files of a workspace's sandbox, to the scheduler: false when none is
+     * there; else fn is called once. Or NULL. */
+    bool (*report_files)(dbx_link_fill *fill, void *arg, const void *blob, size_t len,
+                         dbx_link_answer *fn, void *fn_user, void *user);
+    void (*on_change)(void *user); /* the count of live ones changed */
     void *user;
 };
 struct shim_execs *shim_execs_new(const struct shim_execs_opts *opts);

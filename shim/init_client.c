@@ -346,6 +346,30 @@ int shim_init_files(struct shim_init *si, const char *root, uid_t uid, gid_t gid
     return r;
 }
 
+int shim_init_watch(struct shim_init *si, const char *root, uid_t uid, gid_t gid,
+                    const char *ignored, size_t ignored_len, bool all, int pipe,
+                    shim_init_done_fn *fn, void *user)
+{
+    struct init_watch r = {.uid = uid,
+                           .gid = gid,
+                           .root_len = (uint32_t)strlen(root),
+                           .ignored_len = (uint32_t)ignored_len,
+                           .all = all};
+    struct pending p = {.done = fn, .user = user};
+    struct dbx_buf body;
+    int fds[2] = {pipe, -1};
+    dbx_buf_init(&body, 4096);
+    int r2 = dbx_buf_append(&body, &r, sizeof(r));
+    if (r2 == 0)
+        r2 = dbx_buf_str(&body, root);
+    if (r2 == 0)
+        r2 = dbx_buf_append(&body, ignored, ignored_len);
+    if (r2 == 0)
+        r2 = request(si, INIT_WATCH, &body, fds, 1, 0, &p);
+    dbx_buf_done(&body);
+    return r2;
+}
+
 static struct init_key make_key(const struct dbx_id *process, uint32_t phase)
 {
     struct init_key key = {.phase = phase};

@@ -82,6 +82,12 @@ typedef void shim_init_done_fn(uint64_t value, const struct dbx_err *err, void *
 int shim_init_files(struct shim_init *si, const char *root, uid_t uid, gid_t gid, const void *block,
                     size_t len, uint32_t timeout_ms, shim_init_done_fn *fn, void *user);
 
+/* What happens below root comes on pipe (init_change) from now on, without anything below a name of
+ * ignored (each with a NUL, ignored_len bytes in all). pipe stays the caller's. */
+int shim_init_watch(struct shim_init *si, const char *root, uid_t uid, gid_t gid,
+                    const char *ignored, size_t ignored_len, bool all, int pipe,
+                    shim_init_done_fn *fn, void *user);
+
 struct shim_init_start {
     struct dbx_id process;
     uint32_t phase;    /* DBX_REC_COMPILE or 0 */

@@ -283,6 +283,14 @@ static void fill_box(struct dbx_jw *w, void *arg)
     dbx_jw_kstr(w, "sandbox_id", arg);
 }
 
+bool shim_node_link_files(struct shim_node_link *nl, dbx_link_fill *fill, void *arg,
+                          const void *blob, size_t len, dbx_link_answer *fn, void *fn_user)
+{
+    if (nl->welcome)
+        dbx_link_request(nl->link, "files", fill, arg, blob, len, ANSWER_MS, fn, fn_user);
+    return nl->welcome;
+}
+
 /* Not heard: the next hello does not list it. */
 void shim_node_link_box_ended(struct shim_node_link *nl, const char *sandbox_id)
 {

@@ -215,6 +215,13 @@ static void on_exec_ended(struct shim_exec *ex, void *user)
         shim_node_link_ended(sh->link, ex);
 }
 
+static bool report_files(dbx_link_fill *fill, void *arg, const void *blob, size_t len,
+                         dbx_link_answer *fn, void *fn_user, void *user)
+{
+    struct shim *sh = cast(user);
+    return sh->link && shim_node_link_files(sh->link, fill, arg, blob, len, fn, fn_user);
+}
+
 static void on_box_ended(const char *sandbox_id, void *user)
 {
     struct shim *sh = cast(user);
@@ -424,6 +431,7 @@ static void make_executions(struct shim *sh)
                                  .on_started = on_exec_started,
                                  .on_ended = on_exec_ended,
                                  .on_box_ended = on_box_ended,
+                                 .report_files = report_files,
                                  .on_change = on_execs_changed,
                                  .user = sh};
     sh->execs = shim_execs_new(&eo);

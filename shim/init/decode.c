@@ -126,6 +126,22 @@ int init_decode_files(const uint8_t *body, size_t len, struct init_files *ret,
     return 0;
 }
 
+int init_decode_watch(const uint8_t *body, size_t len, struct init_watch *ret,
+                      const char **ret_root, const char **ret_ignored)
+{
+    int r = take(&body, &len, ret, sizeof(*ret));
+    if (r)
+        return r;
+    if (ret->root_len < 2 || ret->root_len > ROOT_MAX || ret->root_len > len || body[0] != '/' ||
+        memchr(body, 0, ret->root_len) || ret->ignored_len != len - ret->root_len)
+        return EBADMSG;
+    if (ret->ignored_len > INIT_MAX_IGNORED || (ret->ignored_len && body[len - 1]))
+        return EBADMSG;
+    *ret_root = (const char *)body;
+    *ret_ignored = (const char *)body + ret->root_len;
+    return 0;
+}
+
 static int check_path(const char *path, size_t len)
 {
     size_t start = 0;

@@ -31,6 +31,9 @@ int init_decode_start_tty(const uint8_t *body, size_t len, struct init_start_req
 int init_decode_files(const uint8_t *body, size_t len, struct init_files *ret,
                       const char **ret_root, const uint8_t **ret_block, size_t *ret_block_len);
 
+int init_decode_watch(const uint8_t *body, size_t len, struct init_watch *ret,
+                      const char **ret_root, const char **ret_ignored);
+
 /* One entry of a block of common/proto/files.h. */
 struct init_file {
     int folder, gone;

@@ -122,15 +122,15 @@ static int write_one(struct writer *w, const struct init_file *f)
     return error;
 }
 
-static int write_block(int root, const uint8_t *block, size_t len, uint64_t *ret_count, char *text,
-                       size_t text_size)
+static int write_block(int root, size_t watched, const uint8_t *block, size_t len,
+                       uint64_t *ret_count, char *text, size_t text_size)
 {
     struct writer w = {.root = root, .dir = dup(root)};
     struct init_files_iter it = {0};
     struct init_file f;
     int r;
     while ((r = init_files_next(block, len, &it, &f)) == 0) {
-        r = write_one(&w, &f);
+        r = init_watch_holds(watched, f.path) ? 0 : write_one(&w, &f);
         if (r) {
             snprintf(text, text_size, "%s", f.path);
             break;
@@ -154,8 +154,8 @@ static int open_root(const char *root, uid_t uid, gid_t gid)
     return fd;
 }
 
-int init_write_files(const uint8_t *body, size_t len, uint64_t *ret_count, char *text,
-                     size_t text_size)
+int init_write_files(struct init *in, const uint8_t *body, size_t len, uint64_t *ret_count,
+                     char *text, size_t text_size)
 {
     struct init_files fixed;
     const char *name;
@@ -177,8 +177,11 @@ int init_write_files(const uint8_t *body, size_t len, uint64_t *ret_count, char 
     /* only the effective ids: with the real uid 0, the user can send init no signal meanwhile */
     if (switched && (setegid(fixed.gid) < 0 || seteuid(fixed.uid) < 0))
         r = errno;
-    if (!r)
-        r = write_block(fd, block, block_len, ret_count, text, text_size);
+    if (!r) {
+        size_t watched = init_watch_before(in, root);
+        r = write_block(fd, watched, block, block_len, ret_count, text, text_size);
+        init_watch_after(in, watched);
+    }
     if (switched && (seteuid(0) < 0 || setegid(0) < 0))
         _exit(70); /* init without its identity is of no use */
     close(fd);

@@ -65,7 +65,15 @@ struct tty {
 
 /* In events, behind the pumps'. */
 #define INIT_TTY_EVENTS (2 * INIT_MAX_PUMPS)
-enum { ON_SOCKET = INIT_TTY_EVENTS + TTY_FDS * INIT_MAX_TTYS, ON_SIGNAL, ON_TICK, ON_PARKED };
+enum {
+    ON_SOCKET = INIT_TTY_EVENTS + TTY_FDS * INIT_MAX_TTYS,
+    ON_SIGNAL,
+    ON_TICK,
+    ON_PARKED,
+    ON_WATCH,
+    ON_WATCH_TICK,
+    ON_WATCH_PIPE
+};
 
 #define QUEUE_MAX                                                                                  \
     64 /* answers that do not fit into the socket; nothing is read while there are any */
@@ -166,5 +174,14 @@ int init_tty_resize(struct init *in, const struct init_resize *r); /* 0 or errno
 void init_signal_session(pid_t session, int signo);                /* SIGHUP comes with SIGCONT */
 
 /* files.c. Returns 0 or errno; text says where. */
-int init_write_files(const uint8_t *body, size_t len, uint64_t *ret_count, char *text,
-                     size_t text_size);
+int init_write_files(struct init *in, const uint8_t *body, size_t len, uint64_t *ret_count,
+                     char *text, size_t text_size);
+
+/* watch.c. Returns 0 or errno; the pipe is taken out of fds. */
+int init_watch_begin(struct init *in, const uint8_t *body, size_t len, int *fds, size_t n_fds);
+void init_watch_turn(struct init *in, uint32_t what);
+/* Around writes of the shim's, with the user's identity: what a program has changed and is not told
+ * yet is left alone (holds), and our own writes are not told. */
+size_t init_watch_before(struct init *in, const char *root);
+bool init_watch_holds(size_t before, const char *path);
+void init_watch_after(struct init *in, size_t before);

@@ -180,7 +180,7 @@ static void on_files(struct init *in, const struct init_header *h, const uint8_t
 {
     char text[256] = "";
     uint64_t count;
-    int r = init_write_files(body, len, &count, text, sizeof(text));
+    int r = init_write_files(in, body, len, &count, text, sizeof(text));
     in->files_error = r;
     init_done(in, h, r, count, text);
 }
@@ -272,6 +272,8 @@ static void on_request(struct init *in, size_t len, int *fds, size_t n_fds)
         init_start(in, &h, body, body_len, fds, n_fds);
     else if (h.op == INIT_FILES)
         on_files(in, &h, body, body_len);
+    else if (h.op == INIT_WATCH)
+        init_done(in, &h, init_watch_begin(in, body, body_len, fds, n_fds), 0, NULL);
     else if (h.op == INIT_PARK)
         init_park(in, &h, body, body_len);
     else
@@ -413,6 +415,8 @@ static void take_turn(struct init *in)
             on_look(in, in->timer);
         else if (what == ON_PARKED)
             init_on_parked(in);
+        else if (what >= ON_WATCH)
+            init_watch_turn(in, what);
         else if (what >= INIT_TTY_EVENTS)
             init_tty_turn(in, what - INIT_TTY_EVENTS);
         else

@@ -47,7 +47,9 @@ enum init_op {
     INIT_START_TTY = 16, /* init_winsize, then as START; INIT_FD_STDIN and _STDOUT come: pipes,
                             between which and the program stands a terminal */
     INIT_RESIZE = 17,    /* init_resize; answered by DONE, ENOTTY when it has no terminal */
-    /* 32..47: files read, watched, listed. 48..63: streams to and from ports. */
+    INIT_WATCH =
+        32, /* init_watch and a pipe: what happens to files comes there from now on; DONE */
+    /* 33..47: files read, listed. 48..63: streams to and from ports. */
 
     /* answers and events */
     INIT_READY = 128,   /* init_ready; at start and in LIST */
@@ -84,6 +86,36 @@ struct init_files {
     uint32_t uid, gid;
     uint32_t root_len; /* absolute path, without NUL, follows; then the block */
     uint32_t reserved;
+};
+
+/* Followed by the folder's absolute path, then names that are not looked at anywhere below it, each
+ * with a NUL. A second one replaces the first. */
+struct init_watch {
+    uint32_t uid, gid;
+    uint32_t root_len, ignored_len;
+    uint32_t all; /* 1: what stands there already is told too */
+    uint32_t reserved;
+};
+#define INIT_MAX_IGNORED 512
+#define INIT_MAX_PATH 1024
+#define INIT_MAX_CHANGE (1u << 20) /* bytes of a file that is told */
+
+enum init_change_kind {
+    INIT_CHANGE_FILE = 1, /* and its content */
+    INIT_CHANGE_FOLDER = 2,
+    INIT_CHANGE_GONE = 3, /* and what was below it */
+    INIT_CHANGE_TOO_LARGE = 4,
+    INIT_CHANGE_LOST = 5, /* not everything is watched, or was heard of */
+    INIT_CHANGE_REST = 6, /* all that was noted is told */
+};
+/* of init_change: FILES left it alone meanwhile, for this was not told yet */
+enum init_change_flags { INIT_CHANGE_SKIPPED = 1 };
+
+/* On the pipe; the path follows, then of a FILE its content. */
+struct init_change {
+    uint16_t kind, flags;
+    uint32_t path_len;
+    uint64_t size;
 };
 
 /* Which descriptors come, in this order; what does not come is /dev/null. A pipe for output is not

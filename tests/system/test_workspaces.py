@@ -192,7 +192,7 @@ def test_run_streams_and_the_sandbox_stays(api, ws):
     for e in ws.tree():
         if e["path"] == "data":
             assert api.call("DELETE", f"/api/files/{e['id']}").status_code == 204
-    # What a program changes stays until the file of record changes.
+    # What a program changes becomes the file of record; the next change of that is seen.
     end, out, _ = ws.run("ls; echo 'print(5)' > main.py")
     assert out == "made-inside\nmain.py\n"
     assert ws.run("python3 main.py")[1] == "5\n"
@@ -293,7 +293,7 @@ def test_idle_and_lost(own_devbox):
     api = own_devbox.client()
     w = Workspace(api)
     w.put("f", "of record")
-    first = w.start("echo x > inside; sleep 3")  # longer than the idle time: it is used
+    first = w.start("echo x > /tmp/inside; sleep 3")  # longer than the idle time: it is used
     assert w.wait(first)["verdict"] == "OK"
     assert w.start("true")["sandbox_id"] == first["sandbox_id"]
     deadline = time.monotonic() + 30

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What programs do to the files of a workspace becomes files of record, with nobody watching."""
+
+import hashlib
+import os
+import signal
+import time
+
+import pytest
+
+from test_workspaces import Workspace
+
+
+@pytest.fixture()
+def ws(api):
+    w = Workspace(api)
+    yield w
+    api.call("DELETE", w.path)
+
+
+def until(ws, wanted, timeout=20):
+    """Until the files of record are these: {path: content or None for a folder}."""
+    deadline = time.monotonic() + timeout
+    while True:
+        tree = {e["path"]: e for e in ws.tree()}
+        if {p: e["etag"] for p, e in tree.items()} == {p: c if c is None else hashlib.sha256(c.encode()).hexdigest() for p, c in wanted.items()}:
+            return tree
+        assert time.monotonic() < deadline, sorted(tree)
+        time.sleep(0.02)
+
+
+def content(ws, entry):
+    return ws.api.call("GET", f"/api/files/{entry['id']}").json()["content"]
+
+
+def test_output_files_appear(ws):
+    ws.put("main.py", "print('x')")
+    end, _, err = ws.run("mkdir -p out/deep && echo hello > out/deep/a.txt && printf one > 'b \"q\\' && mkdir node_modules && echo no > node_modules/x")
+    assert end["verdict"] == "OK", err
+    tree = until(ws, {"main.py": "print('x')", "out": None, "out/deep": None, "out/deep/a.txt": "hello\n", "b \"q\\": "one"})
+    assert content(ws, tree["out/deep/a.txt"]) == "hello\n"
+    # Changed, moved and removed; by a program that does not end.
+    run = ws.start("mv out in && rm b* && echo 'print(2)' > main.py; echo done; sleep 1000")
+    tree = until(ws, {"main.py": "print(2)\n", "in": None, "in/deep": None, "in/deep/a.txt": "hello\n"})
+    # Nothing comes back: the same files, the same etags, and programs see them.
+    assert ws.run("find . -type f | sort; cat main.py")[1] == "./in/deep/a.txt\n./main.py\n./node_modules/x\nprint(2)\n"
+    ws.put("main.py", "print(3)")
+    assert ws.run("cat main.py")[1] == "print(3)"
+    assert ws.api.call("POST", f"/api/processes/{run['process_id']}/cancel").status_code == 202
+    until(ws, {"main.py": "print(3)", "in": None, "in/deep": None, "in/deep/a.txt": "hello\n"})
+
+
+def test_many_and_large(ws):
+    end, _, err = ws.run("for i in $(seq 300); do echo $i > f$i; done; head -c 1048576 /dev/zero > just; head -c 1048577 /dev/zero > /tmp/more; mv /tmp/more .")
+    assert end["verdict"] == "OK", err
+    deadline = time.monotonic() + 30
+    while len(ws.tree()) != 301:
+        assert time.monotonic() < deadline, len(ws.tree())
+        time.sleep(0.05)
+    tree = {e["path"]: e for e in ws.tree()}
+    assert tree["just"]["size"] == 1 << 20 and "more" not in tree
+    assert ws.run("rm -r f*; ls")[1] == "just\nmore\n"
+    deadline = time.monotonic() + 30
+    while len(ws.tree()) != 1:
+        assert time.monotonic() < deadline, len(ws.tree())
+        time.sleep(0.05)
+
+
+def test_a_lost_sandbox_costs_nothing_that_was_told(ws):
+    run = ws.start("echo kept > result; sleep 1000")
+    until(ws, {"result": "kept\n"})
+    assert ws.api.call("POST", f"/api/processes/{run['process_id']}/cancel").status_code == 202
+    ws.api.call("PUT", ws.path, json={"template": "node"})  # the next program gets a sandbox of its own
+    second = ws.start("cat result")
+    assert second["sandbox_id"] != run["sandbox_id"]
+    assert ws.wait(second)["verdict"] == "OK" and ws.output(second) == "kept\n"
+
+
+def test_both_changed(ws):
+    """The later wins, the other is kept beside it."""
+    ws.put("f", "first")
+    ws.run("true")
+    # The record changes after the program has seen the old file, and the program writes without seeing the new one.
+    run = ws.start("echo up; read x; echo inside > f; echo done; read x")
+    s = ws.api.stream(run)
+    s.until_output("up\n")
+    ws.put("f", "by the API")
+    assert ws.input(run, "\n").status_code == 204
+    other = hashlib.sha256(b"by the API").hexdigest()[:8]
+    tree = until(ws, {"f": "inside\n", f"f.conflict-{other}": "by the API"})
+    assert content(ws, tree[f"f.conflict-{other}"]) == "by the API"
+    assert ws.input(run, "\n").status_code == 204
+    assert ws.wait(run)["verdict"] == "OK"
+
+
+def test_the_shim_dies(own_devbox):
+    """What happens while none is there is told to the next."""
+    own_devbox.up()
+    ws = Workspace(own_devbox.client())
+    run = ws.start("echo one > a; while :; do test -e a2 || cp a a2; sleep 0.01; date +%N > ticks; done")
+    deadline = time.monotonic() + 20
+    while "a2" not in {e["path"] for e in ws.tree()}:
+        assert time.monotonic() < deadline
+    s = ws.api.stream(run)
+    os.kill(own_devbox.daemons("shim")[0]["pid"], signal.SIGKILL)
+    while len(own_devbox.daemons("shim")) != 1 or not own_devbox.status()["ready"]:
+        assert time.monotonic() < deadline + 40
+    # It may begin only now to serve: what is written from here on, and before, must come.
+    assert ws.run("echo two > b")[0]["verdict"] == "OK"
+    deadline = time.monotonic() + 20
+    while "b" not in {e["path"] for e in ws.tree()}:
+        assert time.monotonic() < deadline, ws.tree()
+    first = {e["path"]: e["etag"] for e in ws.tree()}["ticks"]
+    while {e["path"]: e["etag"] for e in ws.tree()}["ticks"] == first:
+        assert time.monotonic() < deadline
+    s.close()
