@@ -7,6 +7,7 @@
 #include "common/base/map.h"
 #include "common/base/metrics.h"
 #include "common/base/str.h"
+#include "common/io/address.h"
 #include "common/io/http_client.h"
 #include "common/io/loop.h"
 #include "registry-cache/freshness.h"
@@ -334,7 +335,7 @@ static bool may_connect(const struct sockaddr *addr, void *user)
 {
     struct rc_fill *f = DBX_CAST(struct rc_fill, FILL_MAGIC, user);
 
-    return f->own || rc_address_public(addr);
+    return f->own || dbx_address_public(addr);
 }
 
 /* Whose word counts is our upstream's alone; where it points to may be anywhere public. */

@@ -282,35 +282,3 @@ enum rc_verdict rc_rules_judge(const struct rc_rules *rules, enum rc_eco eco, co
         return RC_PRIVATE;
     return rules->allows[eco] && !found[RC_ALLOWED] ? RC_DENIED : RC_ALLOWED;
 }
-
-/* --- addresses --- */
-
-static bool v4_public(uint32_t a)
-{
-    static const struct {
-        uint32_t net;
-        int bits;
-    } closed[] = {{0x00000000, 8},  {0x0a000000, 8},  {0x64400000, 10}, {0x7f000000, 8},
-                  {0xa9fe0000, 16}, {0xac100000, 12}, {0xc0000000, 24}, {0xc0a80000, 16},
-                  {0xc6120000, 15}, {0xe0000000, 3}};
-
-    for (size_t i = 0; i < DBX_ARRAY_LEN(closed); i++)
-        if (((a ^ closed[i].net) >> (32 - closed[i].bits)) == 0)
-            return false;
-    return true;
-}
-
-bool rc_address_public(const struct sockaddr *addr)
-{
-    if (addr->sa_family == AF_INET)
-        return v4_public(ntohl(((const struct sockaddr_in *)(const void *)addr)->sin_addr.s_addr));
-    if (addr->sa_family != AF_INET6)
-        return false;
-    const uint8_t *b = ((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr.s6_addr;
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    static const uint8_t nat64[12] = {0x00, 0x64, 0xff, 0x9b};
-    uint32_t tail = (uint32_t)b[12] << 24 | (uint32_t)b[13] << 16 | (uint32_t)b[14] << 8 | b[15];
-    if (memcmp(b, mapped, 12) == 0 || memcmp(b, nat64, 12) == 0)
-        return v4_public(tail);
-    return (b[0] & 0xe0) == 0x20 && !(b[0] == 0x20 && (b[1] == 0x02 || (b[1] == 0x01 && b[2] < 2)));
-}

@@ -47,7 +47,3 @@ int rc_rules_load(const char *path, struct rc_rules **ret, struct dbx_err *err) 
 int rc_rules_parse(const char *text, struct rc_rules **ret, struct dbx_err *err) DBX_MUST_USE;
 struct rc_rules *rc_rules_free(struct rc_rules *rules);
 enum rc_verdict rc_rules_judge(const struct rc_rules *rules, enum rc_eco eco, const char *name);
-
-/* Neither loopback nor private nor link-local nor multicast nor otherwise of this network. (The
- * ranges of documentation are nobody's: they are not refused.) */
-bool rc_address_public(const struct sockaddr *addr);
