@@ -492,8 +492,14 @@ bool dbx_pg_ready(const struct dbx_pg *pg)
 void dbx_pg_batch(struct dbx_pg *pg, const struct dbx_pg_call *calls, size_t ncalls, dbx_pg_fn *fn,
                   void *user)
 {
+    dbx_pg_batch_within(pg, calls, ncalls, pg->query_timeout_ms, fn, user);
+}
+
+void dbx_pg_batch_within(struct dbx_pg *pg, const struct dbx_pg_call *calls, size_t ncalls,
+                         uint32_t timeout_ms, dbx_pg_fn *fn, void *user)
+{
     struct request *rq = request_new(calls, ncalls, fn, user);
-    rq->deadline_ms = dbx_now_ms() + pg->query_timeout_ms;
+    rq->deadline_ms = dbx_now_ms() + timeout_ms;
     if (pg->closing || pg->nwaiting >= pg->max_waiting) {
         struct dbx_err err = {0};
         dbx_err_set(&err, pg->closing ? -ECANCELED : -ENOBUFS,

@@ -55,6 +55,10 @@ struct dbx_pg_call {
 void dbx_pg_batch(struct dbx_pg *pg, const struct dbx_pg_call *calls, size_t ncalls, dbx_pg_fn *fn,
                   void *user);
 
+/* The same with a time-out of its own: for what is large. */
+void dbx_pg_batch_within(struct dbx_pg *pg, const struct dbx_pg_call *calls, size_t ncalls,
+                         uint32_t timeout_ms, dbx_pg_fn *fn, void *user);
+
 size_t dbx_pg_rows(const struct dbx_pg_result *res);
 uint64_t dbx_pg_affected(const struct dbx_pg_result *res);
 const char *dbx_pg_text(const struct dbx_pg_result *res, size_t row, const char *column,
