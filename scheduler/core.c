@@ -27,6 +27,9 @@ struct sched_core *sched_core_new(size_t max_queue)
     core->templates = dbx_map_new();
     dbx_list_init(&core->node_list);
     dbx_list_init(&core->template_ring);
+    dbx_list_init(&core->batch_ring);
+    core->batches = dbx_map_new();
+    dbx_list_init(&core->batch_list);
     dbx_list_init(&core->delayed);
     return core;
 }
@@ -51,6 +54,7 @@ struct sched_core *sched_core_free(struct sched_core *core)
     while (dbx_map_next(core->procs, &it))
         sched_proc_free(it.value);
     sched_boxes__done(core);
+    sched_batches__done(core);
     it = (struct dbx_map_iter){0};
     while (dbx_map_next(core->nodes, &it))
         free(it.value);
@@ -91,6 +95,8 @@ static void insert(struct sched_core *core, struct sched_proc *sp)
     dbx_list_init(&sp->_queue);
     dbx_list_init(&sp->_of_node);
     core->blob_bytes += sp->blob ? sp->blob_len : 0;
+    if (sp->batch)
+        sp->batch->in_core++;
     void *was = dbx_map_put(core->procs, sp->id.b, sizeof(sp->id.b), sp);
     dbx_assert(was == NULL);
 }
@@ -107,6 +113,7 @@ void sched_core__join(struct sched_core *core, struct sched_proc *sp, struct sch
     sp->node = node;
     dbx_list_push(&node->procs, &sp->_of_node);
     node->nprocs++;
+    node->nbatch += sp->batch != NULL;
     if (sp->workspace)
         sched_boxes__join(core, sp);
 }
@@ -119,6 +126,7 @@ static void leave_node(struct sched_core *core, struct sched_proc *sp)
         sched_boxes__leave(core, sp);
     dbx_list_remove(&sp->_of_node);
     sp->node->nprocs--;
+    sp->node->nbatch -= sp->batch != NULL;
     sp->node = NULL;
 }
 
@@ -156,6 +164,8 @@ void sched_core_remove(struct sched_core *core, struct sched_proc *sp)
         sched_queue__remove(core, sp);
     leave_node(core, sp);
     sched_proc_drop_blob(core, sp);
+    if (sp->batch)
+        sp->batch->in_core--;
     (void)dbx_map_del(core->procs, sp->id.b, sizeof(sp->id.b));
     sched_proc_free(sp);
 }

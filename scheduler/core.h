@@ -3,7 +3,9 @@
  * Everything in here can be built anew from the database and from what the nodes say.
  *
  * Queue: one for each template (a template whose image is still being built holds up nobody else);
- * in it the owners stand in a ring and take turns, each with a FIFO of its own. */
+ * in it the owners stand in a ring and take turns, each with a FIFO of its own. What belongs to a
+ * batch waits in queues apart, by priority within an owner, goes after what was posted alone (but
+ * has every BATCH_TURN-th turn when both wait), and leaves part of each node to the others. */
 #pragma once
 
 #include "common/base/list.h"
@@ -27,6 +29,20 @@ struct sched_node;
 struct sched_owner_queue;
 struct sched_box;
 
+/* Many executions posted at once. Only so many of them stand in the core at a time. */
+struct sched_batch {
+    struct dbx_id id;
+    int64_t priority;
+    uint32_t max_parallel; /* 0: as many as there is room for */
+    uint32_t in_core;      /* its processes here, in any state */
+    uint32_t wanted;       /* so many were asked for */
+    int32_t after;         /* index of the last one that was read from the database; -1: none */
+    bool listed;           /* it runs, says the database */
+    bool exhausted;        /* nothing is left there, as it was read last */
+    bool stop, stopping;   /* what is left is to be cancelled; the statement is under way */
+    struct dbx_list _node;
+};
+
 struct sched_proc {
     struct dbx_id id, sandbox, owner;
     char template[SCHED_NAME_MAX + 1];
@@ -35,7 +51,8 @@ struct sched_proc {
     uint8_t *blob; /* owned; files and stdin. NULL: in the database */
     size_t blob_len, files_len;
     bool retry_safe;
-    bool workspace; /* it joins the sandbox, where that stands */
+    bool workspace;            /* it joins the sandbox, where that stands */
+    struct sched_batch *batch; /* borrowed from the core; NULL: posted alone */
 
     enum sched_state state;  /* by sched_proc_set_state only */
     struct sched_node *node; /* borrowed; set from PLACING on */
@@ -60,6 +77,7 @@ struct sched_template {
 
 struct sched_capacity {
     uint32_t sandboxes;
+    uint32_t cpus; /* 0: not said */
     size_t ntemplates;
     struct sched_template templates[SCHED_MAX_TEMPLATES];
 };
@@ -75,6 +93,7 @@ struct sched_node {
     uint32_t nprocs;
     uint32_t nboxes;  /* sandboxes of workspaces: each takes a slot */
     uint32_t njoined; /* processes in those: they take none */
+    uint32_t nbatch;  /* processes of batches */
     struct sched_capacity cap;
     struct dbx_list _node;
 };
@@ -137,6 +156,16 @@ void sched_core_boxes_reset(struct sched_core *core,
 /* All processes of a sandbox, in any state. */
 void sched_core_each_of_sandbox(struct sched_core *core, const struct dbx_id *sandbox,
                                 void (*fn)(struct sched_proc *sp, void *arg), void *arg);
+
+/* ---- batches: each lives while it is listed or has a process here ---- */
+
+struct sched_batch *sched_core_batch(struct sched_core *core, const struct dbx_id *id, bool create);
+struct dbx_list *sched_core_batches(struct sched_core *core); /* sched_batch._node */
+void sched_core_batches_sweep(struct sched_core *core);       /* forgets the others */
+/* How many of this batch may stand in the core. */
+uint32_t sched_core_batch_room(const struct sched_core *core, const struct sched_batch *b);
+void sched_core_each_of_batch(struct sched_core *core, const struct sched_batch *b,
+                              void (*fn)(struct sched_proc *sp, void *arg), void *arg);
 
 /* Any node whose lease ended before now; its deadline is 0 and it is offline from then on. NULL
  * when there is none. */

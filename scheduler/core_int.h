@@ -13,7 +13,10 @@ struct sched_core {
     size_t max_queue, queued, blob_bytes;
     struct dbx_map
         *templates; /* by name: template_queue, owned; only those with somebody in them */
-    struct dbx_list template_ring;
+    struct dbx_list template_ring, batch_ring;
+    uint32_t turns;          /* of what was posted alone, while batches waited */
+    struct dbx_map *batches; /* by id: sched_batch, owned */
+    struct dbx_list batch_list;
     struct dbx_list delayed; /* sched_proc._queue: back-off */
 };
 
@@ -28,5 +31,7 @@ void sched_boxes__join(struct sched_core *core, struct sched_proc *sp);
 void sched_boxes__leave(struct sched_core *core, struct sched_proc *sp);
 void sched_boxes__done(struct sched_core *core);
 void sched_core__join(struct sched_core *core, struct sched_proc *sp, struct sched_node *node);
+void sched_batches__done(struct sched_core *core);
 /* The node for one more of this template, or NULL. */
-struct sched_node *sched_nodes__choose(struct sched_core *core, const char *template, uint64_t now);
+struct sched_node *sched_nodes__choose(struct sched_core *core, const char *template, bool batch,
+                                       uint64_t now);

@@ -7,6 +7,7 @@
 #include "common/ext/json.h"
 #include "common/ext/pg.h"
 #include "common/io/loop.h"
+#include "common/proto/files.h"
 #include "common/proto/link.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -99,6 +100,8 @@ void sched_on_placed(struct sched *s, const struct sched_entry *e)
     if (!sp || sp->state != SCHED_PLACING || sp->attempt != e->attempt)
         return;
     if (!e->hit) { /* ended meanwhile, or its owner was deleted: nothing is left to do */
+        if (sp->batch)
+            sched_batches_feed(s);
         sched_core_remove(s->core, sp);
         sched_pump_soon(s);
         return;
@@ -246,22 +249,28 @@ static void send_start(struct sched *s, struct sched_proc *sp, struct sched_conn
 /* Files and stdin, one behind the other, as a link carries them. */
 static bool take_input(struct sched *s, struct sched_proc *sp, const struct dbx_pg_result *res)
 {
-    size_t files_len = 0, stdin_len = 0;
+    size_t files_len = 0, stdin_len = 0, shared_len = 0;
     DBX_CLEANUP(dbx_freep) uint8_t *files = NULL;
     DBX_CLEANUP(dbx_freep) uint8_t *input = NULL;
+    DBX_CLEANUP(dbx_freep) uint8_t *shared = NULL;
 
     if (dbx_pg_rows(res) != 1)
         return false;
     files = dbx_pg_bytes(res, 0, "files", &files_len);
     input = dbx_pg_bytes(res, 0, "stdin", &stdin_len);
-    if (!files || !input || files_len > DBX_MAX_LINK_MSG || stdin_len > DBX_MAX_LINK_MSG)
+    shared = dbx_pg_bytes(res, 0, "shared", &shared_len);
+    if (!files || !input)
         return false;
-    uint8_t *blob = malloc(files_len + stdin_len + 1);
-    if (!blob)
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf blob;
+    dbx_buf_init(&blob, DBX_MAX_LINK_MSG);
+    if ((shared && dbx_buf_append(&blob, shared, shared_len) < 0) ||
+        dbx_files_join(&blob, files, files_len) < 0)
         return false;
-    memcpy(blob, files, files_len);
-    memcpy(blob + files_len, input, stdin_len);
-    sched_proc_set_blob(s->core, sp, blob, files_len + stdin_len, files_len);
+    files_len = blob.len;
+    if (dbx_buf_append(&blob, input, stdin_len) < 0)
+        return false;
+    size_t len = blob.len;
+    sched_proc_set_blob(s->core, sp, dbx_buf_take(&blob), len, files_len);
     return true;
 }
 
@@ -400,6 +409,10 @@ static void fill_ended(struct dbx_jw *w, void *arg)
     dbx_jw_kstr(w, "sandbox_id", sandbox);
     dbx_jw_kstr(w, "status", dbx_verdict_status(args->e->verdict));
     dbx_jw_kstr(w, "verdict", dbx_verdict_name(args->e->verdict));
+    if (args->sp->batch) {
+        dbx_id_format(&args->sp->batch->id, id);
+        dbx_jw_kstr(w, "batch_id", id);
+    }
     dbx_jw_key(w, "outcome");
     if (args->outcome)
         dbx_jw_node(w, args->outcome);
@@ -428,6 +441,8 @@ void sched_on_ended(struct sched *s, const struct sched_entry *e)
         return;
     if (e->hit)
         tell_ended(s, e, sp);
+    if (sp->batch)
+        sched_batches_feed(s);
     sched_core_remove(s->core, sp);
     sched_pump_soon(s);
 }

@@ -163,6 +163,13 @@ static void on_end_sandbox(struct sched_conn *cn, const struct dbx_link_msg *m)
     (void)dbx_link_reply(cn->link, m->rid, NULL, NULL);
 }
 
+/* A batch was accepted, or is to be cancelled: the database says which. */
+static void on_batch(struct sched_conn *cn, const struct dbx_link_msg *m)
+{
+    sched_batches_look(cn->s);
+    (void)dbx_link_reply(cn->link, m->rid, NULL, NULL);
+}
+
 void sched_gateway_msg(struct sched_conn *cn, const struct dbx_link_msg *m)
 {
     struct sched *s = cn->s;
@@ -175,6 +182,10 @@ void sched_gateway_msg(struct sched_conn *cn, const struct dbx_link_msg *m)
     }
     if (strcmp(m->op, "end_sandbox") == 0) {
         on_end_sandbox(cn, m);
+        return;
+    }
+    if (strcmp(m->op, "batch") == 0) {
+        on_batch(cn, m);
         return;
     }
     bool cancel = strcmp(m->op, "cancel") == 0;

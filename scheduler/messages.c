@@ -73,6 +73,8 @@ int sched_capacity_decode(const struct dbx_json *header, struct sched_capacity *
         return dbx_err_field(err, "templates", "is not an object of at most %d",
                              SCHED_MAX_TEMPLATES);
     ret->sandboxes = (uint32_t)sandboxes;
+    int64_t cpus = dbx_json_get_i64(dbx_json_get(header, "capacity"), "cpus", 0);
+    ret->cpus = cpus > 0 && cpus <= 100000 ? (uint32_t)cpus : 0;
     ret->ntemplates = dbx_json_count(templates);
     for (size_t i = 0; i < ret->ntemplates; i++) {
         int r = read_template(templates, i, &ret->templates[i], err);

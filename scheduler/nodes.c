@@ -54,7 +54,19 @@ static bool has_warm(const struct sched_node *node, const struct sched_template 
     return promised < t->warm;
 }
 
-struct sched_node *sched_nodes__choose(struct sched_core *core, const char *template, uint64_t now)
+/* What runs in batches keeps processors busy: more at a time would only be slower, and in the way
+ * of those who wait for an answer. */
+#define BATCH_PER_CPU 2
+
+static uint32_t batch_slots(const struct sched_node *node)
+{
+    uint32_t most = node->cap.sandboxes - node->cap.sandboxes / 4;
+    uint32_t by_cpu = node->cap.cpus * BATCH_PER_CPU;
+    return by_cpu > 0 && by_cpu < most ? by_cpu : most;
+}
+
+struct sched_node *sched_nodes__choose(struct sched_core *core, const char *template, bool batch,
+                                       uint64_t now)
 {
     struct sched_node *best = NULL;
     bool best_warm = false;
@@ -68,7 +80,7 @@ struct sched_node *sched_nodes__choose(struct sched_core *core, const char *temp
         if (!node->online || used >= node->cap.sandboxes || node->hold_until > now)
             continue;
         const struct sched_template *t = template_of(node, template);
-        if (!t)
+        if (!t || (batch && node->nbatch >= batch_slots(node)))
             continue;
         uint32_t free_slots = node->cap.sandboxes - used;
         bool warm = has_warm(node, t);

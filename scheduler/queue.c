@@ -2,14 +2,17 @@
 /* Queues come into being with the first who waits in them, and go with the last. */
 #include "scheduler/core_int.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define ASIDE_MS 100
+#define BATCH_TURN 5 /* every so many-th is a batch's, when both wait */
 
 struct template_queue {
-    char name[SCHED_NAME_MAX + 1];
-    struct dbx_list node;   /* in core->template_ring */
+    char name[SCHED_NAME_MAX + 2];
+    struct dbx_list node;   /* in `ring` */
+    struct dbx_list *ring;  /* the core's template_ring or batch_ring */
     struct dbx_list owners; /* a ring: the first is next */
     struct dbx_map *by_owner;
 };
@@ -21,6 +24,9 @@ struct sched_owner_queue {
     struct dbx_list procs;
 };
 
+/* No template's name begins so: the queue of a template's batches. */
+#define BATCH "+"
+
 static struct template_queue *template_queue(struct sched_core *core, const char *name)
 {
     struct template_queue *tq = DBX_MAP_GET_STR(core->templates, name);
@@ -31,7 +37,8 @@ static struct template_queue *template_queue(struct sched_core *core, const char
     memcpy(tq->name, name, strlen(name) + 1);
     dbx_list_init(&tq->owners);
     tq->by_owner = dbx_map_new();
-    dbx_list_push(&core->template_ring, &tq->node);
+    tq->ring = name[0] == BATCH[0] ? &core->batch_ring : &core->template_ring;
+    dbx_list_push(tq->ring, &tq->node);
     (void)dbx_map_put(core->templates, tq->name, strlen(tq->name), tq);
     return tq;
 }
@@ -76,13 +83,29 @@ static struct sched_node *bound_to(const struct sched_core *core, const struct s
     return sp->workspace ? sched_core_box_node(core, &sp->sandbox) : NULL;
 }
 
+static void push_by_priority(struct dbx_list *procs, struct sched_proc *sp, bool front)
+{
+    struct dbx_list *at = procs->prev;
+    for (; at != procs; at = at->prev) {
+        const struct sched_proc *other = dbx_list_entry(at, struct sched_proc, _queue);
+        if (front ? other->batch->priority > sp->batch->priority
+                  : other->batch->priority >= sp->batch->priority)
+            break;
+    }
+    dbx_list_push_front(at, &sp->_queue); /* behind `at` */
+}
+
 void sched_queue__push(struct sched_core *core, struct sched_proc *sp, bool front)
 {
-    const char *name = bound_to(core, sp) ? JOINING : sp->template;
+    char name[SCHED_NAME_MAX + 2];
+    snprintf(name, sizeof(name), "%s%s", sp->batch ? BATCH : "",
+             bound_to(core, sp) ? JOINING : sp->template);
     struct sched_owner_queue *oq = owner_queue(template_queue(core, name), &sp->owner);
 
     sp->_oq = oq;
-    if (front)
+    if (sp->batch)
+        push_by_priority(&oq->procs, sp, front);
+    else if (front)
         dbx_list_push_front(&oq->procs, &sp->_queue);
     else
         dbx_list_push(&oq->procs, &sp->_queue);
@@ -131,15 +154,14 @@ void sched_queue__done(struct sched_core *core)
         if (sp->state == SCHED_QUEUED)
             sched_queue__remove(core, sp);
     }
-    dbx_assert(dbx_list_empty(&core->template_ring));
+    dbx_assert(dbx_list_empty(&core->template_ring) && dbx_list_empty(&core->batch_ring));
 }
 
 /* It was its turn: the template goes to the end of the ring, and so does the owner within it. */
-static void take_turn(struct sched_core *core, struct template_queue *tq,
-                      struct sched_owner_queue *oq)
+static void take_turn(struct template_queue *tq, struct sched_owner_queue *oq)
 {
     dbx_list_remove(&tq->node);
-    dbx_list_push(&core->template_ring, &tq->node);
+    dbx_list_push(tq->ring, &tq->node);
     dbx_list_remove(&oq->node);
     dbx_list_push(&tq->owners, &oq->node);
 }
@@ -154,7 +176,7 @@ static struct sched_proc *next_of(struct sched_core *core, struct template_queue
     struct sched_node *node = bound_to(core, sp);
     *ret_aside = false;
     if (!node) {
-        node = sched_nodes__choose(core, sp->template, now);
+        node = sched_nodes__choose(core, sp->template, sp->batch != NULL, now);
     } else if (!node->online || node->hold_until > now) {
         sched_queue__remove(core, sp);
         sched_queue__delay(core, sp, now + ASIDE_MS);
@@ -164,19 +186,18 @@ static struct sched_proc *next_of(struct sched_core *core, struct template_queue
     *ret_node = node;
     if (!node)
         return NULL;
-    take_turn(core, tq, oq);
+    take_turn(tq, oq);
     return sp;
 }
 
-struct sched_proc *sched_core_assign(struct sched_core *core, uint64_t now)
+static struct sched_proc *assign_from(struct sched_core *core, struct dbx_list *ring, uint64_t now)
 {
     struct dbx_list *it, *next;
     bool aside;
 
-    sched_queue__wake(core, now);
     do {
         aside = false;
-        dbx_list_each(it, next, &core->template_ring)
+        dbx_list_each(it, next, ring)
         {
             struct template_queue *tq = dbx_list_entry(it, struct template_queue, node);
             struct sched_node *node = NULL;
@@ -192,4 +213,19 @@ struct sched_proc *sched_core_assign(struct sched_core *core, uint64_t now)
         }
     } while (aside);
     return NULL;
+}
+
+struct sched_proc *sched_core_assign(struct sched_core *core, uint64_t now)
+{
+    sched_queue__wake(core, now);
+    bool waits = !dbx_list_empty(&core->batch_ring);
+    bool batch_first = waits && core->turns + 1 >= BATCH_TURN;
+    struct sched_proc *sp =
+        assign_from(core, batch_first ? &core->batch_ring : &core->template_ring, now);
+
+    if (!sp)
+        sp = assign_from(core, batch_first ? &core->template_ring : &core->batch_ring, now);
+    if (sp)
+        core->turns = sp->batch || !waits ? 0 : core->turns + 1;
+    return sp;
 }

@@ -97,7 +97,7 @@ static void end_unreadable(struct sched *s, const char *id)
     sched_end(s, sp, DBX_V_INTERNAL, NULL, /* ran= */ false, NULL);
 }
 
-static void use_row(struct sched *s, const struct dbx_pg_result *res, size_t i, bool placed)
+void sched_use_row(struct sched *s, const struct dbx_pg_result *res, size_t i, bool placed)
 {
     struct dbx_err err = {0};
     const char *node_id = dbx_pg_text(res, i, "node_id", NULL),
@@ -113,6 +113,9 @@ static void use_row(struct sched *s, const struct dbx_pg_result *res, size_t i, 
         sched_proc_free(sp);
         return;
     }
+    struct dbx_id batch;
+    if (dbx_id_parse(dbx_pg_text(res, i, "batch_id", NULL), &batch) == 0)
+        sp->batch = sched_core_batch(s->core, &batch, /* create= */ true);
     if (!placed) {
         sched_core_add(s->core, sp);
         return;
@@ -172,7 +175,7 @@ static void on_page(const struct dbx_pg_result *res, const struct dbx_err *err, 
         return;
     }
     for (size_t i = 0; i < n && (w->placed || !sched_core_full(w->s->core)); i++)
-        use_row(w->s, res, i, w->placed);
+        sched_use_row(w->s, res, i, w->placed);
     if (n < page || (!w->placed && sched_core_full(w->s->core))) {
         walk_end(w);
         return;
@@ -198,7 +201,10 @@ static void on_scan(void *user)
 {
     struct sched *s = user;
 
-    if (!s->leading || s->scanning || sched_core_full(s->core))
+    if (!s->leading)
+        return;
+    sched_batches_look(s);
+    if (s->scanning || sched_core_full(s->core))
         return;
     s->scanning = true;
     walk_on(walk_new(s, /* placed= */ false));
@@ -295,6 +301,7 @@ void sched_reign_begin(struct sched *s, int64_t epoch)
     s->epoch = epoch;
     s->loading = true;
     s->scanning = s->pump_due = false;
+    s->listing = s->list_again = s->feeding = s->feed_due = false;
     s->core = sched_core_new(s->cfg->max_queue);
     s->store = sched_store_new(s, fns);
     s->tick = dbx_timer_new(s->loop, on_tick, s);

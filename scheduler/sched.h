@@ -59,6 +59,7 @@ struct sched {
     uint64_t last_touch;
     uint64_t last_ask;
     bool pump_due, scanning;
+    bool listing, list_again, feeding, feed_due; /* batches: feed.c */
 };
 
 /* One link to a gateway or a node. */
@@ -85,6 +86,13 @@ void sched_reign_begin(struct sched *s, int64_t epoch);
 void sched_reign_end(struct sched *s, const char *why);
 /* No write from now on; the rest of the end comes when the current callback has returned. */
 void sched_depose(struct sched *s, const char *why);
+
+/* A row of the database into the core, unless it is there. */
+void sched_use_row(struct sched *s, const struct dbx_pg_result *res, size_t i, bool placed);
+
+/* ---- feed.c: batches, from the database to the queue ---- */
+void sched_batches_look(struct sched *s); /* something may have changed about them */
+void sched_batches_feed(struct sched *s); /* one of theirs has left the core */
 
 /* ---- links.c ---- */
 struct sched_conn *sched_conn_find(const struct sched *s, uint64_t id);

@@ -12,10 +12,32 @@
     " select (select count(*) from lead) as lead, d.id from (select 1) one left join done d on "   \
     "true"
 
-#define PROCESS_COLUMNS                                                                            \
-    "select id, sandbox_id, owner, attempt, node_id, started_at is not null as started,"           \
-    " (extract(epoch from created_at) * 1000000)::bigint as accepted_us, trace, request,"          \
-    " created_at::text as cursor from processes "
+#define PROCESS_COLUMNS_OF(more)                                                                   \
+    "select " more "p.id, p.sandbox_id, p.owner, p.attempt, p.node_id, p.batch_id,"                \
+    " p.started_at is not null as started,"                                                        \
+    " (extract(epoch from p.created_at) * 1000000)::bigint as accepted_us, p.trace, p.request,"    \
+    " p.created_at::text as cursor from "
+#define PROCESS_COLUMNS PROCESS_COLUMNS_OF("") "processes p "
+
+/* What ends (`fin`: id, batch_id, status) is counted in its batch and numbered there, in the same
+ * transaction: the last one ends the batch, and its webhook is due. */
+#define COUNT_BATCHES                                                                              \
+    " sums as (select batch_id, count(*) as n, count(*) filter (where status = 'completed') as "   \
+    "nc,"                                                                                          \
+    "   count(*) filter (where status = 'failed') as nf,"                                          \
+    "   count(*) filter (where status = 'cancelled') as nx"                                        \
+    "   from fin where batch_id is not null group by batch_id),"                                   \
+    " bs as (update batches b set done = b.done + s.n, n_completed = b.n_completed + s.nc,"        \
+    "   n_failed = b.n_failed + s.nf, n_cancelled = b.n_cancelled + s.nx,"                         \
+    "   ended_at = case when b.done + s.n >= b.total then now() end,"                              \
+    "   status = case when b.done + s.n < b.total then b.status"                                   \
+    "     when b.cancelled_at is null then 'completed' else 'cancelled' end"                       \
+    "   from sums s where b.id = s.batch_id"                                                       \
+    "   returning b.id, b.done - s.n as before, b.status, b.webhook_url),"                         \
+    " hooks as (insert into webhook_deliveries (batch_id) select id from bs"                       \
+    "   where status <> 'running' and webhook_url is not null on conflict do nothing),"            \
+    " seqs as (select o.id, bs.before + row_number() over (partition by o.batch_id order by o.id)" \
+    "   as seq from fin o join bs on bs.id = o.batch_id),"
 
 static const struct dbx_pg_stmt stmts[] = {
     {"place", LEAD
@@ -36,16 +58,48 @@ static const struct dbx_pg_stmt stmts[] = {
     {"ended", LEAD
      ", given as (select * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[])"
      "   as g(id, status, verdict, outcome, ran)),"
-     " done as (update processes p set status = g.status, verdict = g.verdict, outcome = g.outcome,"
-     "   ended_at = now(), started_at ="
-     "   case when g.ran then coalesce(p.started_at, now()) else p.started_at end from given g"
-     "   where p.id = g.id and p.status in ('pending', 'running') and" IF_LEAD
+     " fin as materialized (select p.id, p.batch_id, g.status, g.verdict, g.outcome, g.ran"
+     "   from processes p join given g on g.id = p.id"
+     "   where p.status in ('pending', 'running') and" IF_LEAD
+     " order by p.id for update of p)," COUNT_BATCHES
+     " done as (update processes p set status = o.status, verdict = o.verdict, outcome = o.outcome,"
+     "   ended_at = now(), batch_seq = q.seq, passed = case when p.expect_sha is not null then"
+     "     o.verdict = 'OK' and coalesce(o.outcome::json #>> '{sha256,stdout}' ="
+     "       encode(p.expect_sha, 'hex'), false) end,"
+     "   started_at = case when o.ran then coalesce(p.started_at, now()) else p.started_at end"
+     "   from fin o left join seqs q on q.id = o.id where p.id = o.id"
      "   returning p.id, p.sandbox_id, p.verdict),"
      " boxes as (update sandboxes s set ended_at = now() from done d"
      "   where s.id = d.sandbox_id and (s.kind = 'run' or d.verdict = 'NODE_LOST')"
      "   and s.ended_at is null),"
      " inputs as (delete from process_inputs i using given g where i.process_id = g.id and" IF_LEAD
      ")" RESULT},
+    {"batches", LEAD
+     ", due as (update batches set cancelled_at = now(), cancel_reason = 'deadline'"
+     "   where status = 'running' and cancelled_at is null and deadline_at <= now() and" IF_LEAD
+     "   returning id)"
+     " select id, priority, max_parallel, cancelled_at is not null or id in (select id from due)"
+     " as stop from batches where status = 'running' order by created_at limit 4096"},
+    /* What is left of a batch and was never placed. Rows that an `ended` has in hand are its. */
+    {"batch_stop", LEAD
+     ", fin as materialized (select p.id, p.batch_id, 'cancelled' as status from processes p"
+     "   where p.batch_id = $2::uuid and p.status = 'pending' and p.placed_at is null and" IF_LEAD
+     "   order by p.batch_index limit 1000 for update of p skip locked)," COUNT_BATCHES
+     " done as (update processes p set status = 'cancelled', verdict = 'CANCELLED',"
+     "   ended_at = now(), batch_seq = q.seq,"
+     "   passed = case when p.expect_sha is not null then false end from seqs q where p.id = q.id"
+     "   returning p.id, p.sandbox_id),"
+     " boxes as (update sandboxes s set ended_at = now() from done d where s.id = d.sandbox_id),"
+     " inputs as (delete from process_inputs i using done d where i.process_id = d.id)"
+     " select (select count(*) from lead) as lead, (select count(*) from done) as n"},
+    /* The next of several batches: $3 the last index that was read, $4 how many are wanted. */
+    {"feed",
+     PROCESS_COLUMNS_OF(
+         "p.batch_index, ") "unnest($1::uuid[], $2::int[], $3::int[]) as w(batch, after, n) cross "
+                            "join lateral"
+                            " (select * from processes where batch_id = w.batch and status = "
+                            "'pending' and placed_at is null"
+                            "   and batch_index > w.after order by batch_index limit w.n) p"},
     {"nodes_up", LEAD
      " insert into nodes (id, url, version, state)"
      " select g.id, g.url, g.version, 'ready' from unnest($2::text[], $3::text[], $4::text[])"
@@ -73,10 +127,13 @@ static const struct dbx_pg_stmt stmts[] = {
      "where status in ('pending', 'running') and placed_at is not null"
      " and (created_at, id) > ($1::timestamptz, $2::uuid) order by created_at, id limit 1000"},
     {"scan", PROCESS_COLUMNS
-     "where status = 'pending' and placed_at is null and created_at < now() - interval '500 "
+     "where status = 'pending' and placed_at is null and batch_id is null"
+     " and created_at < now() - interval '500 "
      "milliseconds'"
      " and (created_at, id) > ($1::timestamptz, $2::uuid) order by created_at, id limit 256"},
-    {"input", "select files, stdin from process_inputs where process_id = $1::uuid"},
+    {"input", "select i.files, i.stdin, b.files as shared from process_inputs i"
+              " join processes p on p.id = i.process_id left join batches b on b.id = p.batch_id"
+              " where i.process_id = $1::uuid"},
     {"where", "select p.status, p.placed_at is not null as placed, p.node_id, n.url"
               " from processes p left join nodes n on n.id = p.node_id where p.id = $1::uuid"},
 };

@@ -47,6 +47,23 @@ int dbx_files_add(struct dbx_buf *out, const struct dbx_file *f)
     return 0;
 }
 
+int dbx_files_join(struct dbx_buf *out, const void *block, size_t len)
+{
+    if (len < HEAD || memcmp(block, "DBXF", 4) != 0)
+        return -EBADMSG;
+    if (out->len == 0)
+        return dbx_buf_append(out, block, len);
+    if (out->len < HEAD || memcmp(out->data, "DBXF", 4) != 0)
+        return -EBADMSG;
+    uint64_t count = (uint64_t)get_u32(out->data + 4) + get_u32((const uint8_t *)block + 4);
+    if (count > DBX_FILES_MAX_COUNT)
+        return -E2BIG;
+    int r = dbx_buf_append(out, (const uint8_t *)block + HEAD, len - HEAD);
+    for (int i = 0; r == 0 && i < 4; i++)
+        out->data[4 + i] = (uint8_t)(count >> (8 * i));
+    return r;
+}
+
 static int read_entry(struct dbx_reader *rd, struct dbx_file *ret)
 {
     struct dbx_file f = {0};

@@ -23,6 +23,9 @@ int dbx_files_begin(struct dbx_buf *out); /* out is empty: the block is all it h
 /* out holds what _begin started. -EINVAL for a path, -E2BIG for the count or out's maximum; out is
  * as it was then. */
 int dbx_files_add(struct dbx_buf *out, const struct dbx_file *f) DBX_MUST_USE;
+/* Puts another whole block behind the one out holds (out empty: the other is all it holds then).
+ * -EBADMSG for what is no block, -E2BIG. */
+int dbx_files_join(struct dbx_buf *out, const void *block, size_t len) DBX_MUST_USE;
 /* Walks a block; every path is checked (path.h) and every length bounded. Start with offset 0.
  * Returns 1 and a file, 0 at the end, -EBADMSG. The count is looked at by dbx_files_check only. */
 int dbx_files_next(const void *block, size_t len, size_t *offset,

@@ -103,6 +103,58 @@ static void test_back_off(void)
     sched_core_free(core);
 }
 
+static struct sched_proc *of_batch(struct sched_core *core, struct sched_batch *b, uint8_t owner)
+{
+    struct sched_proc *sp = DBX_NEW(struct sched_proc);
+
+    sp->id = dbx_id_new();
+    sp->owner.b[0] = owner;
+    sp->batch = b;
+    (void)dbx_strcpy(sp->template, sizeof(sp->template), "python");
+    sched_core_add(core, sp);
+    return sp;
+}
+
+static void test_batches(void)
+{
+    struct sched_core *core = sched_core_new(100);
+    struct dbx_id ids[3] = {dbx_id_new(), dbx_id_new(), dbx_id_new()};
+    struct sched_batch *a = sched_core_batch(core, &ids[0], true),
+                       *urgent = sched_core_batch(core, &ids[1], true),
+                       *others = sched_core_batch(core, &ids[2], true);
+    struct sched_node *n = node_of(core, "n", 100, "python", 0);
+    struct sched_proc *alone[10];
+
+    urgent->priority = 5;
+    struct sched_proc *a1 = of_batch(core, a, 1), *a2 = of_batch(core, a, 1);
+    struct sched_proc *u1 = of_batch(core, urgent, 1), *u2 = of_batch(core, urgent, 1);
+    struct sched_proc *o1 = of_batch(core, others, 2);
+    for (int i = 0; i < 10; i++)
+        alone[i] = proc_of(core, 3, "python");
+    /* Alone goes first, but each fifth turn is a batch's; there owners take turns, and one owner's
+     * batches go by priority. */
+    struct sched_proc *want[] = {alone[0], alone[1], alone[2], alone[3], u1,
+                                 alone[4], alone[5], alone[6], alone[7], o1,
+                                 alone[8], alone[9], u2,       a1};
+    for (size_t i = 0; i < DBX_ARRAY_LEN(want); i++)
+        CHECK(sched_core_assign(core, 0) == want[i]);
+    CHECK_EQ(n->nbatch, 4);
+    n->cap.cpus = 2; /* so many keep it busy */
+    CHECK(sched_core_assign(core, 0) == NULL);
+    sched_proc_set_state(core, u1, SCHED_STARTING);
+    sched_proc_set_state(core, u1, SCHED_ENDING);
+    sched_core_remove(core, u1);
+    CHECK_EQ(n->nbatch, 3);
+    CHECK_EQ(urgent->in_core, 1);
+    CHECK(sched_core_assign(core, 0) == a2);
+    CHECK_EQ(sched_core_batch_room(core, a), 200); /* twice the slots */
+    a->max_parallel = 3;
+    CHECK_EQ(sched_core_batch_room(core, a), 3);
+    sched_core_batches_sweep(core);
+    CHECK(sched_core_batch(core, &ids[0], false) == a);
+    sched_core_free(core);
+}
+
 static void test_lost(void)
 {
     struct sched_core *core = sched_core_new(10);
@@ -215,6 +267,7 @@ int main(void)
     test_choice();
     test_fair();
     test_back_off();
+    test_batches();
     test_lost();
     test_adopt();
     test_boxes();
