@@ -35,6 +35,7 @@ const struct dbx_config_field gw_config_fields[] = {
     NUM(max_body, "8388608", 1024, 64u << 20, "bytes", "The largest body of a request."),
     NUM(max_upload, "35651584", 1024, 40u << 20, "bytes",
         "The largest upload of files or an archive."),
+    NUM(max_batch_body, "67108864", 1024, 64u << 20, "bytes", "The largest body of a batch."),
     NUM(max_connections, "12000", 16, 1000000, "", "Connections served at a time."),
     NUM(db_pool, "4", 1, 64, "", "Connections to the database."),
     NUM(drain_ms, "2000", 0, 600000, "ms", "How long requests may take to finish after SIGTERM."),
@@ -51,6 +52,12 @@ const struct dbx_config_field gw_config_fields[] = {
     NUM(workspace_max_ms, "43200000", 1000, 604800000, "ms",
         "How long the sandbox of a workspace stays at most."),
     NUM(session_seconds, "2592000", 1, 31536000, "s", "How long somebody stays signed in."),
+    STR(webhook_allow, "",
+        "Networks (ADDRESS/BITS, with spaces between) that webhooks may reach besides public "
+        "ones."),
+    NUM(webhook_attempts, "12", 1, 100, "", "How often a webhook is tried before it has failed."),
+    NUM(webhook_backoff_ms, "1000", 10, 3600000, "ms",
+        "How long after the first failure a webhook is tried again; doubled each time, up to 1 h."),
     STR(log_level, "info", "err, warn, info or debug."),
     STR(log_format, "logfmt", "logfmt or json."),
 };

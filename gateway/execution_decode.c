@@ -48,21 +48,32 @@ static const struct dbx_json_field file_fields[] = {
 /* Values of `seen`: what a path is. */
 static char is_file, is_folder;
 
-static int claim_path(struct dbx_map *seen, const char *path, size_t len, const char *field,
+struct taken {
+    const struct dbx_map *base; /* or NULL */
+    struct dbx_map *seen;
+};
+
+static void *taken_get(const struct taken *t, const char *path, size_t len)
+{
+    void *was = dbx_map_get(t->seen, path, len);
+    return was || !t->base ? was : dbx_map_get(t->base, path, len);
+}
+
+static int claim_path(const struct taken *t, const char *path, size_t len, const char *field,
                       struct dbx_err *err)
 {
     for (size_t i = 1; i < len; i++) {
         if (path[i] != '/')
             continue;
-        void *was = dbx_map_get(seen, path, i);
+        void *was = taken_get(t, path, i);
         if (was == &is_file)
             return dbx_err_field(err, field, "'%.*s' is a file already", (int)i, path);
         if (!was)
-            (void)dbx_map_put(seen, path, i, &is_folder);
+            (void)dbx_map_put(t->seen, path, i, &is_folder);
     }
-    if (dbx_map_get(seen, path, len))
+    if (taken_get(t, path, len))
         return dbx_err_field(err, field, "this path is there already");
-    (void)dbx_map_put(seen, path, len, &is_file);
+    (void)dbx_map_put(t->seen, path, len, &is_file);
     return 0;
 }
 
@@ -81,7 +92,7 @@ static int add_file(struct dbx_buf *out, const char *path, const void *data, siz
     return 0;
 }
 
-static int decode_file(const struct dbx_json *node, const char *name, struct dbx_map *seen,
+static int decode_file(const struct dbx_json *node, const char *name, const struct taken *taken,
                        struct dbx_buf *out, struct dbx_err *err)
 {
     char prefix[48], field[64];
@@ -97,7 +108,7 @@ static int decode_file(const struct dbx_json *node, const char *name, struct dbx
     r = dbx_path_check(f.path, strlen(f.path), field, err);
     if (r < 0)
         return r;
-    r = claim_path(seen, f.path, strlen(f.path), field, err);
+    r = claim_path(taken, f.path, strlen(f.path), field, err);
     if (r < 0)
         return r;
     snprintf(field, sizeof(field), "%scontent", prefix);
@@ -115,18 +126,24 @@ static int decode_file(const struct dbx_json *node, const char *name, struct dbx
     return add_file(out, f.path, data, len, field, err);
 }
 
-static int decode_files(const struct dbx_json *files, struct dbx_buf *out, struct dbx_err *err)
+int gw_files_decode(const struct dbx_json *files, const struct dbx_map *base, struct dbx_map *seen,
+                    struct dbx_buf *out, struct dbx_err *err)
 {
-    struct dbx_map *seen = dbx_map_new();
-    int r = 0;
-    dbx_buf_init(out, MAX_FILES_BLOCK);
-    r = dbx_files_begin(out);
-    dbx_assert(r == 0);
+    const struct taken taken = {.base = base, .seen = seen};
+    int r = dbx_files_begin(out);
     for (size_t i = 0; r == 0 && i < dbx_json_count(files); i++) {
         char name[32];
         snprintf(name, sizeof(name), "files[%zu]", i);
-        r = decode_file(dbx_json_at(files, i), name, seen, out, err);
+        r = decode_file(dbx_json_at(files, i), name, &taken, out, err);
     }
+    return r;
+}
+
+static int decode_files(const struct dbx_json *files, struct dbx_buf *out, struct dbx_err *err)
+{
+    struct dbx_map *seen = dbx_map_new();
+    dbx_buf_init(out, MAX_FILES_BLOCK);
+    int r = gw_files_decode(files, NULL, seen, out, err);
     dbx_map_free(seen);
     return r;
 }

@@ -32,6 +32,11 @@ struct gw_execution {
 
 int gw_execution_decode(const void *body, size_t len, const struct gw_execution_rules *rules,
                         struct gw_execution *ret, struct dbx_err *err) DBX_MUST_USE;
+/* Shared with batches. seen: the paths that are taken (of `files`, and their folders), to be freed
+ * by the caller; base: paths that are taken too, or NULL. out as dbx_files_begin left it. */
+struct dbx_map;
+int gw_files_decode(const struct dbx_json *files, const struct dbx_map *base, struct dbx_map *seen,
+                    struct dbx_buf *out, struct dbx_err *err) DBX_MUST_USE;
 /* Shared with processes of workspaces. */
 int gw_command_check(const struct dbx_json *command, struct dbx_err *err) DBX_MUST_USE;
 int gw_env_check(const struct dbx_json *env, struct dbx_err *err) DBX_MUST_USE;

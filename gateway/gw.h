@@ -24,13 +24,16 @@ struct gw {
     struct gw_shares *shares;
     struct gw_rooms *rooms;
     struct gw_upstream *up;
+    struct gw_webhooks *webhooks;
     struct dbx_httpd *httpd;
     struct dbx_timer *retry_timer, *drain_timer;
 
     struct dbx_limits limits_max, compile_limits_max;
-    struct dbx_list requests; /* struct gw_req */
-    struct dbx_list sessions; /* struct gw_session */
-    struct dbx_list sockets;  /* struct gw_socket */
+    struct dbx_list requests;      /* struct gw_req */
+    struct dbx_list sessions;      /* struct gw_session */
+    struct dbx_list batch_readers; /* of batches.h: who waits for the next result */
+    size_t batch_bodies;           /* that are being decoded and written */
+    struct dbx_list sockets;       /* struct gw_socket */
     struct dbx_log_ctx log;
     char *admin_key;  /* owned; hashed into the database at start, then gone */
     bool admin_known; /* it stands there */

@@ -25,5 +25,7 @@ struct gw_process {
     struct gw_end end;
     int64_t log_offset, created_us, started_us, ended_us; /* 0 when not yet */
     char template[65];
-    enum dbx_role role; /* of who asked, where that was asked for */
+    bool in_batch, has_passed, passed; /* the last where its stdout was expected */
+    int64_t batch_index, batch_seq;    /* as posted, from 0; as ended, from 1 */
+    enum dbx_role role;                /* of who asked, where that was asked for */
 };

@@ -169,6 +169,32 @@ void gw_req_reply(struct gw_req *rq, int status, const char *type, const struct 
     gw_req_unref(rq);
 }
 
+void gw_req_begin(struct gw_req *rq, int status, const char *type)
+{
+    const struct dbx_header headers[] = {{"X-Request-Id", rq->id},
+                                         {"Content-Security-Policy", API_CSP},
+                                         {"Cache-Control", "no-store"},
+                                         {NULL, NULL}};
+    account(rq, status, 0);
+    dbx_http_begin(rq->http, status, type, headers, -1);
+}
+
+void gw_req_end(struct gw_req *rq)
+{
+    if (!rq->http)
+        return;
+    dbx_http_end(DBX_TAKE(rq->http));
+    gw_req_unref(rq);
+}
+
+void gw_req_cut(struct gw_req *rq)
+{
+    if (!rq->http)
+        return;
+    dbx_http_fail(DBX_TAKE(rq->http));
+    gw_req_unref(rq);
+}
+
 void gw_req_json(struct gw_req *rq, int status, const struct dbx_buf *body)
 {
     gw_req_reply(rq, status, "application/json", NULL, body->data, body->len);

@@ -73,6 +73,11 @@ void gw_req_forbidden(struct gw_req *rq, const char *message);
 void gw_req_reply(struct gw_req *rq, int status, const char *type, const struct dbx_header *extra,
                   const void *body, size_t len);
 void gw_req_json(struct gw_req *rq, int status, const struct dbx_buf *body);
+/* A streamed answer: begin, then dbx_http_chunk on rq->http, then end, or cut when it cannot go on
+ * (rq is gone after both unless a reference is held). */
+void gw_req_begin(struct gw_req *rq, int status, const char *type);
+void gw_req_end(struct gw_req *rq);
+void gw_req_cut(struct gw_req *rq);
 /* By kind; code NULL: the name of the kind. */
 void gw_req_fail(struct gw_req *rq, const struct dbx_err *err, const char *code);
 void gw_req_fail_status(struct gw_req *rq, int status, enum dbx_kind kind, const char *code,

@@ -4,6 +4,8 @@
 
 #include "common/base/metrics.h"
 #include "common/ext/json.h"
+#include "gateway/batch_decode.h"
+#include "gateway/batches.h"
 #include "gateway/executions.h"
 #include "gateway/gw.h"
 #include "gateway/oidc.h"
@@ -69,6 +71,13 @@ const struct gw_route gw_routes[] = {
     {"POST", "/api/processes/{}/input", gw_processes_input, GW_AUTH_RUN, INPUT_BODY},
     {"POST", "/api/processes/{}/signal", gw_processes_signal, GW_AUTH_RUN, SMALL_BODY},
     {"POST", "/api/processes/{}/cancel", gw_processes_cancel, GW_AUTH_RUN, SMALL_BODY},
+    {"POST", "/api/batches", gw_batches_create, GW_AUTH_RUN, GW_BATCH_BODY},
+    {"GET", "/api/batches", gw_batches_list, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/api/batches/{}", gw_batches_get, GW_AUTH_KEY, SMALL_BODY},
+    {"DELETE", "/api/batches/{}", gw_batches_cancel, GW_AUTH_RUN, SMALL_BODY},
+    {"GET", "/api/batches/{}/results", gw_batches_results, GW_AUTH_KEY, SMALL_BODY},
+    {"GET", "/api/batches/{}/webhook", gw_batches_hook_get, GW_AUTH_KEY, SMALL_BODY},
+    {"POST", "/api/batches/{}/webhook", gw_batches_hook_again, GW_AUTH_RUN, SMALL_BODY},
     {"POST", "/api/workspaces", gw_workspaces_create, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/workspaces", gw_workspaces_list, GW_AUTH_KEY, SMALL_BODY},
     {"GET", "/api/workspaces/{}", gw_workspaces_get, GW_AUTH_KEY, SMALL_BODY},

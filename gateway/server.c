@@ -10,6 +10,7 @@
 #include "common/base/fs.h"
 #include "common/base/metrics.h"
 #include "common/base/str.h"
+#include "common/io/address.h"
 #include "common/io/httpd.h"
 #include "common/io/loop.h"
 #include "common/proto/output_log.h"
@@ -17,6 +18,8 @@
 #include "gateway/access.h"
 #include "gateway/assets.h"
 #include "gateway/auth.h"
+#include "gateway/batch_decode.h"
+#include "gateway/batches.h"
 #include "gateway/error.h"
 #include "gateway/gw.h"
 #include "gateway/oidc.h"
@@ -28,6 +31,7 @@
 #include "gateway/socket.h"
 #include "gateway/templates.h"
 #include "gateway/upstream.h"
+#include "gateway/webhooks.h"
 
 #define RETRY_MS 200 /* for what is not there yet at start */
 #define MAX_KEY_FILE 1024
@@ -54,6 +58,8 @@ static int64_t on_headers(struct dbx_http_req *http, void *user)
     size_t max = route ? route->max_body : DBX_MAX_HEADER;
     if (max == GW_UPLOAD_BODY)
         max = gw->cfg->max_upload;
+    else if (max == GW_BATCH_BODY)
+        max = gw->cfg->max_batch_body;
     else if (max > gw->cfg->max_body)
         max = gw->cfg->max_body;
     if (!given || dbx_parse_u64(given, strlen(given), 0, UINT64_MAX, &length) < 0 || length <= max)
@@ -186,6 +192,8 @@ static int check_config(const struct gw_config *cfg, struct dbx_err *err)
             return dbx_err_field(err, wanted[i].name, "%s: must be given", wanted[i].name);
     if (!*cfg->tls_cert != !*cfg->tls_key)
         return dbx_err_field(err, "tls_key", "tls_cert and tls_key: give both or none");
+    if (dbx_networks_check(cfg->webhook_allow) < 0)
+        return dbx_err_field(err, "webhook_allow", "webhook_allow: not a list of ADDRESS/BITS");
     return 0;
 }
 
@@ -243,6 +251,7 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, struct g
     gw->loop = loop;
     dbx_list_init(&gw->requests);
     dbx_list_init(&gw->sessions);
+    dbx_list_init(&gw->batch_readers);
     dbx_list_init(&gw->sockets);
     dbx_log_ctx_init(&gw->log, NULL, "listen", cfg->listen);
     gw->open_sockets = dbx_gauge("devbox_gateway_streams_open", NULL, "Streams that are open.");
@@ -271,6 +280,7 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, struct g
     gw->rooms = gw_rooms_new(gw);
     gw->shares = gw_shares_new(GW_SHARES_MAX);
     gw->up = gw_upstream_new(gw);
+    gw->webhooks = gw_webhooks_new(gw);
     gw->drain_timer = dbx_timer_new(loop, on_drain_timer, gw);
     gw->retry_timer = dbx_timer_new(loop, on_retry, gw);
     dbx_timer_start(gw->retry_timer, 0, RETRY_MS);
@@ -355,6 +365,7 @@ struct gw *gw_server_free(struct gw *gw)
     gw->drain_timer = dbx_timer_free(gw->drain_timer);
     gw->passwords = gw_passwords_free(gw->passwords);
     gw->oidc = gw_oidc_free(gw->oidc);
+    gw->webhooks = gw_webhooks_free(gw->webhooks);
     gw->up = gw_upstream_free(gw->up);
     gw->store = gw_store_free(gw->store);
     gw->access = gw_access_free(gw->access); /* what it had asked is answered by now */

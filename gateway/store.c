@@ -20,9 +20,19 @@ struct gw_store {
     struct dbx_pg_stmt *stmts; /* owned */
 };
 
+#define BATCH_COLUMNS                                                                              \
+    "select b.id, b.status, b.template, b.isolation, b.retry, b.priority, b.max_parallel, "        \
+    "b.total, b.done, b.n_completed, b.n_failed, b.n_cancelled, b.cancel_reason, "                 \
+    "(extract(epoch from b.deadline_at) * 1000000)::bigint as deadline_us, "                       \
+    "(extract(epoch from b.created_at) * 1000000)::bigint as created_us, "                         \
+    "(extract(epoch from b.ended_at) * 1000000)::bigint as ended_us, "                             \
+    "(select count(*) from processes p where p.batch_id = b.id and p.status = 'running') as "      \
+    "running, (select d.status from webhook_deliveries d where d.batch_id = b.id) as hook, "       \
+    "b.webhook_url is not null as has_hook from batches b "
+
 #define PROCESS_COLUMNS(role)                                                                      \
     role " as role, p.id, p.sandbox_id, p.execution_id, p.owner, p.status, p.verdict, p.outcome, " \
-         "p.log_offset, "                                                                          \
+         "p.log_offset, p.batch_index, p.batch_seq, p.passed, "                                    \
          "(extract(epoch from p.created_at) * 1000000)::bigint as created_us, "                    \
          "(extract(epoch from p.started_at) * 1000000)::bigint as started_us, "                    \
          "(extract(epoch from p.ended_at) * 1000000)::bigint as ended_us, s.template "             \
@@ -81,6 +91,77 @@ static const struct dbx_pg_stmt statements[] = {
          "0") "where p.owner = $1 and p.execution_id is not null and ($2::bigint = 0 or "
               "(p.created_at, p.id) < (timestamptz 'epoch' + $2::bigint * interval '1 "
               "microsecond', $3::uuid)) order by p.created_at desc, p.id desc limit $4::int"},
+    {"batch_create",
+     "with i as (insert into idempotency (owner, key, request_hash, response, status) "
+     "select $1::uuid, $2::text, $3::bytea, $4::text, 202 where $2::text is not null "
+     "and not batch_full($1::uuid, $13::int) on conflict do nothing returning 1) "
+     "insert into batches (id, owner, template, isolation, retry, priority, max_parallel, "
+     "deadline_at, files, total, webhook_url, webhook_secret) "
+     "select $5::uuid, $1::uuid, $6::text, $7::text, $8::text, $9::int, $10::int, "
+     "now() + $11::bigint * interval '1 millisecond', $12::bytea, $13::int, $14::text, $15::text "
+     "where not batch_full($1::uuid, $13::int) and ($2::text is null or exists (select 1 from i))"},
+    {"batch_items",
+     "with g as materialized (select b.id as batch, b.owner, b.template, b.retry, u.* "
+     "from batches b, unnest($2::uuid[], $3::uuid[], $4::uuid[], $6::bigint[], $7::int[], "
+     "$8::int[], $9::int[], $10::int[], $12::text[]) with ordinality "
+     "as u(process, sandbox, execution, off, at, nreq, nfiles, nstdin, expect, n) "
+     "where b.id = $1::uuid), "
+     "sb as (insert into sandboxes (id, owner, template, kind) "
+     "select sandbox, owner, template, 'run' from g), "
+     "ps as (insert into processes (id, sandbox_id, execution_id, owner, retry, log_offset, "
+     "request, trace, batch_id, batch_index, expect_sha) "
+     "select process, sandbox, execution, owner, retry, off, "
+     "convert_from(substring($11::bytea from at + 1 for nreq), 'UTF8'), $13::text, batch, "
+     "$5::int + n - 1, decode(expect, 'hex') from g) "
+     "insert into process_inputs (process_id, files, stdin) "
+     "select process, substring($11::bytea from at + 1 + nreq for nfiles), "
+     "substring($11::bytea from at + 1 + nreq + nfiles for nstdin) from g"},
+    {"batch_taken", "select 1 from batches where id = $1::uuid"},
+    {"batch", BATCH_COLUMNS "where b.id = $1::uuid and (b.owner = $2::uuid or $3::boolean)"},
+    {"batches", BATCH_COLUMNS
+     "where b.owner = $1::uuid and ($2::bigint = 0 or (b.created_at, b.id) < (timestamptz 'epoch' "
+     "+ $2::bigint * interval '1 microsecond', $3::uuid)) "
+     "order by b.created_at desc, b.id desc limit $4::int"},
+    {"batch_cancel", "update batches set cancelled_at = coalesce(cancelled_at, now()), "
+                     "cancel_reason = coalesce(cancel_reason, 'request') where id = $1::uuid "
+                     "and (owner = $2::uuid or $3::boolean) and status = 'running' returning id"},
+    {"batch_results", "select " PROCESS_COLUMNS("0") "where p.batch_id = $1::uuid and "
+                                                     "p.batch_seq > $2::int order by p.batch_seq "
+                                                     "limit $3::int"},
+    {"batch_failures",
+     "select count(*) filter (where verdict in ('CANCELLED', 'NODE_LOST', 'INTERNAL')) as errors, "
+     "count(*) filter (where verdict not in ('CANCELLED', 'NODE_LOST', 'INTERNAL') and "
+     "not coalesce(passed, verdict = 'OK')) as failures, count(*) as tests, "
+     "coalesce(max(batch_seq), 0) as last from processes where batch_id = $1::uuid "
+     "and batch_seq is not null"},
+    {"hook_seen",
+     "select d.status, d.attempts, d.answer, d.error, b.webhook_url as url, "
+     "(extract(epoch from d.created_at) * 1000000)::bigint as created_us, "
+     "(extract(epoch from d.next_at) * 1000000)::bigint as next_us, "
+     "(extract(epoch from d.ended_at) * 1000000)::bigint as ended_us from batches b "
+     "left join webhook_deliveries d on d.batch_id = b.id "
+     "where b.id = $1::uuid and (b.owner = $2::uuid or $3::boolean) and b.webhook_url is not null"},
+    {"hook_again",
+     "update webhook_deliveries d set status = 'waiting', attempts = 0, next_at = now(), "
+     "ended_at = null from batches b where b.id = d.batch_id and d.batch_id = $1::uuid "
+     "and (b.owner = $2::uuid or $3::boolean) and d.status <> 'waiting' returning 1"},
+    /* Whoever takes one has $2 ms to say how it went; then another may try. */
+    {"hook_take",
+     "with due as (select batch_id from webhook_deliveries where status = 'waiting' "
+     "and next_at <= now() order by next_at limit $1::int for update skip locked), "
+     "taken as (update webhook_deliveries d set attempts = d.attempts + 1, "
+     "next_at = now() + $2::bigint * interval '1 millisecond' from due "
+     "where d.batch_id = due.batch_id returning d.batch_id, d.attempts) "
+     "select t.batch_id, t.attempts, b.webhook_url, b.webhook_secret, b.status, b.total, "
+     "b.n_completed, b.n_failed, b.n_cancelled, "
+     "(extract(epoch from b.created_at) * 1000000)::bigint as created_us, "
+     "(extract(epoch from b.ended_at) * 1000000)::bigint as ended_us "
+     "from taken t join batches b on b.id = t.batch_id"},
+    {"hook_done",
+     "update webhook_deliveries set status = $3::text, answer = $4::int, error = $5::text, "
+     "next_at = now() + $6::bigint * interval '1 millisecond', "
+     "ended_at = case when $3::text = 'waiting' then null else now() end "
+     "where batch_id = $1::uuid and attempts = $2::int and status = 'waiting'"},
 };
 
 struct gw_store *gw_store_new(struct dbx_loop *loop, const char *conninfo, uint32_t pool)
@@ -311,6 +392,11 @@ static bool read_row(const struct dbx_pg_result *res, size_t row, struct gw_proc
     p.started_us = dbx_pg_i64(res, row, "started_us", 0);
     p.ended_us = dbx_pg_i64(res, row, "ended_us", 0);
     (void)dbx_strcpy(p.template, sizeof(p.template), dbx_pg_text(res, row, "template", NULL));
+    p.batch_index = dbx_pg_i64(res, row, "batch_index", -1);
+    p.in_batch = p.batch_index >= 0;
+    p.batch_seq = dbx_pg_i64(res, row, "batch_seq", 0);
+    p.has_passed = dbx_pg_text(res, row, "passed", NULL) != NULL;
+    p.passed = dbx_streq(dbx_pg_text(res, row, "passed", NULL), "t");
     *ret = p;
     return true;
 }
@@ -411,4 +497,16 @@ void gw_store_executions(struct gw_store *st, const struct dbx_id *owner, int64_
     const struct dbx_pg_param params[] = {DBX_PG_TEXT(owner_text), DBX_PG_TEXT(us),
                                           DBX_PG_TEXT(before_text), DBX_PG_TEXT(limit_text)};
     ask(st, "executions", params, DBX_ARRAY_LEN(params), fn, arg);
+}
+
+void gw_store_batch_results(struct gw_store *st, const struct dbx_id *batch, int64_t after,
+                            uint32_t limit, gw_processes_fn *fn, void *arg)
+{
+    char id[DBX_ID_TEXT], after_text[24], limit_text[12];
+    dbx_id_format(batch, id);
+    snprintf(after_text, sizeof(after_text), "%" PRId64, after);
+    snprintf(limit_text, sizeof(limit_text), "%u", limit);
+    const struct dbx_pg_param params[] = {DBX_PG_TEXT(id), DBX_PG_TEXT(after_text),
+                                          DBX_PG_TEXT(limit_text)};
+    ask(st, "batch_results", params, DBX_ARRAY_LEN(params), fn, arg);
 }

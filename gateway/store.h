@@ -65,6 +65,9 @@ void gw_store_processes(struct gw_store *st, const struct dbx_id *ids, size_t n,
 void gw_store_processes_of_sandbox(struct gw_store *st, const struct dbx_id *sandbox,
                                    const struct dbx_id *ids, size_t n, gw_processes_fn *fn,
                                    void *arg);
+/* What ended of a batch, in the order of ending, behind the one numbered `after`. */
+void gw_store_batch_results(struct gw_store *st, const struct dbx_id *batch, int64_t after,
+                            uint32_t limit, gw_processes_fn *fn, void *arg);
 /* Executions of an owner, newest first, older than (before_us, before); before_us 0: from the
  * newest. */
 void gw_store_executions(struct gw_store *st, const struct dbx_id *owner, int64_t before_us,

@@ -11,6 +11,7 @@
 #include "common/base/str.h"
 #include "common/io/loop.h"
 #include "common/proto/link.h"
+#include "gateway/batches.h"
 #include "gateway/execution_decode.h"
 #include "gateway/gw.h"
 #include "gateway/watch.h"
@@ -101,7 +102,10 @@ static void on_scheduler_msg(struct dbx_link *l, const struct dbx_link_msg *m, v
     struct dbx_id process;
     struct gw_end end;
     const char *id = dbx_json_get_str(m->header, "process_id");
+    struct dbx_id batch;
     (void)l;
+    if (dbx_id_parse(dbx_json_get_str(m->header, "batch_id"), &batch) == 0)
+        gw_batches_wake(up->gw, &batch);
     if (!id || dbx_id_parse(id, &process) < 0)
         return;
     if (dbx_streq(m->op, "started")) {
@@ -208,6 +212,26 @@ void gw_upstream_end_sandbox(struct gw_upstream *up, const struct dbx_id *sandbo
 {
     dbx_link_request(up->scheduler, "end_sandbox", fill_sandbox, (void *)sandbox, NULL, 0,
                      CANCEL_MS, on_sandbox_ended, up);
+}
+
+static void fill_batch(struct dbx_jw *w, void *arg)
+{
+    put_id(w, "batch_id", arg);
+}
+
+static void on_batch_told(const struct dbx_link_msg *m, const struct dbx_err *err, void *user)
+{
+    struct gw_upstream *up = user;
+    (void)m;
+    if (err)
+        dbx_log(DBX_LOG_WARN, up->closing ? NULL : &up->gw->log,
+                "tell of a batch, it will be found: %s", err->msg);
+}
+
+void gw_upstream_batch(struct gw_upstream *up, const struct dbx_id *batch)
+{
+    dbx_link_request(up->scheduler, "batch", fill_batch, (void *)batch, NULL, 0, CANCEL_MS,
+                     on_batch_told, up);
 }
 
 /* --- nodes --- */

@@ -34,6 +34,8 @@ void gw_upstream_place(struct gw_upstream *up, const struct gw_place *p);
 typedef void gw_upstream_fn(const struct dbx_err *err, void *arg);
 void gw_upstream_cancel(struct gw_upstream *up, const struct dbx_id *process, gw_upstream_fn *fn,
                         void *arg);
+/* A batch was accepted, or is to be cancelled: said once, the scheduler looks by itself, too. */
+void gw_upstream_batch(struct gw_upstream *up, const struct dbx_id *batch);
 /* Nobody needs this sandbox of a workspace any more. When that is not heard, it ends by being idle.
  */
 void gw_upstream_end_sandbox(struct gw_upstream *up, const struct dbx_id *sandbox);
