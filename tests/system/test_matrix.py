@@ -47,6 +47,13 @@ MATRIX = {
     ("post", "/api/processes/{id}/signal"): like(WRITE, 204),
     ("post", "/api/processes/{id}/cancel"): like(WRITE, 202),
     ("get", "/api/stream/{sandbox_id}"): ("unknown_process", "unknown_process", "forbidden", 404, 404, "unknown_process"),
+    ("post", "/api/batches"): like(ALL, 202),
+    ("get", "/api/batches"): ALL,
+    ("get", "/api/batches/{id}"): OWN,
+    ("delete", "/api/batches/{id}"): like(OWN, 202),
+    ("get", "/api/batches/{id}/results"): OWN,
+    ("get", "/api/batches/{id}/webhook"): OWN,
+    ("post", "/api/batches/{id}/webhook"): OWN,
     ("get", "/api/templates"): ALL,
     ("get", "/api/version"): (PUBLIC, 200),
     ("get", "/healthz"): (PUBLIC, 200),
@@ -103,6 +110,7 @@ MATRIX = {
 
 BODIES = {
     ("post", "/api/executions"): {"template": "python", "files": [{"path": "main.py", "content": "1"}]},
+    ("post", "/api/batches"): {"template": "python", "executions": [{}], "webhook": {"url": "https://example.org/"}},
     ("post", "/api/processes/{id}/input"): {"data": "x"},
     ("post", "/api/processes/{id}/signal"): {"signal": "SIGTERM"},
     ("post", "/api/workspaces"): {"name": "x", "template": "python"},
@@ -149,6 +157,7 @@ class People:
         f = made(o.call("POST", f"/api/workspaces/{ws}/files", json={"path": "a.txt", "content": "a"}))["id"]
         run = made(o.call("POST", f"/api/workspaces/{ws}/run", json={"command": "cat"}))
         ex = made(o.call("POST", "/api/executions", json=BODIES["post", "/api/executions"]))["id"]
+        batch = made(o.call("POST", "/api/batches", json=BODIES["post", "/api/batches"]))["id"]
         session = key = None
         if path.startswith("/api/sessions/"):
             p = Person(self.w)
@@ -156,7 +165,7 @@ class People:
             session = next(s for s in p.call("GET", "/api/sessions").json()["items"] if s["current"])["id"]
         if path.startswith("/api/keys/"):
             key = self.person["owner"].key()[1]["id"]
-        return {"workspaces": ws, "files": f, "processes": run["process_id"], "executions": ex, "sessions": session, "keys": key,
+        return {"workspaces": ws, "files": f, "processes": run["process_id"], "executions": ex, "batches": batch, "sessions": session, "keys": key,
                 "users": self.person["stranger"].me["id"], "{email}": "third@example.org", "{link_id}": link["id"], "{slug}": link["slug"],
                 "run": run}
 
