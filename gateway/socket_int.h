@@ -10,6 +10,7 @@
 #include "common/ext/pg.h"
 #include "common/io/ws.h"
 #include "common/proto/token.h"
+#include "gateway/request.h"
 #include "gateway/socket.h"
 
 #define GW_MAX_CHANNELS 64

@@ -272,7 +272,7 @@ static struct shim_ledger *ledger_of(int fd, struct memory *m)
 
 int shim_ledger_new(struct shim_ledger **ret, struct dbx_err *err)
 {
-    struct memory *m;
+    struct memory *m = NULL;
     DBX_CLEANUP(dbx_closep) int fd = memfd_create("devbox-ledger", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0 || ftruncate(fd, sizeof(*m)) < 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
@@ -319,7 +319,7 @@ static int take_entry(struct shim_ledger *lg, struct entry *e, struct dbx_err *e
 int shim_ledger_open(int fd, struct shim_ledger **ret, struct dbx_err *err)
 {
     struct stat st;
-    struct memory *m;
+    struct memory *m = NULL;
     DBX_CLEANUP(dbx_closep) int mine = fd;
     int seals = fcntl(fd, F_GET_SEALS);
     if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) < 0 ||
