@@ -25,6 +25,10 @@
 #define BND_HOME_DIR "/home/dev"
 #define BND_INIT_DIR "/.devbox" /* in the sandbox: the folder that holds init, read-only */
 #define BND_PARKED_DIR BND_INIT_DIR "/parked" /* the drivers of bundles/parked */
+/* In a workspace's sandbox: the registry cache, packages only. Setup lines of templates write it
+ * out. */
+#define BND_REGISTRY_PORT 7981
+#define BND_REGISTRY_URL "http://127.0.0.1:7981"
 #define BND_LAYERS_DIR "/.layers" /* in the sandbox: the node's layer store, read-only */
 
 struct bnd_template {
@@ -32,8 +36,11 @@ struct bnd_template {
     const char *const *extensions; /* "py"; NULL-terminated; the first is the usual one */
     const char *const *env; /* "K=V", NULL-terminated: the whole environment of a user process
                                (PATH, HOME, LANG...) */
-    bool has_compile;       /* the contract's "compiled template" */
-    uint32_t warm;          /* sandboxes to hold ready where nothing says otherwise */
+    /* The same for those that only processes of workspaces have, over env's: where npm, pip, go and
+     * cargo find the registry cache. */
+    const char *const *registry_env;
+    bool has_compile; /* the contract's "compiled template" */
+    uint32_t warm;    /* sandboxes to hold ready where nothing says otherwise */
     /* What waits, started, in a warm sandbox; run NULL: nothing does. */
     struct bnd_parked {
         const char *const *run;    /* words of an entry's run */

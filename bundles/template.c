@@ -25,7 +25,8 @@ static const char *const base_env[][2] = {
 struct template_json {
     const char *name, *title;
     int64_t order, warm;
-    const struct dbx_json *extensions, *packages, *setup, *env, *supply, *entries, *parked;
+    const struct dbx_json *extensions, *packages, *setup, *env, *registry_env, *supply, *entries,
+        *parked;
 };
 
 #define FIELD(name_, type_, flags_, min_, max_)                                                    \
@@ -42,6 +43,7 @@ static const struct dbx_json_field template_fields[] = {
     FIELD(packages, ARRAY, DBX_JSON_REQUIRED, 0, BND_MAX_LIST),
     FIELD(setup, ARRAY, 0, 0, BND_MAX_LIST),
     FIELD(env, OBJECT, 0, 0, 0),
+    FIELD(registry_env, OBJECT, 0, 0, 0),
     FIELD(supply, ARRAY, 0, 0, BND_MAX_SUPPLY),
     FIELD(entries, ARRAY, DBX_JSON_REQUIRED, 1, BND_MAX_ENTRIES),
     FIELD(parked, OBJECT, 0, 0, 0),
@@ -84,6 +86,27 @@ static bool env_overruled(const struct dbx_json *env, const char *key)
     return dbx_json_get(env, key) != NULL;
 }
 
+/* Appends "K=V" of each to list, which has room. "{registry}" at the begin of a value stands for
+ * where the cache is. */
+static int add_variables(char **list, size_t at, const struct dbx_json *env, const char *field,
+                         struct dbx_err *err)
+{
+    static const char mark[] = "{registry}";
+    for (size_t i = 0; i < dbx_json_count(env); i++) {
+        const struct dbx_json *node;
+        size_t len;
+        const char *key = dbx_json_key(env, i, &node), *value = dbx_json_str(node, &len);
+        if (!only(key, UPPER LOWER DIGITS "_") || isdigit((unsigned char)*key))
+            return dbx_err_field(err, field, "%s: '%.40s' is no name of a variable", field, key);
+        if (!value || strlen(value) != len)
+            return dbx_err_field(err, field, "%s.%s must be a string", field, key);
+        bool marked = dbx_starts_with(value, mark);
+        list[at++] = dbx_asprintf("%s=%s%s", key, marked ? BND_REGISTRY_URL : "",
+                                  marked ? value + strlen(mark) : value);
+    }
+    return 0;
+}
+
 static int build_env(struct bnd__template *tpl, const struct dbx_json *env, struct dbx_err *err)
 {
     size_t n = dbx_json_count(env), at = 0;
@@ -93,18 +116,19 @@ static int build_env(struct bnd__template *tpl, const struct dbx_json *env, stru
     for (size_t i = 0; i < DBX_ARRAY_LEN(base_env); i++)
         if (!env_overruled(env, base_env[i][0]))
             tpl->env[at++] = dbx_asprintf("%s=%s", base_env[i][0], base_env[i][1]);
-    for (size_t i = 0; i < n; i++) {
-        const struct dbx_json *node;
-        size_t len;
-        const char *key = dbx_json_key(env, i, &node), *value = dbx_json_str(node, &len);
-        if (!only(key, UPPER LOWER DIGITS "_") || isdigit((unsigned char)*key))
-            return dbx_err_field(err, "env", "env: '%.40s' is no name of a variable", key);
-        if (!value || strlen(value) != len)
-            return dbx_err_field(err, "env", "env.%s must be a string", key);
-        tpl->env[at++] = dbx_asprintf("%s=%s", key, value);
-    }
     tpl->pub.env = (const char *const *)tpl->env;
-    return 0;
+    return add_variables(tpl->env, at, env, "env", err);
+}
+
+static int build_registry_env(struct bnd__template *tpl, const struct dbx_json *env,
+                              struct dbx_err *err)
+{
+    size_t n = dbx_json_count(env);
+    if (n > BND_MAX_LIST)
+        return dbx_err_field(err, "registry_env", "registry_env: too many");
+    tpl->registry_env = dbx_calloc(n + 1, sizeof(*tpl->registry_env));
+    tpl->pub.registry_env = (const char *const *)tpl->registry_env;
+    return add_variables(tpl->registry_env, 0, env, "registry_env", err);
 }
 
 struct parked_json {
@@ -259,6 +283,8 @@ static int fill(struct bnd__template *tpl, const struct template_json *j, struct
     if (rc == 0)
         rc = build_env(tpl, j->env, err);
     if (rc == 0)
+        rc = build_registry_env(tpl, j->registry_env, err);
+    if (rc == 0)
         rc = parse_supply(tpl, j->supply, err);
     if (rc == 0)
         rc = parse_entries(tpl, j->entries, err);
@@ -303,11 +329,14 @@ struct bnd__template *bnd__template_free(struct bnd__template *tpl)
         return NULL;
     for (size_t i = 0; tpl->env && tpl->env[i]; i++)
         free(tpl->env[i]);
+    for (size_t i = 0; tpl->registry_env && tpl->registry_env[i]; i++)
+        free(tpl->registry_env[i]);
     for (size_t i = 0; i < tpl->n_entries; i++) {
         free(tpl->entries[i].compile);
         free(tpl->entries[i].run);
     }
     free(tpl->env);
+    free(tpl->registry_env);
     free(tpl->extensions);
     free(tpl->packages);
     free(tpl->setup);
