@@ -356,6 +356,7 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
     }
     box->sb = sb;
     shim_sandbox_set_owner(sb, &sandbox_handlers, box);
+    shim_sandbox_open_registry(sb);
     shim_sandbox_set_running(sb, true);
     save(box);
     shim_box__sync_begin(box);
@@ -466,6 +467,7 @@ struct shim_box *shim_box_adopt(struct shim_execs *execs, const struct dbx_id *i
     box->closing = rec->closing;
     box->sb = sb;
     shim_sandbox_set_owner(sb, &sandbox_handlers, box);
+    shim_sandbox_open_registry(sb);
     shim_box__sync_begin(box);
     dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox %s is adopted",
             shim_sandbox_id_text(sb));

@@ -31,6 +31,8 @@ const struct dbx_config_field shim_config_fields[] = {
     PATH(init, "", "The folder that holds the program init."),
     PATH(shim_exec, "", "The program devbox-shim-exec; beside this one when empty."),
     PATH(keeper_socket, "", "The keeper's Unix socket."),
+    PATH(registry_socket, "",
+         "The registry cache's Unix socket, for workspaces; they have none when empty."),
     STR(output_log, "", "The output log: file:DIR or kafka:HOST:PORT."),
     STR(cgroup_base, "", "The node's cgroup below the mount; devbox-NODE when empty."),
     NUM(max_sandboxes, "64", 1, 1024, "", "Sandboxes at a time, in all states."),

@@ -232,7 +232,7 @@ static int start_process(struct shim_exec *ex, struct shim_exec_phase *ph, const
             rlimits[i].soft = (uint64_t)(ph->limits->cpu_ms + 999) / 1000;
             rlimits[i].hard = rlimits[i].soft + 1;
         }
-    char **env = shim_launch_env(ex->tpl, ex->rq->env);
+    char **env = shim_launch_env(ex->tpl, ex->box != NULL, ex->rq->env);
     struct shim_init_start req = {.process = ex->rq->process,
                                   .phase = ph->flag,
                                   .argv = ph->argv,

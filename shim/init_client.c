@@ -472,6 +472,21 @@ int shim_init_resize(struct shim_init *si, const struct dbx_id *process, uint32_
     return request_fixed(si, INIT_RESIZE, &body, sizeof(body), 0, &p);
 }
 
+int shim_init_listen(struct shim_init *si, uint16_t port, shim_init_done_fn *fn, void *user)
+{
+    struct init_listen body = {.port = port};
+    struct pending p = {.done = fn, .user = user};
+    return request_fixed(si, INIT_LISTEN, &body, sizeof(body), 0, &p);
+}
+
+int shim_init_stream(struct shim_init *si, uint32_t id, int fd)
+{
+    struct init_stream what = {.id = id};
+    struct dbx_buf body = {.data = (uint8_t *)&what, .len = sizeof(what), .max = sizeof(what)};
+    int fds[2] = {fd};
+    return request(si, INIT_STREAM, &body, fds, fd < 0 ? 0 : 1, 0, NULL);
+}
+
 int shim_init_kill_all(struct shim_init *si, uint32_t timeout_ms, shim_init_done_fn *fn, void *user)
 {
     struct pending p = {.done = fn, .user = user};
@@ -569,6 +584,12 @@ static void dispatch(struct shim_init *si, const struct shim_init_msg *m)
     case INIT_SAW:
         if (si->h->on_saw)
             si->h->on_saw(&m->saw, si->user);
+        break;
+    case INIT_WANTED:
+        if (si->h->on_wanted)
+            si->h->on_wanted(m->wanted.id, si->user);
+        else
+            (void)shim_init_stream(si, m->wanted.id, -1);
         break;
     case INIT_STATUS:
         p = find_pending(si, m->tag, INIT_STAT);

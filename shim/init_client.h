@@ -57,6 +57,9 @@ struct shim_init_handlers {
     void (*on_down)(const struct dbx_err *err, void *user);
     /* Between on_started and on_exited, when there is something to tell. */
     void (*on_saw)(const struct shim_init_saw *s, void *user);
+    /* Somebody connected to the port of shim_init_listen: shim_init_stream is the answer. NULL:
+     * refused. */
+    void (*on_wanted)(uint32_t id, void *user);
 };
 
 /* A control socket: ret[0] is the shim's end, ret[1] becomes init's fd 0. gVisor reads the buffer
@@ -119,6 +122,12 @@ int shim_init_signal(struct shim_init *si, const struct dbx_id *process, uint32_
 /* -ENOTTY in err->code when it has no terminal. */
 int shim_init_resize(struct shim_init *si, const struct dbx_id *process, uint32_t phase,
                      struct init_winsize size, shim_init_done_fn *fn, void *user);
+/* Opens a port of the sandbox's loopback; on_wanted then tells of those who connect. Listening to
+ * it already is no error. */
+int shim_init_listen(struct shim_init *si, uint16_t port, shim_init_done_fn *fn, void *user);
+/* Gives a connection its stream, a Unix socket (copied: it stays the caller's); -1: there is none,
+ * it is closed. */
+int shim_init_stream(struct shim_init *si, uint32_t id, int fd);
 /* SIGKILL to all but init; done when no process is left. */
 int shim_init_kill_all(struct shim_init *si, uint32_t timeout_ms, shim_init_done_fn *fn,
                        void *user);
@@ -140,6 +149,7 @@ struct shim_init_msg {
         struct shim_init_started started;
         struct shim_init_exited exited;
         struct shim_init_saw saw;
+        struct init_wanted wanted;
         struct {
             enum init_op of;
             int error;

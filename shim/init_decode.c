@@ -84,6 +84,14 @@ static int get_saw(const uint8_t *p, size_t len, bool again, struct shim_init_ms
     return 0;
 }
 
+static int get_wanted(const uint8_t *p, size_t len, struct shim_init_msg *m, struct dbx_err *err)
+{
+    if (len != sizeof(m->wanted))
+        return bad(err, "length of wanted");
+    memcpy(&m->wanted, p, sizeof(m->wanted));
+    return 0;
+}
+
 static int get_done(const uint8_t *p, size_t len, struct shim_init_msg *m, struct dbx_err *err)
 {
     struct init_done d;
@@ -135,6 +143,8 @@ int shim_init_decode(const void *data, size_t len, struct shim_init_msg *ret, st
         return get_exited(p, len, again, ret, err);
     case INIT_SAW:
         return get_saw(p, len, again, ret, err);
+    case INIT_WANTED:
+        return get_wanted(p, len, ret, err);
     case INIT_DONE:
         return get_done(p, len, ret, err);
     case INIT_STATUS:

@@ -112,7 +112,7 @@ static void put_word(char **env, size_t *n, const char *word, bool replace)
     env[i] = dbx_strdup(word);
 }
 
-char **shim_launch_env(const struct bnd_template *tpl, char *const *more)
+char **shim_launch_env(const struct bnd_template *tpl, bool workspace, char *const *more)
 {
     static const char *const always[] = {
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -121,14 +121,17 @@ char **shim_launch_env(const struct bnd_template *tpl, char *const *more)
         "LANG=C.UTF-8",
         "PWD=" BND_WORK_DIR,
     };
-    size_t n = 0, n_more = count_words(more), n_tpl = 0;
-    while (tpl->env && tpl->env[n_tpl])
-        n_tpl++;
-    char **env = dbx_calloc(n_tpl + DBX_ARRAY_LEN(always) + n_more + 2, sizeof(char *));
+    char *const *registry = workspace ? (char *const *)tpl->registry_env : NULL;
+    size_t n = 0, n_more = count_words(more), n_tpl = count_words((char *const *)tpl->env),
+           n_registry = count_words(registry);
+    char **env =
+        dbx_calloc(n_tpl + n_registry + DBX_ARRAY_LEN(always) + n_more + 2, sizeof(char *));
     for (size_t i = 0; i < n_tpl; i++)
         put_word(env, &n, tpl->env[i], true);
     for (size_t i = 0; i < DBX_ARRAY_LEN(always); i++)
         put_word(env, &n, always[i], false);
+    for (size_t i = 0; i < n_registry; i++)
+        put_word(env, &n, registry[i], true);
     for (size_t i = 0; i < n_more; i++)
         put_word(env, &n, more[i], true);
     return env;
@@ -136,7 +139,7 @@ char **shim_launch_env(const struct bnd_template *tpl, char *const *more)
 
 char **shim_launch_parked_env(const struct bnd_template *tpl)
 {
-    return shim_launch_env(tpl, (char *const *)tpl->parked.env);
+    return shim_launch_env(tpl, false, (char *const *)tpl->parked.env);
 }
 
 bool shim_launch_may_parked(const struct bnd_template *tpl, char *const *argv, char *const *more)

@@ -13,9 +13,10 @@ int shim_launch_plan(const struct bnd_template *tpl, const struct shim_request *
 /* The block of files for init: the request's and the plan's. out is initialised here. */
 int shim_launch_files(const struct shim_request *rq, const struct bnd_plan *plan,
                       struct dbx_buf *out, struct dbx_err *err) DBX_MUST_USE;
-/* The template's environment, what every program may count on, then the request's: the last of a
- * name counts. NULL-terminated; free with shim_launch_env_free. */
-char **shim_launch_env(const struct bnd_template *tpl, char *const *more);
+/* The template's environment, what every program may count on, what those of a workspace are told
+ * of the registry cache, then the request's: the last of a name counts. NULL-terminated; free with
+ * shim_launch_env_free. */
+char **shim_launch_env(const struct bnd_template *tpl, bool workspace, char *const *more);
 char **shim_launch_env_free(char **env);
 
 /* Whether what the template parks may become this: its very command, at most with more arguments,

@@ -61,6 +61,7 @@ struct shim_node {
     const char *runsc, *shim_exec; /* paths of the programs */
     const char *init_dir;          /* holds the program `init` */
     const char *layers_dir;        /* or NULL */
+    const char *registry_socket;   /* of the registry cache, or NULL */
     uint64_t provision_ms;         /* deadline of provisioning; default 10000 */
     uint64_t assigned_ms;          /* claimed but never used: ended; default 60000 */
     uint64_t terminate_ms; /* teardown that takes longer is logged as an error and goes on; default
@@ -125,6 +126,9 @@ const struct shim_sandbox_opts *shim_sandbox_opts(const struct shim_sandbox *sb)
 /* Speaks with PID 1; the sandbox's, gone with it. NULL unless warm, assigned, running or idle. Its
  * events come through the owner's handlers; that it is down comes as on_lost. */
 struct shim_init *shim_sandbox_init(const struct shim_sandbox *sb);
+/* From now on programs in it reach the registry cache at BND_REGISTRY_URL: for who claimed it (or
+ * adopted it), before anything runs in it. Nothing happens where the node has none. */
+void shim_sandbox_open_registry(struct shim_sandbox *sb);
 const struct dbx_log_ctx *shim_sandbox_log(const struct shim_sandbox *sb);
 uint64_t shim_sandbox_ready_ms(const struct shim_sandbox *sb); /* how long provisioning took */
 

@@ -15,6 +15,7 @@
 #include "shim/init_client.h"
 #include "shim/keeper_client.h"
 #include "shim/ledger.h"
+#include "shim/registry.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -115,6 +116,7 @@ static void on_round(void *user)
 void shim_sb__take_down(struct shim_sandbox *sb)
 {
     sb->exited = dbx_watch_free(sb->exited);
+    sb->registry = shim_registry_free(sb->registry);
     sb->init = shim_init_free(sb->init); /* answers what is open */
     if (sb->in_keeper)
         (void)shim_keeper_remove_sandbox(sb->node->keeper,

@@ -22,13 +22,14 @@ struct shim_sandbox {
     const struct shim_sandbox_handlers *maker, *owner;
     void *maker_user, *owner_user;
 
-    char *dir;                /* owned: state_dir/sandboxes/ID */
-    struct shim_cgroup *cg;   /* owned; NULL before it is made and after it is gone */
-    pid_t cli;                /* runsc while it runs, else 0 */
-    pid_t sentry;             /* 0: not known yet */
-    int pidfd;                /* of the sentry */
-    struct dbx_watch *exited; /* owned: pidfd */
-    struct shim_init *init;   /* owned */
+    char *dir;                      /* owned: state_dir/sandboxes/ID */
+    struct shim_cgroup *cg;         /* owned; NULL before it is made and after it is gone */
+    pid_t cli;                      /* runsc while it runs, else 0 */
+    pid_t sentry;                   /* 0: not known yet */
+    int pidfd;                      /* of the sentry */
+    struct dbx_watch *exited;       /* owned: pidfd */
+    struct shim_init *init;         /* owned */
+    struct shim_registry *registry; /* owned; NULL: it has no way to the registry cache */
     bool init_ready, in_keeper;
     bool parking, settled;      /* a program is being parked; it is, or will not be */
     struct dbx_timer *deadline; /* owned: of the state */

@@ -15,6 +15,7 @@
 #include "shim/keeper_client.h"
 #include "shim/launch.h"
 #include "shim/reap.h"
+#include "shim/registry.h"
 
 #include <errno.h>
 #include <string.h>
@@ -173,12 +174,43 @@ static void on_init_down(const struct dbx_err *why, void *user)
     shim_sb__lose(sb, &err);
 }
 
+/* ---- the way to the registry cache ---- */
+
+static void on_init_wanted(uint32_t id, void *user)
+{
+    struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
+    DBX_CLEANUP(dbx_closep) int end = -1;
+    if (sb->registry && shim_registry_connect(sb->registry, &end) < 0)
+        end = -1;
+    (void)shim_init_stream(sb->init, id, end); /* what is not sent is closed */
+}
+
+static void on_listening(uint64_t value, const struct dbx_err *err, void *user)
+{
+    struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
+    (void)value;
+    if (err && err->code != -ECANCELED)
+        dbx_log(DBX_LOG_WARN, &sb->log, "no way to the registry cache: %s", err->msg);
+    shim_sb__unref(sb);
+}
+
+void shim_sandbox_open_registry(struct shim_sandbox *sb)
+{
+    struct shim_init *init = shim_sandbox_init(sb);
+    if (!sb->node->registry_socket || !init || sb->registry)
+        return;
+    sb->registry = shim_registry_new(sb->node->loop, sb->node->registry_socket, &sb->log);
+    if (shim_init_listen(init, BND_REGISTRY_PORT, on_listening, sb) == 0)
+        shim_sb__ref(sb); /* until the answer */
+}
+
 static const struct shim_init_handlers init_handlers = {
     .on_ready = on_init_ready,
     .on_started = on_init_started,
     .on_exited = on_init_exited,
     .on_down = on_init_down,
     .on_saw = on_init_saw,
+    .on_wanted = on_init_wanted,
 };
 
 /* ---- runsc ---- */

@@ -440,16 +440,18 @@ static void make_executions(struct shim *sh)
 static void make_pool(struct shim *sh)
 {
     const struct shim_config *cfg = sh->cfg;
-    sh->node = (struct shim_node){.loop = sh->loop,
-                                  .reaper = sh->reaper,
-                                  .cgroups = sh->cgroups,
-                                  .keeper = sh->keeper,
-                                  .log = &sh->log,
-                                  .state_dir = cfg->state_dir,
-                                  .runsc = cfg->runsc,
-                                  .shim_exec = sh->shim_exec,
-                                  .init_dir = cfg->init,
-                                  .layers_dir = *cfg->layers_dir ? cfg->layers_dir : NULL};
+    sh->node =
+        (struct shim_node){.loop = sh->loop,
+                           .reaper = sh->reaper,
+                           .cgroups = sh->cgroups,
+                           .keeper = sh->keeper,
+                           .log = &sh->log,
+                           .state_dir = cfg->state_dir,
+                           .runsc = cfg->runsc,
+                           .shim_exec = sh->shim_exec,
+                           .init_dir = cfg->init,
+                           .layers_dir = *cfg->layers_dir ? cfg->layers_dir : NULL,
+                           .registry_socket = *cfg->registry_socket ? cfg->registry_socket : NULL};
     struct shim_pool_opts po = {.node = &sh->node,
                                 .store = sh->store,
                                 .max_sandboxes = (uint32_t)cfg->max_sandboxes,

@@ -177,6 +177,7 @@ static int define_shim(struct plan *p, struct dbx_err *err)
     arg2(sv, "--runsc", p->o->runsc);
     arg_path(sv, "--init", p->o->bin_dir, "sandbox");
     arg_path(sv, "--keeper-socket", p->run_dir, "keeper.sock");
+    arg_path(sv, "--registry-socket", p->run_dir, "registry.sock");
     arg2(sv, "--output-log", p->output_log);
     p->shim = sv;
     return 0;

@@ -12,6 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct init_start_request req = {.argv = argv, .env = env};
     struct init_signal sig;
     struct init_resize resize;
+    struct init_listen listen;
+    struct init_stream stream;
     struct init_files files;
     struct init_files_iter it = {0};
     struct init_file f;
@@ -23,6 +25,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     (void)init_decode_signal(body, len, &sig);
     if (init_decode_resize(body, len, &resize) == 0)
         dbx_assert(resize.size.cols && resize.size.rows);
+    if (init_decode_listen(body, len, &listen) == 0)
+        dbx_assert(listen.port);
+    (void)init_decode_stream(body, len, &stream);
     (void)init_decode_start_tty(body, len, &req);
     if (init_decode_start(body, len, &req) == 0)
         dbx_assert(req.cwd[0] == '/' && strlen(argv[req.fixed.argc - 1]) <= len);

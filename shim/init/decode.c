@@ -111,6 +111,17 @@ int init_decode_resize(const uint8_t *body, size_t len, struct init_resize *ret)
     return take(&body, &len, ret, sizeof(*ret)) || len || !size_ok(&ret->size) ? EBADMSG : 0;
 }
 
+int init_decode_listen(const uint8_t *body, size_t len, struct init_listen *ret)
+{
+    return take(&body, &len, ret, sizeof(*ret)) || len || ret->port == 0 || ret->reserved ? EBADMSG
+                                                                                          : 0;
+}
+
+int init_decode_stream(const uint8_t *body, size_t len, struct init_stream *ret)
+{
+    return take(&body, &len, ret, sizeof(*ret)) || len ? EBADMSG : 0;
+}
+
 int init_decode_files(const uint8_t *body, size_t len, struct init_files *ret,
                       const char **ret_root, const uint8_t **ret_block, size_t *ret_block_len)
 {

@@ -12,6 +12,8 @@ int init_decode_header(const void *msg, size_t len, struct init_header *ret,
                        const uint8_t **ret_body, size_t *ret_len);
 int init_decode_key(const uint8_t *body, size_t len, struct init_key *ret);
 int init_decode_resize(const uint8_t *body, size_t len, struct init_resize *ret);
+int init_decode_listen(const uint8_t *body, size_t len, struct init_listen *ret);
+int init_decode_stream(const uint8_t *body, size_t len, struct init_stream *ret);
 int init_decode_signal(const uint8_t *body, size_t len, struct init_signal *ret);
 
 /* argv and env receive pointers into body, and a NULL at the end: room for INIT_MAX_ARGS + 1 each.

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parts of init: main.c has the loop and the socket, process.c starts and reaps, pump.c carries
- * output to the host, files.c writes files. One thread, one struct init; no allocation but for a
- * START whose body came in a file. */
+ * output to the host, files.c writes files, streams.c has the port. One thread, one struct init; no
+ * allocation but for a START whose body came in a file. */
 #pragma once
 
 #include "shim/init/decode.h"
+#include "shim/init/relay.h"
 
 #include <stdbool.h>
 #include <sys/resource.h>
@@ -63,6 +64,18 @@ struct tty {
     struct tty_buffer in, out; /* to the program, to the host */
 };
 
+/* A connection to the port. */
+enum stream_state { STREAM_FREE, STREAM_WAITS, STREAM_OPEN };
+enum stream_fd { STREAM_CLIENT, STREAM_HOST, STREAM_FDS };
+struct stream {
+    enum stream_state state;
+    bool say; /* WANTED has yet to be sent */
+    uint32_t id;
+    int fd[STREAM_FDS]; /* owned; -1: none */
+    uint32_t wanted[STREAM_FDS];
+    struct relay up, down; /* to the host, to who connected */
+};
+
 /* In events, behind the pumps'. */
 #define INIT_TTY_EVENTS (2 * INIT_MAX_PUMPS)
 enum {
@@ -72,7 +85,9 @@ enum {
     ON_PARKED,
     ON_WATCH,
     ON_WATCH_TICK,
-    ON_WATCH_PIPE
+    ON_WATCH_PIPE,
+    ON_LISTENER,
+    ON_STREAMS
 };
 
 #define QUEUE_MAX                                                                                  \
@@ -95,6 +110,10 @@ struct init {
     struct proc procs[INIT_MAX_PROCESSES];
     struct pump pumps[INIT_MAX_PUMPS];
     struct tty ttys[INIT_MAX_TTYS];
+    int listener; /* owned; 0: there is none */
+    uint16_t port;
+    uint32_t last_stream;
+    struct stream streams[INIT_MAX_STREAMS];
     struct answer queue[QUEUE_MAX];
     size_t queued;
     struct parked parked;
@@ -172,6 +191,15 @@ bool init_has_tty(struct init *in, const struct init_key *key);
 void init_tty_leader_ended(struct init *in, const struct init_key *key);
 int init_tty_resize(struct init *in, const struct init_resize *r); /* 0 or errno */
 void init_signal_session(pid_t session, int signo);                /* SIGHUP comes with SIGCONT */
+
+/* streams.c */
+int init_listen(struct init *in, uint16_t port); /* 0 or errno */
+void init_on_listener(struct init *in);
+void init_stream_turn(struct init *in, uint32_t id); /* id: of the event, less ON_STREAMS */
+void init_stream(struct init *in, const struct init_stream *what,
+                 int *fd); /* NULL: refused; else it may be kept, and is -1 then */
+void init_streams_say(struct init *in);
+void init_streams_say_again(struct init *in);
 
 /* files.c. Returns 0 or errno; text says where. */
 int init_write_files(struct init *in, const uint8_t *body, size_t len, uint64_t *ret_count,

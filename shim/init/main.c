@@ -134,6 +134,8 @@ static void flush(struct init *in)
     for (size_t i = 0; i < INIT_MAX_PROCESSES && in->queued == 0; i++)
         if (in->procs[i].state != PROC_FREE)
             say_of(in, &in->procs[i]);
+    if (in->queued == 0)
+        init_streams_say(in);
     if (in->killed && in->queued == 0) {
         struct init_header h = {.op = INIT_KILL_ALL, .tag = in->kill_tag};
         in->killed = false;
@@ -160,6 +162,7 @@ static void on_list(struct init *in, const struct init_header *h)
         p->say_end = p->state == PROC_EXITED;
         p->say_saw = p->end.seen & INIT_SAW_AT_ONCE;
     }
+    init_streams_say_again(in);
 }
 
 static void on_kill_all(struct init *in, const struct init_header *h)
@@ -189,6 +192,7 @@ static void on_plain(struct init *in, const struct init_header *h, const uint8_t
 {
     struct init_signal sig;
     struct init_resize resize;
+    struct init_listen listen;
     struct init_status st;
     struct init_key key;
     int r;
@@ -200,6 +204,10 @@ static void on_plain(struct init *in, const struct init_header *h, const uint8_t
     case INIT_RESIZE:
         r = init_decode_resize(body, len, &resize);
         init_done(in, h, r ? r : init_tty_resize(in, &resize), 0, NULL);
+        break;
+    case INIT_LISTEN:
+        r = init_decode_listen(body, len, &listen);
+        init_done(in, h, r ? r : init_listen(in, listen.port), 0, NULL);
         break;
     case INIT_KILL_ALL:
         on_kill_all(in, h);
@@ -246,6 +254,13 @@ static int body_of_fd(const struct init_header *h, int fd, uint8_t **ret)
     return 0;
 }
 
+static void on_stream(struct init *in, const uint8_t *body, size_t len, int *fds, size_t n_fds)
+{
+    struct init_stream what;
+    if (init_decode_stream(body, len, &what) == 0)
+        init_stream(in, &what, n_fds ? fds : NULL);
+}
+
 static void on_request(struct init *in, size_t len, int *fds, size_t n_fds)
 {
     struct init_header h;
@@ -276,6 +291,8 @@ static void on_request(struct init *in, size_t len, int *fds, size_t n_fds)
         init_done(in, &h, init_watch_begin(in, body, body_len, fds, n_fds), 0, NULL);
     else if (h.op == INIT_PARK)
         init_park(in, &h, body, body_len);
+    else if (h.op == INIT_STREAM)
+        on_stream(in, body, body_len, fds, n_fds);
     else
         on_plain(in, &h, body, body_len);
     if (map)
@@ -415,6 +432,10 @@ static void take_turn(struct init *in)
             on_look(in, in->timer);
         else if (what == ON_PARKED)
             init_on_parked(in);
+        else if (what == ON_LISTENER)
+            init_on_listener(in);
+        else if (what >= ON_STREAMS)
+            init_stream_turn(in, what - ON_STREAMS);
         else if (what >= ON_WATCH)
             init_watch_turn(in, what);
         else if (what >= INIT_TTY_EVENTS)

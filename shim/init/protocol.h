@@ -28,6 +28,7 @@
 #define INIT_MAX_RLIMITS 16
 #define INIT_MAX_TTYS 64
 #define INIT_MAX_WINSIZE 1000 /* columns, rows */
+#define INIT_MAX_STREAMS 64   /* connections to the port at a time; more are closed */
 #define INIT_MAX_FDS 4        /* stdin, stdout, stderr, body */
 
 enum init_op {
@@ -49,7 +50,11 @@ enum init_op {
     INIT_RESIZE = 17,    /* init_resize; answered by DONE, ENOTTY when it has no terminal */
     INIT_WATCH =
         32, /* init_watch and a pipe: what happens to files comes there from now on; DONE */
-    /* 33..47: files read, listed. 48..63: streams to and from ports. */
+    /* 33..47: files read, listed. */
+    /* 48..63: streams to and from ports */
+    INIT_LISTEN = 48, /* init_listen: on the sandbox's loopback; answered by DONE. From then on
+                         WANTED is said of each who connects */
+    INIT_STREAM = 49, /* init_stream, the answer to WANTED; not answered itself */
 
     /* answers and events */
     INIT_READY = 128,   /* init_ready; at start and in LIST */
@@ -58,6 +63,7 @@ enum init_op {
     INIT_DONE = 131,    /* init_done */
     INIT_STATUS = 132,  /* init_status */
     INIT_SAW = 133,     /* init_saw: a maximum was seen just now; EXITED says it again */
+    INIT_WANTED = 134,  /* init_wanted: somebody connected to the port; said again for LIST */
 };
 
 enum init_flags {                   /* of init_header */
@@ -162,6 +168,21 @@ struct init_winsize {
 struct init_resize {
     struct init_key key;
     struct init_winsize size;
+};
+
+struct init_listen {
+    uint16_t port, reserved;
+};
+
+/* A connection to the port: id is init's, and means nothing but this connection. */
+struct init_wanted {
+    uint32_t id;
+};
+
+/* With the stream, a Unix socket, as its descriptor; without one when there is none for it: the
+ * connection is closed. */
+struct init_stream {
+    uint32_t id;
 };
 
 /* Of a process with a terminal SIGKILL to its group is SIGKILL to its session. */

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -32,6 +33,8 @@ struct test {
     int readies, starts, exits, downs;
     struct shim_init_started started;
     struct shim_init_exited exited;
+    int wants;
+    uint32_t wanted[2];
     int done, code;
     uint64_t value;
     struct dbx_err err;
@@ -66,8 +69,17 @@ static void on_down(const struct dbx_err *err, void *user)
     t->err = err ? *err : (struct dbx_err){0};
     dbx_loop_stop(t->loop, 0);
 }
-static const struct shim_init_handlers handlers = {
-    .on_ready = on_ready, .on_started = on_started, .on_exited = on_exited, .on_down = on_down};
+static void on_wanted(uint32_t id, void *user)
+{
+    struct test *t = user;
+    t->wanted[t->wants++ % 2] = id;
+    dbx_loop_stop(t->loop, 0);
+}
+static const struct shim_init_handlers handlers = {.on_ready = on_ready,
+                                                   .on_started = on_started,
+                                                   .on_exited = on_exited,
+                                                   .on_down = on_down,
+                                                   .on_wanted = on_wanted};
 
 static void on_done(uint64_t value, const struct dbx_err *err, void *user)
 {
@@ -439,6 +451,62 @@ static void test_next_shim(void)
     close_test(&t);
 }
 
+static uint16_t free_port(void)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(addr);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK_EQ(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    CHECK_EQ(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
+    dbx_close(fd);
+    return ntohs(addr.sin_port);
+}
+
+static int connect_to(uint16_t port)
+{
+    const struct sockaddr_in addr = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK_EQ(connect(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+    return fd;
+}
+
+/* A port in the sandbox: one connection gets a stream, the next is refused; a list asks again. */
+static void test_port(void)
+{
+    struct test t;
+    int sv[2];
+    char text[8];
+    uint16_t port = free_port();
+    open_test(&t);
+    CHECK_EQ(shim_init_listen(t.si, port, on_done, &t), 0);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.done == 1 && t.code == 0);
+    int fd = connect_to(port);
+    CHECK_EQ(send(fd, "hello", 5, 0), 5);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK_EQ(shim_init_list(t.si, on_done, &t), 0);
+    while (t.done < 2)
+        CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK(t.wants == 2 && t.wanted[0] == t.wanted[1]);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+    CHECK_EQ(shim_init_stream(t.si, t.wanted[0], sv[1]), 0);
+    CHECK_EQ(shim_init_stream(t.si, t.wanted[0], sv[1]), 0); /* harmless */
+    dbx_close(sv[1]);
+    CHECK_EQ(recv(sv[0], text, sizeof(text), 0), 5);
+    CHECK_EQ(send(sv[0], "bye", 3, 0), 3);
+    dbx_close(sv[0]);
+    CHECK_EQ(recv(fd, text, 3, MSG_WAITALL), 3);
+    CHECK_EQ(recv(fd, text, 1, 0), 0);
+    dbx_close(fd);
+    fd = connect_to(port);
+    CHECK_EQ(dbx_loop_run(t.loop), 0);
+    CHECK_EQ(shim_init_stream(t.si, t.wanted[0], -1), 0);
+    CHECK_EQ(recv(fd, text, 1, 0), 0);
+    dbx_close(fd);
+    close_test(&t);
+}
+
 static void test_lies(void)
 {
     struct test t = {0};
@@ -473,6 +541,7 @@ int main(void)
     test_broken_output();
     test_big();
     test_next_shim();
+    test_port();
     test_lies();
     CHECK_EQ(dbx_fs_remove_tree(dir, &err), 0);
     return check_result();
