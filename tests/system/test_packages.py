@@ -3,6 +3,9 @@
 to be reached by it."""
 
 import json
+import os
+import signal
+import time
 
 import pytest
 
@@ -166,3 +169,32 @@ def test_single_use_has_none(api):
     r = api.run("python", {"main.py": "import os, socket\ns = socket.socket()\n"
                            "print(s.connect_ex(('127.0.0.1', 7981)), 'PIP_INDEX_URL' in os.environ)\n"})
     assert r["stdout"] == "111 False\n", r
+
+
+def test_shim_killed(own_devbox):
+    """The way stays for what the next shim adopts; what was on it is cut."""
+    box = own_devbox.up()
+    w = Workspace(box.client())
+    w.put("wait.py", r"""
+import socket, time, urllib.request
+s = socket.create_connection(("127.0.0.1", 7981), timeout=120)
+s.sendall(b"GET /pypi/simple/flask/ HTTP/1.1\r\nHost: 127.0.0.1:7981\r\n\r\n")
+print(s.recv(12).decode(), flush=True)
+while s.recv(65536):
+    pass
+print("cut", flush=True)
+while True:
+    try:
+        print(urllib.request.urlopen("http://127.0.0.1:7981/pypi/simple/flask/", timeout=30).status)
+        break
+    except OSError:
+        time.sleep(0.1)
+""")
+    run = w.start(["python3", "wait.py"], limits={"wall_ms": 120000})
+    deadline = time.monotonic() + 60
+    while "200" not in w.output(run):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(box.daemons("shim")[0]["pid"], signal.SIGKILL)
+    end = w.wait(run, timeout=120)
+    assert end["exit_code"] == 0 and w.output(run) == "HTTP/1.1 200\ncut\n200\n", (end, w.output(run))
