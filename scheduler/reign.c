@@ -203,6 +203,7 @@ static void on_scan(void *user)
 
     if (!s->leading)
         return;
+    sched_sweep(s);
     sched_batches_look(s);
     if (s->scanning || sched_core_full(s->core))
         return;

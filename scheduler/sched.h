@@ -56,7 +56,7 @@ struct sched {
     struct sched_core *core;
     struct sched_store *store;
     struct dbx_timer *tick, *scan;
-    uint64_t last_touch;
+    uint64_t last_touch, last_sweep;
     uint64_t last_ask;
     bool pump_due, scanning;
     bool listing, list_again, feeding, feed_due; /* batches: feed.c */
@@ -93,6 +93,9 @@ void sched_use_row(struct sched *s, const struct dbx_pg_result *res, size_t i, b
 /* ---- feed.c: batches, from the database to the queue ---- */
 void sched_batches_look(struct sched *s); /* something may have changed about them */
 void sched_batches_feed(struct sched *s); /* one of theirs has left the core */
+
+/* ---- sweep.c ---- */
+void sched_sweep(struct sched *s); /* once a minute, however often it is called */
 
 /* ---- links.c ---- */
 struct sched_conn *sched_conn_find(const struct sched *s, uint64_t id);

@@ -39,6 +39,11 @@
     " seqs as (select o.id, bs.before + row_number() over (partition by o.batch_id order by o.id)" \
     "   as seq from fin o join bs on bs.id = o.batch_id),"
 
+/* Old rows; whoever leads may do it twice. */
+#define SWEEP(table, condition)                                                                    \
+    "delete from " table " where ctid = any (array(select ctid from " table " where " condition    \
+    " limit 5000))"
+
 static const struct dbx_pg_stmt stmts[] = {
     {"place", LEAD
      ", given as (select * from unnest($2::uuid[], $3::text[], $4::int[]) as g(id, node, attempt)),"
@@ -134,6 +139,15 @@ static const struct dbx_pg_stmt stmts[] = {
     {"input", "select i.files, i.stdin, b.files as shared from process_inputs i"
               " join processes p on p.id = i.process_id left join batches b on b.id = p.batch_id"
               " where i.process_id = $1::uuid"},
+    {"sweep_keys", SWEEP("idempotency", "created_at < now() - interval '24 hours'")},
+    /* The oldest go first: who reads on from a seq sees by the oldest that is left whether it has
+     * missed any. */
+    {"sweep_events", "delete from file_events where seq = any (array(select seq from file_events"
+                     " where seq <= (select max(seq) from file_events where at < now()"
+                     "   - interval '24 hours') order by seq limit 5000))"},
+    {"sweep_logins", SWEEP("oidc_logins", "expires_at < now()")},
+    {"sweep_recoveries", SWEEP("recoveries", "expires_at < now()")},
+    {"sweep_sessions", SWEEP("sessions", "expires_at < now() - interval '7 days'")},
     {"where", "select p.status, p.placed_at is not null as placed, p.node_id, n.url"
               " from processes p left join nodes n on n.id = p.node_id where p.id = $1::uuid"},
 };

@@ -604,3 +604,20 @@ def test_kills_at_random_lose_nothing(world):
         for (pid, attempt), count in n.runs.items():
             runs[pid] = runs.get(pid, 0) + count
     assert runs == {p["process_id"]: 1 for p in ps}
+
+
+def test_old_rows_go(world):
+    """What nobody asks for after a day is removed by the leader; what is younger stays."""
+    world.scheduler().ready().stop()  # it has made the schema
+    owner = world.db.owner()
+    world.db.sql(f"""
+        insert into idempotency (owner, key, request_hash, response, status, created_at)
+            select '{owner}', k, '', '', 200, now() - age from (values ('old', interval '25 hours'), ('new', interval '1 hour')) v(k, age);
+        insert into workspaces (id, owner, name, template) values ('{owner}', '{owner}', 'w', 'python');
+        insert into file_events (workspace_id, revision, op, path, type, at)
+            select '{owner}', 1, 'skipped', p, 'file', now() - age from (values ('old', interval '25 hours'), ('new', interval '1 hour')) v(p, age);
+        insert into sessions (id, user_id, hash, expires_at)
+            select gen_random_uuid(), '{owner}', h::bytea, now() - age from (values ('old', interval '8 days'), ('new', interval '6 days')) v(h, age)""")
+    world.scheduler().ready()
+    for column, table in (("key", "idempotency"), ("path", "file_events"), ("encode(hash, 'escape')", "sessions")):
+        eventually(lambda c=column, t=table: world.db.sql(f"select {c} from {t}") == [["new"]])

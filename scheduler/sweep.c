@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What nobody asks for any more goes out of the database: a page of each kind at a time, so that no
+ * statement takes long; the rest waits for the next time. */
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/ext/pg.h"
+#include "scheduler/sched.h"
+
+#define SWEEP_MS 60000
+
+static void on_swept(const struct dbx_pg_result *res, const struct dbx_err *err, void *user)
+{
+    (void)res;
+    if (err)
+        dbx_log(DBX_LOG_WARN, NULL, "removing old rows (%s), trying again: %s", (const char *)user,
+                err->msg);
+}
+
+void sched_sweep(struct sched *s)
+{
+    static const char *const statements[] = {"sweep_keys", "sweep_events", "sweep_logins",
+                                             "sweep_recoveries", "sweep_sessions"};
+    uint64_t now = dbx_now_ms();
+
+    if (now - s->last_sweep < SWEEP_MS)
+        return;
+    s->last_sweep = now;
+    for (size_t i = 0; i < DBX_ARRAY_LEN(statements); i++)
+        dbx_pg_query(s->pg, statements[i], NULL, 0, on_swept, (void *)statements[i]);
+}
