@@ -80,18 +80,6 @@ static size_t fill_member_delete(struct gw_write *wr, struct dbx_pg_param params
     return 6;
 }
 
-static void again_deleted(struct gw_write *wr, const char *kept)
-{
-    (void)kept;
-    gw_req_reply(wr->rq, 204, NULL, NULL, NULL, 0);
-}
-
-static void done_deleted(struct gw_write *wr, const struct dbx_pg_result *res)
-{
-    (void)res;
-    again_deleted(wr, NULL);
-}
-
 void gw_members_delete(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.no_body = true,
@@ -101,8 +89,8 @@ void gw_members_delete(struct gw_req *rq)
                                               .audited = true,
                                               .check = check_email,
                                               .fill = fill_member_delete,
-                                              .done = done_deleted,
-                                              .again = again_deleted};
+                                              .done = gw_write_done_empty,
+                                              .again = gw_write_again_empty};
     gw_write_begin(rq, &kind);
 }
 
@@ -250,8 +238,8 @@ void gw_links_delete(struct gw_req *rq)
                                               .audited = true,
                                               .check = check_link_id,
                                               .fill = fill_link_delete,
-                                              .done = done_deleted,
-                                              .again = again_deleted};
+                                              .done = gw_write_done_empty,
+                                              .again = gw_write_again_empty};
     gw_write_begin(rq, &kind);
 }
 

@@ -307,18 +307,6 @@ static size_t fill_delete(struct gw_write *wr, struct dbx_pg_param params[static
     return 6;
 }
 
-static void again_deleted(struct gw_write *wr, const char *kept)
-{
-    (void)kept;
-    gw_req_reply(wr->rq, 204, NULL, NULL, NULL, 0);
-}
-
-static void done_deleted(struct gw_write *wr, const struct dbx_pg_result *res)
-{
-    (void)res;
-    again_deleted(wr, NULL);
-}
-
 void gw_files_delete(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.no_body = true,
@@ -326,7 +314,7 @@ void gw_files_delete(struct gw_req *rq)
                                               .stmt = "file_delete",
                                               .by_role = true,
                                               .fill = fill_delete,
-                                              .done = done_deleted,
-                                              .again = again_deleted};
+                                              .done = gw_write_done_empty,
+                                              .again = gw_write_again_empty};
     gw_write_begin(rq, &kind);
 }

@@ -214,6 +214,18 @@ static int read_request(struct gw_write *wr, struct dbx_err *err)
     return r;
 }
 
+void gw_write_again_empty(struct gw_write *wr, const char *kept)
+{
+    (void)kept;
+    gw_req_reply(wr->rq, 204, NULL, NULL, NULL, 0);
+}
+
+void gw_write_done_empty(struct gw_write *wr, const struct dbx_pg_result *res)
+{
+    (void)res;
+    gw_write_again_empty(wr, NULL);
+}
+
 void gw_write_begin(struct gw_req *rq, const struct gw_write_kind *kind)
 {
     struct dbx_err err = {0};

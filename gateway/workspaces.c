@@ -205,18 +205,12 @@ static size_t fill_delete(struct gw_write *wr, struct dbx_pg_param params[static
     return 5;
 }
 
-static void again_deleted(struct gw_write *wr, const char *kept)
-{
-    (void)kept;
-    gw_req_reply(wr->rq, 204, NULL, NULL, NULL, 0);
-}
-
 static void done_deleted(struct gw_write *wr, const struct dbx_pg_result *res)
 {
     struct dbx_id sandbox;
     if (gw_column_id(res, 0, "sandbox_id", &sandbox))
         gw_upstream_end_sandbox(wr->rq->gw->up, &sandbox);
-    again_deleted(wr, NULL);
+    gw_write_again_empty(wr, NULL);
 }
 
 void gw_workspaces_delete(struct gw_req *rq)
@@ -227,7 +221,7 @@ void gw_workspaces_delete(struct gw_req *rq)
                                               .by_role = true,
                                               .fill = fill_delete,
                                               .done = done_deleted,
-                                              .again = again_deleted};
+                                              .again = gw_write_again_empty};
     gw_write_begin(rq, &kind);
 }
 

@@ -69,6 +69,9 @@ struct gw_write {
 };
 
 void gw_write_begin(struct gw_req *rq, const struct gw_write_kind *kind);
+/* 204, for a kind that has nothing to say. */
+void gw_write_done_empty(struct gw_write *wr, const struct dbx_pg_result *res);
+void gw_write_again_empty(struct gw_write *wr, const char *kept);
 void gw_write_now(struct gw_write *wr);
 
 /* The id in the route, or answers 404. */
