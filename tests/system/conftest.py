@@ -114,6 +114,19 @@ def api(devbox):
     return devbox.client()
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "campaign: takes long; only with ./devbox test --long")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Campaigns are left out, and counted as deselected, unless they are asked for."""
+    if os.environ.get("DEVBOX_LONG", "0") not in ("", "0"):
+        return
+    left_out = [i for i in items if i.get_closest_marker("campaign")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [i for i in items if not i.get_closest_marker("campaign")]
+
+
 def pytest_terminal_summary(terminalreporter):
     """In CI a skip is a failure, unless the machine truly cannot."""
     if os.environ.get("DBX_TEST_STRICT") and terminalreporter.stats.get("skipped"):

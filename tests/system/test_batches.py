@@ -10,7 +10,6 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-LONG = os.environ.get("DEVBOX_LONG", "0") not in ("", "0")
 
 
 def post(api, executions, template="python", **fields):
@@ -349,7 +348,7 @@ def test_everybody_dies_once(own_devbox):
     run_with_deaths(own_devbox, 300, 400)
 
 
-@pytest.mark.skipif(not LONG, reason="a campaign: DEVBOX_LONG=1")
+@pytest.mark.campaign
 def test_ten_thousand(own_devbox):
     run_with_deaths(own_devbox, 10000, 5400)
 

@@ -61,7 +61,7 @@ def mounts():
     return len(pathlib.Path("/proc/self/mounts").read_text().splitlines())
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(200, marks=[] if LONG else pytest.mark.skip(reason="--long"))])
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.campaign)])
 def test_warm_at_once(count):
     node = own_node(count, max_sandboxes=count + 24)
     before = mounts()
@@ -107,7 +107,7 @@ def worn():
         n.close()
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if LONG or not LEFT[n][2] else pytest.mark.skip(reason="--long")) for n in LEFT])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.campaign] if LEFT[n][2] else []) for n in LEFT])
 def test_what_a_program_leaves(worn, name):
     code, _, slow = LEFT[name]
     calm = lambda: metric(worn, "devbox_shim_sandboxes") == metric(worn, "devbox_shim_pool_warm") == 1
