@@ -54,6 +54,12 @@ for (const theme of ["dark", "light", "contrast"])
     await p.getByRole("button", {name: /^Share/}).click();
     await clean(p, "share");
     await p.keyboard.press("Escape");
+    await p.keyboard.press("F1");
+    await p.keyboard.type("api keys");
+    await p.keyboard.press("Enter");
+    await p.getByRole("list", {name: "Sessions"}).waitFor();
+    await clean(p, "keys and sessions");
+    await p.keyboard.press("Escape");
     await p.getByRole("button", {name: "Run configurations"}).click();
     await clean(p, "menu");
     await p.keyboard.press("Escape");

@@ -10,7 +10,7 @@ import "./styles/tree.css";
 import "./styles/editor.css";
 import "./styles/panel.css";
 import "./styles/overlays.css";
-import {createEffect, Match, Show, Switch, untrack} from "solid-js";
+import {createEffect, lazy, Match, Show, Switch, untrack} from "solid-js";
 import {render} from "solid-js/web";
 import {dispatch} from "./core/commands";
 import {failure, go, project, route, show} from "./app";
@@ -22,6 +22,7 @@ import "./commands/files";
 import "./commands/run";
 import "./commands/shell";
 import {Questions} from "./ui/dialog";
+import {access, setAccess} from "./ui/account";
 import {editorPort, loadEditor} from "./ui/editors";
 import {Help} from "./ui/help";
 import {Menus} from "./ui/menu";
@@ -30,6 +31,8 @@ import {Share} from "./ui/share";
 import {Shell} from "./ui/shell";
 import {Start} from "./ui/start";
 import {toast, Toasts} from "./ui/toast";
+
+const Access = lazy(() => import("./ui/access"));
 
 applyTheme();
 
@@ -72,6 +75,9 @@ function App() {
       </Switch>
       <Palette />
       <Share />
+      <Show when={access() && who().state === "in"}>
+        <Access close={() => setAccess(false)} />
+      </Show>
       <Help />
       <Questions />
       <Menus />

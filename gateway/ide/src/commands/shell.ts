@@ -3,6 +3,8 @@ import {register} from "../core/commands";
 import {go, project} from "../app";
 import * as api from "../net/api";
 import {CallError, words} from "../net/http";
+import {who} from "../session";
+import {setAccess} from "../ui/account";
 import {ask} from "../ui/dialog";
 import {handles} from "../ui/editors";
 import {focusOn} from "../ui/focus";
@@ -100,6 +102,7 @@ register([
   },
   {id: "workspace.all", title: "All workspaces", category: "Workspace", when: open, run: () => go("/")},
   ...THEMES.map((t) => ({id: "settings.theme." + t, title: "Theme: " + THEME_NAMES[t], category: "Settings", run: () => change({theme: t})})),
+  {id: "account.access", title: "API keys and sessions", category: "Account", when: () => who().state === "in", run: () => setAccess(true)},
   {id: "help.keys", title: "Keyboard shortcuts", category: "Help", run: () => setHelp(true)},
 ]);
 

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+import {createSignal} from "solid-js";
 import {go} from "../app";
 import {signOut, who} from "../session";
 import {change, settings, THEME_NAMES, THEMES} from "../settings";
 import {commandItem, openMenu, type MenuItem} from "./menu";
+
+/** Whether keys and sessions are shown. */
+export const [access, setAccess] = createSignal(false);
 
 export const themeItems = (): MenuItem[] =>
   THEMES.map((t) => ({kind: "item", title: THEME_NAMES[t], checked: settings().theme === t, run: () => change({theme: t})}));
@@ -14,6 +18,7 @@ export function accountMenu(at: Element): void {
     {kind: "item", title: "All workspaces", run: () => go("/")},
     commandItem("palette.commands"),
     commandItem("help.keys"),
+    ...(w.state === "in" ? [commandItem("account.access")] : []),
     {kind: "line"},
     {kind: "title", title: "Theme"},
     ...themeItems(),

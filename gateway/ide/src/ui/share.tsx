@@ -5,9 +5,9 @@ import * as api from "../net/api";
 import {CallError, words} from "../net/http";
 import type {Sharing} from "../net/wire";
 import type {Project} from "../project/project";
+import {copy} from "./copy";
 import {Dialog} from "./dialog";
 import {Icon} from "./icons";
-import {toast} from "./toast";
 
 export const [sharing, setSharing] = createSignal<Project | null>(null);
 
@@ -16,15 +16,6 @@ const MODES: {mode: Sharing; title: string; about: string}[] = [
   {mode: "view", title: "Whoever has the address may look", about: "They see files and live output; they change and run nothing"},
   {mode: "edit", title: "Whoever has the address may edit", about: "They change files and run programs"},
 ];
-
-async function copy(text: string): Promise<void> {
-  try {
-    await navigator.clipboard.writeText(text);
-    toast("Copied");
-  } catch {
-    toast("The browser does not let this page copy; here it is: " + text, {ms: 20_000});
-  }
-}
 
 function Box(props: {project: Project}) {
   const address = () => location.origin + "/w/" + props.project.id;

@@ -10,7 +10,7 @@ import {readZip} from "../core/zip";
 import {chooseFiles} from "../project/dropped";
 import {STARTERS} from "../project/starters";
 import {asGuest, register, signIn, signOut, useKey, who} from "../session";
-import {themeItems} from "./account";
+import {setAccess, themeItems} from "./account";
 import {ask} from "./dialog";
 import {Icon, Mark} from "./icons";
 import {openMenu} from "./menu";
@@ -202,6 +202,9 @@ export function Start() {
           </button>
           <Show when={inside()}>
             <span class="who">{name()}</span>
+            <button class="button" aria-haspopup="dialog" onClick={() => setAccess(true)}>
+              Keys
+            </button>
             <button class="button" onClick={() => void signOut()}>
               Sign out
             </button>
