@@ -2,7 +2,7 @@
 // Terminals: a shell that is typed into, interrupted, resized, and there again after a reload.
 import assert from "node:assert/strict";
 import {test} from "node:test";
-import {editor, eventually, workspaceWith} from "./story.mjs";
+import {content, editor, eventually, row, workspaceWith} from "./story.mjs";
 
 // What stands on the screen in view: xterm draws rows as text.
 const screen = (page) =>
@@ -66,4 +66,35 @@ test("a program in a terminal cannot reach out of it", async (t) => {
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), "mine");
   assert.equal(await page.evaluate(() => window.pwned), undefined);
   assert.doesNotMatch(await page.title(), /pwned/);
+});
+
+test("what a shell makes, changes and deletes shows in the tree and in the editor, live", async (t) => {
+  const {page, id} = await shell(t);
+  await page.keyboard.type("mkdir -p out && echo ma''de > out/by-shell.txt && echo 'print(1) # by the shell' > main.py\n");
+  await row(page, "out").waitFor();
+  await row(page, "out").click();
+  await row(page, "out/by-shell.txt").waitFor();
+  await page.locator(".view-lines").getByText("by the shell").waitFor();
+  await eventually("it is a file of record", async () => (await content(id, "out/by-shell.txt")) === "made\n");
+  await page.locator(".terminal-host").click();
+  await page.keyboard.type("rm -r out\n");
+  await row(page, "out").waitFor({state: "detached"});
+});
+
+test("vim: a full screen of its own, and what it writes", async (t) => {
+  const {page, id} = await shell(t);
+  await page.keyboard.type("vi poem.txt\n");
+  await shows(page, /^~$[^]*^~$/m);
+  await page.keyboard.type("iroses");
+  await page.keyboard.press("Enter");
+  await page.keyboard.type("violets");
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("k");
+  await page.keyboard.type("Ared");
+  await page.keyboard.press("Escape");
+  await shows(page, /^rosesred\nviolets\n~/);
+  await page.keyboard.type(":wq\n");
+  await eventually("vim is gone", async () => !/^~$/m.test(await screen(page)) && /[$#]$/m.test(await screen(page)));
+  await row(page, "poem.txt").waitFor();
+  await eventually("it is saved", async () => (await content(id, "poem.txt")) === "rosesred\nviolets\n");
 });
