@@ -96,7 +96,8 @@ def test_what_dies_is_started_again(own_devbox):
         os.kill(before["pid"], signal.SIGKILL)
         wait_for(lambda: [d for d in box.daemons(name) if d["restarts"] == before["restarts"] + 1])
         wait_for(lambda: box.status()["ready"])
-        r = api.run("python", {"main.py": "print('after')"})
+        # A gateway may not have noticed yet that its scheduler is another one: 503, try again.
+        r = wait_for(lambda: (r := api.submit("python", {"main.py": "print('after')"}, wait=True)).status_code != 503 and r).json()
         assert (r["verdict"], r["stdout"]) == ("OK", "after\n"), (name, r)
 
 
