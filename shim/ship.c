@@ -719,6 +719,8 @@ int shim_ship_phase_adopt(struct shim_ship_proc *sp, const struct shim_ship_phas
     for (size_t k = 0; k < ds.n; k++)
         add_replay(ph, ds.intents[k]);
     shim_ship_go_on(sp, ds.next_seq);
+    /* Else the highest number would be known from its intent only, and that goes. */
+    shim_durable_given(opts->durable, ds.next_seq);
     if (ds.n)
         flush_soon(sp);
     *ret = ph;
@@ -752,6 +754,9 @@ void shim_ship_words(struct shim_ship_phase *ph, int stream, const char *text)
     if (len == 0 || ph->sp->own_bytes + len > SHIM_SHIP_MAX_WORDS)
         return;
     push_own(ph->sp, type_of(ph, stream), ph->opts.flags, st->bytes, text, len);
+    /* Lost when we die now; but nothing may come under their number. */
+    if (ph->opts.durable)
+        shim_durable_given(ph->opts.durable, shim_ship_seq(ph->sp));
     dbx_sha256_update(st->sha, text, len);
     st->bytes += len;
     ph->total += len;

@@ -45,7 +45,8 @@ void shim_durable_forget(struct keeper_intent *it)
 
 void shim_durable_given(struct keeper_durable *d, uint64_t next_seq)
 {
-    atomic_store_explicit(&d->next_seq, next_seq, memory_order_release);
+    if (next_seq > atomic_load_explicit(&d->next_seq, memory_order_relaxed))
+        atomic_store_explicit(&d->next_seq, next_seq, memory_order_release);
 }
 
 void shim_durable_hash(struct keeper_durable *d, int stream, const struct dbx_sha256_ctx *ctx)

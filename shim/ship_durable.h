@@ -16,6 +16,7 @@ void shim_durable_init(struct keeper_durable *d, uint64_t next_seq);
 struct keeper_intent *shim_durable_intend(struct keeper_durable *d, const struct dbx_record *rec);
 /* The log did not take it; or it has acknowledged it, and shim_durable_acked was told. */
 void shim_durable_forget(struct keeper_intent *it);
+/* Numbers below next_seq are used. */
 void shim_durable_given(struct keeper_durable *d, uint64_t next_seq);
 /* Of stream, all that was given until now; before anything of it can be acknowledged. */
 void shim_durable_hash(struct keeper_durable *d, int stream, const struct dbx_sha256_ctx *ctx);
