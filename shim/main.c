@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* devbox-shim: the node agent. The map is in docs/architecture.md. */
+#include <signal.h>
 #include <stdio.h>
 
 #include "common/base/log.h"
@@ -35,6 +36,7 @@ int main(int argc, char **argv)
     struct dbx_err err = {0};
     bool go = false;
     int code = 2;
+    (void)signal(SIGHUP, SIG_DFL); /* ends us at once; nohup would have it ignored */
     if (dbx_config_load(&cfg, shim_config_fields, shim_config_len, "shim",
                         "Runs sandboxes on this node", argc, argv, &go, &err) < 0) {
         fprintf(stderr, "devbox-shim: %s\n", err.msg);

@@ -224,7 +224,7 @@ def test_upgrade_under_load(node):
 
     def upgrade():
         node.shim.send_signal(signal.SIGHUP)
-        node.shim.wait()
+        node.shim.wait(30)
         node.program = node.dir / "devbox-shim-next" if next(turn) % 2 else None
 
     hurt(node, 40 if LONG else 6, upgrade)
