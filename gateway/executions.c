@@ -111,6 +111,14 @@ static void put_details(struct dbx_jw *w, const struct gw_process *p)
     gw_put_time(w, "ended_at", p->ended_us);
 }
 
+static void put_execution_id(struct dbx_jw *w, const struct gw_process *p)
+{
+    if (dbx_id_is_zero(&p->execution))
+        dbx_jw_kstr(w, "execution_id", NULL);
+    else
+        gw_put_id(w, "execution_id", &p->execution);
+}
+
 static void answer_open(struct gw_req *rq, const struct gw_process *p, int status)
 {
     struct dbx_buf buf;
@@ -195,10 +203,7 @@ void gw_answer_process(struct gw_req *rq, const struct gw_process *p, int status
     struct dbx_jw *w = dbx_jw_new(&buf);
     dbx_jw_object(w);
     gw_put_id(w, "id", &p->id);
-    if (dbx_id_is_zero(&p->execution))
-        dbx_jw_kstr(w, "execution_id", NULL);
-    else
-        gw_put_id(w, "execution_id", &p->execution);
+    put_execution_id(w, p);
     gw_put_end(w, &p->end);
     put_details(w, p);
     gw_put_usage(w, &p->end);
@@ -267,7 +272,20 @@ static int parse_cursor(const char *text, int64_t *ret_us, struct dbx_id *ret_id
 struct list {
     struct gw_req *rq;
     size_t limit;
+    bool processes;
 };
+
+static void put_item(struct dbx_jw *w, const struct gw_process *p, bool process)
+{
+    dbx_jw_object(w);
+    gw_put_id(w, "id", process ? &p->id : &p->execution);
+    if (process)
+        put_execution_id(w, p);
+    gw_put_end(w, &p->end);
+    put_details(w, p);
+    gw_put_usage(w, &p->end);
+    dbx_jw_object_end(w);
+}
 
 static void on_list(const struct gw_process *rows, size_t n, const struct dbx_err *err, void *arg)
 {
@@ -286,14 +304,8 @@ static void on_list(const struct gw_process *rows, size_t n, const struct dbx_er
     dbx_jw_object(w);
     dbx_jw_key(w, "items");
     dbx_jw_array(w);
-    for (size_t i = 0; i < n && i < l.limit; i++) {
-        dbx_jw_object(w);
-        gw_put_id(w, "id", &rows[i].execution);
-        gw_put_end(w, &rows[i].end);
-        put_details(w, &rows[i]);
-        gw_put_usage(w, &rows[i].end);
-        dbx_jw_object_end(w);
-    }
+    for (size_t i = 0; i < n && i < l.limit; i++)
+        put_item(w, &rows[i], l.processes);
     dbx_jw_array_end(w);
     if (n > l.limit) {
         char id[DBX_ID_TEXT], cursor[DBX_ID_TEXT + 24];
@@ -322,18 +334,47 @@ int gw_list_range(struct gw_req *rq, struct gw_list_range *ret, struct dbx_err *
     return 0;
 }
 
-void gw_executions_list(struct gw_req *rq)
+static void ask_list(struct gw_req *rq, struct gw_store_range *asked, struct dbx_err *err)
 {
     struct gw_list_range range;
-    struct dbx_err err = {0};
-    if (gw_list_range(rq, &range, &err) < 0) {
-        gw_req_fail(rq, &err, NULL);
+    if (gw_list_range(rq, &range, err) < 0) {
+        gw_req_fail(rq, err, NULL);
         return;
     }
     struct list *l = DBX_NEW(struct list);
     l->rq = rq;
     l->limit = range.limit;
+    l->processes = !asked->executions;
+    asked->owner = &rq->user.id;
+    asked->before_us = range.before_us;
+    asked->before = range.before;
+    asked->limit = (uint32_t)range.limit + 1;
     gw_req_ref(rq);
-    gw_store_executions(rq->gw->store, &rq->user.id, range.before_us, &range.before,
-                        (uint32_t)range.limit + 1, on_list, l);
+    gw_store_list(rq->gw->store, asked, on_list, l);
+}
+
+void gw_executions_list(struct gw_req *rq)
+{
+    struct gw_store_range asked = {.executions = true};
+    struct dbx_err err = {0};
+    ask_list(rq, &asked, &err);
+}
+
+void gw_processes_list(struct gw_req *rq)
+{
+    const char *sandbox = dbx_http_query(rq->http, "sandbox_id", 0);
+    const char *open = dbx_http_query(rq->http, "open", 0);
+    struct gw_store_range asked = {.open = dbx_streq(open, "true")};
+    struct dbx_err err = {0};
+    struct dbx_id id;
+    if (sandbox && dbx_id_parse(sandbox, &id) < 0)
+        (void)dbx_err_field(&err, "sandbox_id", "is not an id");
+    else if (open && !asked.open && !dbx_streq(open, "false"))
+        (void)dbx_err_field(&err, "open", "must be true or false");
+    if (err.code < 0) {
+        gw_req_fail(rq, &err, NULL);
+        return;
+    }
+    asked.sandbox = sandbox ? &id : NULL;
+    ask_list(rq, &asked, &err);
 }

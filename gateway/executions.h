@@ -13,6 +13,7 @@ void gw_executions_create(struct gw_req *rq); /* execution_create.c */
 void gw_executions_list(struct gw_req *rq);
 void gw_executions_get(struct gw_req *rq);
 void gw_executions_cancel(struct gw_req *rq);
+void gw_processes_list(struct gw_req *rq);
 void gw_processes_get(struct gw_req *rq);
 void gw_executions_output(struct gw_req *rq); /* output.c */
 void gw_processes_output(struct gw_req *rq);

@@ -91,6 +91,14 @@ static const struct dbx_pg_stmt statements[] = {
          "0") "where p.owner = $1 and p.execution_id is not null and ($2::bigint = 0 or "
               "(p.created_at, p.id) < (timestamptz 'epoch' + $2::bigint * interval '1 "
               "microsecond', $3::uuid)) order by p.created_at desc, p.id desc limit $4::int"},
+    /* $5: of one sandbox, or null; $6: only those that have not ended */
+    {"processes_of_owner",
+     "select " PROCESS_COLUMNS(
+         "0") "where p.owner = $1 and ($2::bigint = 0 or "
+              "(p.created_at, p.id) < (timestamptz 'epoch' + $2::bigint * interval '1 "
+              "microsecond', $3::uuid)) and ($5::uuid is null or p.sandbox_id = $5::uuid) and "
+              "(not $6::boolean or p.status in ('pending', 'running')) "
+              "order by p.created_at desc, p.id desc limit $4::int"},
     {"batch_create",
      "with i as (insert into idempotency (owner, key, request_hash, response, status) "
      "select $1::uuid, $2::text, $3::bytea, $4::text, 202 where $2::text is not null "
@@ -170,11 +178,9 @@ struct gw_store *gw_store_new(struct dbx_loop *loop, const char *conninfo, uint3
     const struct {
         const struct dbx_pg_stmt *stmts;
         size_t n;
-    } parts[] = {{statements, DBX_ARRAY_LEN(statements)},
-                 {gw_workspace_sql, gw_workspace_sql_len},
-                 {gw_bulk_sql, gw_bulk_sql_len},
-                 {gw_people_sql, gw_people_sql_len},
-                 {gw_socket_sql, gw_socket_sql_len}};
+    } parts[] = {{statements, DBX_ARRAY_LEN(statements)}, {gw_workspace_sql, gw_workspace_sql_len},
+                 {gw_bulk_sql, gw_bulk_sql_len},          {gw_sandbox_sql, gw_sandbox_sql_len},
+                 {gw_people_sql, gw_people_sql_len},      {gw_socket_sql, gw_socket_sql_len}};
     size_t n = 0;
     for (size_t i = 0; i < DBX_ARRAY_LEN(parts); i++) {
         st->stmts = dbx_realloc(st->stmts, (n + parts[i].n) * sizeof(*st->stmts));
@@ -485,18 +491,27 @@ void gw_store_processes_of_sandbox(struct gw_store *st, const struct dbx_id *san
     ask(st, "processes_of_sandbox", params, DBX_ARRAY_LEN(params), fn, arg);
 }
 
-void gw_store_executions(struct gw_store *st, const struct dbx_id *owner, int64_t before_us,
-                         const struct dbx_id *before, uint32_t limit, gw_processes_fn *fn,
-                         void *arg)
+void gw_store_list(struct gw_store *st, const struct gw_store_range *range, gw_processes_fn *fn,
+                   void *arg)
 {
     char owner_text[DBX_ID_TEXT], before_text[DBX_ID_TEXT], us[24], limit_text[12];
-    dbx_id_format(owner, owner_text);
-    dbx_id_format(before, before_text);
-    snprintf(us, sizeof(us), "%" PRId64, before_us);
-    snprintf(limit_text, sizeof(limit_text), "%u", limit);
-    const struct dbx_pg_param params[] = {DBX_PG_TEXT(owner_text), DBX_PG_TEXT(us),
-                                          DBX_PG_TEXT(before_text), DBX_PG_TEXT(limit_text)};
-    ask(st, "executions", params, DBX_ARRAY_LEN(params), fn, arg);
+    char sandbox[DBX_ID_TEXT];
+    dbx_id_format(range->owner, owner_text);
+    dbx_id_format(&range->before, before_text);
+    snprintf(us, sizeof(us), "%" PRId64, range->before_us);
+    snprintf(limit_text, sizeof(limit_text), "%u", range->limit);
+    if (range->sandbox)
+        dbx_id_format(range->sandbox, sandbox);
+    const struct dbx_pg_param params[] = {DBX_PG_TEXT(owner_text),
+                                          DBX_PG_TEXT(us),
+                                          DBX_PG_TEXT(before_text),
+                                          DBX_PG_TEXT(limit_text),
+                                          DBX_PG_TEXT(range->sandbox ? sandbox : NULL),
+                                          DBX_PG_TEXT(range->open ? "t" : "f")};
+    if (range->executions)
+        ask(st, "executions", params, 4, fn, arg);
+    else
+        ask(st, "processes_of_owner", params, DBX_ARRAY_LEN(params), fn, arg);
 }
 
 void gw_store_batch_results(struct gw_store *st, const struct dbx_id *batch, int64_t after,

@@ -68,8 +68,16 @@ void gw_store_processes_of_sandbox(struct gw_store *st, const struct dbx_id *san
 /* What ended of a batch, in the order of ending, behind the one numbered `after`. */
 void gw_store_batch_results(struct gw_store *st, const struct dbx_id *batch, int64_t after,
                             uint32_t limit, gw_processes_fn *fn, void *arg);
-/* Executions of an owner, newest first, older than (before_us, before); before_us 0: from the
+/* What an owner has started, newest first, older than (before_us, before); before_us 0: from the
  * newest. */
-void gw_store_executions(struct gw_store *st, const struct dbx_id *owner, int64_t before_us,
-                         const struct dbx_id *before, uint32_t limit, gw_processes_fn *fn,
-                         void *arg);
+struct gw_store_range {
+    const struct dbx_id *owner;
+    int64_t before_us;
+    struct dbx_id before;
+    uint32_t limit;
+    bool executions;              /* only those; else processes in workspaces too, and then: */
+    const struct dbx_id *sandbox; /* of this one; NULL: of all */
+    bool open;                    /* only what has not ended */
+};
+void gw_store_list(struct gw_store *st, const struct gw_store_range *range, gw_processes_fn *fn,
+                   void *arg);

@@ -200,18 +200,21 @@ static void fill_sandbox(struct dbx_jw *w, void *arg)
     put_id(w, "sandbox_id", arg);
 }
 
-static void on_sandbox_ended(const struct dbx_link_msg *m, const struct dbx_err *err, void *user)
+static void ignore(const struct dbx_err *err, void *arg)
 {
-    struct gw_upstream *up = user;
-    (void)m;
+    (void)arg;
     if (err)
-        dbx_log(DBX_LOG_WARN, up->closing ? NULL : &up->gw->log, "end a sandbox: %s", err->msg);
+        dbx_log(DBX_LOG_WARN, NULL, "end a sandbox: %s", err->msg);
 }
 
-void gw_upstream_end_sandbox(struct gw_upstream *up, const struct dbx_id *sandbox)
+void gw_upstream_end_sandbox(struct gw_upstream *up, const struct dbx_id *sandbox,
+                             gw_upstream_fn *fn, void *arg)
 {
+    struct cancel *c = DBX_NEW(struct cancel);
+    c->fn = fn ? fn : ignore;
+    c->arg = arg;
     dbx_link_request(up->scheduler, "end_sandbox", fill_sandbox, (void *)sandbox, NULL, 0,
-                     CANCEL_MS, on_sandbox_ended, up);
+                     CANCEL_MS, on_cancelled, c);
 }
 
 static void fill_batch(struct dbx_jw *w, void *arg)

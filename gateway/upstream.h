@@ -36,9 +36,10 @@ void gw_upstream_cancel(struct gw_upstream *up, const struct dbx_id *process, gw
                         void *arg);
 /* A batch was accepted, or is to be cancelled: said once, the scheduler looks by itself, too. */
 void gw_upstream_batch(struct gw_upstream *up, const struct dbx_id *batch);
-/* Nobody needs this sandbox of a workspace any more. When that is not heard, it ends by being idle.
- */
-void gw_upstream_end_sandbox(struct gw_upstream *up, const struct dbx_id *sandbox);
+/* Nobody needs this sandbox any more: its processes end, and it. fn may be NULL; when that is not
+ * heard, it ends by being idle, or with its node's next hello. */
+void gw_upstream_end_sandbox(struct gw_upstream *up, const struct dbx_id *sandbox,
+                             gw_upstream_fn *fn, void *arg);
 /* Bytes for stdin (copied), then its end when eof. Calls for one process that overlap are not kept
  * in order. */
 void gw_upstream_input(struct gw_upstream *up, const struct dbx_id *process, const void *data,

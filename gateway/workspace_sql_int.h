@@ -33,8 +33,8 @@
     " select (select count(*) from " found ") as found, (select problem from p) as problem,"       \
     " (select count(*) from " written ") as taken"
 #define LIVE                                                                                       \
-    "left join sandboxes s on s.id = w.sandbox_id and s.ended_at is null and s.template = "        \
-    "w.template "
+    "left join sandboxes s on s.id = w.sandbox_id and s.ended_at is null and s.end_wanted_at is "  \
+    "null and s.template = w.template "
 #define WORKSPACE                                                                                  \
     " w.id, w.name, w.template, w.sharing_mode, s.id as sandbox_id, " US(                          \
         "w.created_at") " as created_us, " US("w.updated_at") " as updated_us from workspaces "    \

@@ -209,7 +209,7 @@ static void done_deleted(struct gw_write *wr, const struct dbx_pg_result *res)
 {
     struct dbx_id sandbox;
     if (gw_column_id(res, 0, "sandbox_id", &sandbox))
-        gw_upstream_end_sandbox(wr->rq->gw->up, &sandbox);
+        gw_upstream_end_sandbox(wr->rq->gw->up, &sandbox, NULL, NULL);
     gw_write_again_empty(wr, NULL);
 }
 

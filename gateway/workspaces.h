@@ -25,6 +25,8 @@ void gw_files_move(struct gw_req *rq);
 
 void gw_workspaces_run(struct gw_req *rq); /* workspace_run.c */
 void gw_workspaces_sandbox(struct gw_req *rq);
+void gw_sandboxes_status(struct gw_req *rq); /* sandboxes.c */
+void gw_sandboxes_end(struct gw_req *rq);
 void gw_processes_input(struct gw_req *rq);
 void gw_processes_signal(struct gw_req *rq);
 void gw_processes_cancel(struct gw_req *rq);

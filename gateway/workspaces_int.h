@@ -15,6 +15,9 @@
 extern const struct dbx_pg_stmt gw_workspace_sql[];
 extern const size_t gw_workspace_sql_len;
 
+extern const struct dbx_pg_stmt gw_sandbox_sql[]; /* sandboxes.c */
+extern const size_t gw_sandbox_sql_len;
+
 extern const struct dbx_pg_stmt gw_bulk_sql[];
 extern const size_t gw_bulk_sql_len;
 

@@ -12,7 +12,7 @@
 #define MAX_BLOBS                                                                                  \
     (256u << 20) /* of what waits; the rest is read from the database again when it is its turn */
 
-/* A question about a process that the core does not know. */
+/* A question to the database, about a process that the core does not know, or a sandbox. */
 struct lookup {
     struct sched *s;
     uint64_t reign;
@@ -75,6 +75,16 @@ static void on_place(struct sched_conn *cn, const struct dbx_link_msg *m)
 
 /* ---- cancel, where ---- */
 
+/* Announced by nobody yet; its place will find it ending. */
+static struct sched_proc *add_unknown(struct sched *s, const struct dbx_id *id)
+{
+    struct sched_proc *sp = DBX_NEW(struct sched_proc);
+
+    sp->id = *id;
+    sched_core_add(s->core, sp);
+    return sp;
+}
+
 static void on_lookup(const struct dbx_pg_result *res, const struct dbx_err *err, void *user)
 {
     struct lookup *lu = user;
@@ -100,12 +110,8 @@ static void on_lookup(const struct dbx_pg_result *res, const struct dbx_err *err
                        .url = dbx_pg_text(res, 0, "url", NULL)};
     struct sched_proc *sp = sched_core_find(s->core, &lu->id);
     const char *placed = dbx_pg_text(res, 0, "placed", NULL);
-    if (lu->cancel && !sp && dbx_streq(a.status, "pending") && placed && placed[0] == 'f') {
-        sp =
-            DBX_NEW(struct sched_proc); /* announced by nobody yet; its place will find it ending */
-        sp->id = lu->id;
-        sched_core_add(s->core, sp);
-    }
+    if (lu->cancel && !sp && dbx_streq(a.status, "pending") && placed && placed[0] == 'f')
+        sp = add_unknown(s, &lu->id);
     if (lu->cancel && sp)
         sched_cancel(s, sp);
     if (cn)
@@ -113,7 +119,8 @@ static void on_lookup(const struct dbx_pg_result *res, const struct dbx_err *err
     free(lu);
 }
 
-static void look_up(struct sched_conn *cn, int64_t rid, const struct dbx_id *id, bool cancel)
+static struct lookup *ask_of(struct sched_conn *cn, int64_t rid, const struct dbx_id *id,
+                             const char *stmt, dbx_pg_fn *fn)
 {
     struct lookup *lu = DBX_NEW(struct lookup);
     char text[DBX_ID_TEXT];
@@ -123,9 +130,14 @@ static void look_up(struct sched_conn *cn, int64_t rid, const struct dbx_id *id,
     lu->reign = cn->s->reign;
     lu->target = (struct sched_target){.conn = cn->id, .rid = rid};
     lu->id = *id;
-    lu->cancel = cancel;
     dbx_id_format(id, text);
-    dbx_pg_query(cn->s->pg, "where", &param, 1, on_lookup, lu);
+    dbx_pg_query(cn->s->pg, stmt, &param, 1, fn, lu);
+    return lu;
+}
+
+static void look_up(struct sched_conn *cn, int64_t rid, const struct dbx_id *id, bool cancel)
+{
+    ask_of(cn, rid, id, "where", on_lookup)->cancel = cancel;
 }
 
 static void reply_where(struct sched_conn *cn, int64_t rid, const struct sched_proc *sp)
@@ -146,6 +158,44 @@ static void cancel_one(struct sched_proc *sp, void *arg)
     sched_cancel(arg, sp);
 }
 
+static void count_one(struct sched_proc *sp, void *arg)
+{
+    (void)sp;
+    ++*(size_t *)arg;
+}
+
+/* The rows that nobody announced end too; then, where no node has it and nothing of it is on its
+ * way, it is over. */
+static void on_waiting(const struct dbx_pg_result *res, const struct dbx_err *err, void *user)
+{
+    struct lookup *lu = user;
+    struct sched *s = lu->s;
+    struct sched_conn *cn = sched_conn_find(s, lu->target.conn);
+    bool ours = s->leading && s->reign == lu->reign;
+    struct dbx_err none = {0};
+    struct dbx_id id;
+    size_t left = 0;
+
+    if (!err && !ours) {
+        (void)dbx_err_set(&none, -EAGAIN, DBX_UNAVAIL, "not the leader");
+        err = &none;
+    }
+    for (size_t i = 0; !err && i < dbx_pg_rows(res); i++)
+        if (dbx_id_parse(dbx_pg_text(res, i, "id", NULL), &id) == 0 &&
+            !sched_core_find(s->core, &id))
+            sched_cancel(s, add_unknown(s, &id));
+    if (!err) {
+        sched_core_each_of_sandbox(s->core, &lu->id, count_one, &left);
+        if (left == 0 && !sched_core_box_node(s->core, &lu->id))
+            sched_box_ended(s, &lu->id);
+    }
+    if (cn && err)
+        (void)dbx_link_reply_error(cn->link, lu->target.rid, err);
+    else if (cn)
+        (void)dbx_link_reply(cn->link, lu->target.rid, NULL, NULL);
+    free(lu);
+}
+
 static void on_end_sandbox(struct sched_conn *cn, const struct dbx_link_msg *m)
 {
     struct sched *s = cn->s;
@@ -160,7 +210,7 @@ static void on_end_sandbox(struct sched_conn *cn, const struct dbx_link_msg *m)
     sched_core_each_of_sandbox(s->core, &id, cancel_one, s);
     if (node)
         sched_node_end_sandbox(s, node, &id);
-    (void)dbx_link_reply(cn->link, m->rid, NULL, NULL);
+    ask_of(cn, m->rid, &id, "box_waiting", on_waiting);
 }
 
 /* A batch was accepted, or is to be cancelled: the database says which. */

@@ -226,6 +226,11 @@ static void on_hello(struct sched_conn *cn, const struct dbx_link_msg *m)
 
 /* ---- sandboxes of workspaces ---- */
 
+struct asked {
+    struct sched *s;
+    uint64_t reign;
+};
+
 static void fill_sandbox(struct dbx_jw *w, void *arg)
 {
     char id[DBX_ID_TEXT];
@@ -244,19 +249,42 @@ void sched_node_end_sandbox(struct sched *s, const struct sched_node *node,
         (void)dbx_link_send(cn->link, "end_sandbox", fill_sandbox, (void *)sandbox, NULL, 0);
 }
 
+void sched_box_ended(struct sched *s, const struct dbx_id *sandbox)
+{
+    char epoch[24], text[DBX_ID_TEXT];
+
+    (void)snprintf(epoch, sizeof(epoch), "%lld", (long long)s->epoch);
+    dbx_id_format(sandbox, text);
+    struct dbx_pg_param params[] = {DBX_PG_TEXT(epoch), DBX_PG_TEXT(text)};
+    dbx_pg_query(s->pg, "box_ended", params, DBX_ARRAY_LEN(params), on_saved, NULL);
+}
+
 static void on_sandbox_ended(struct sched_conn *cn, const struct dbx_link_msg *m)
 {
-    struct sched *s = cn->s;
     struct dbx_id id;
-    char epoch[24], text[DBX_ID_TEXT];
 
     if (sched_id_field(m->header, "sandbox_id", &id, NULL) < 0)
         return;
-    sched_core_box_gone(s->core, &id, cn->node);
-    (void)snprintf(epoch, sizeof(epoch), "%lld", (long long)s->epoch);
-    dbx_id_format(&id, text);
-    struct dbx_pg_param params[] = {DBX_PG_TEXT(epoch), DBX_PG_TEXT(text)};
-    dbx_pg_query(s->pg, "box_ended", params, DBX_ARRAY_LEN(params), on_saved, NULL);
+    sched_core_box_gone(cn->s->core, &id, cn->node);
+    sched_box_ended(cn->s, &id);
+}
+
+/* Those that live there and are not wanted any more: whoever wanted them to end was not heard. */
+static void on_unwanted(const struct dbx_pg_result *res, const struct dbx_err *err, void *user)
+{
+    struct asked *as = user;
+    struct sched *s = as->s;
+    struct dbx_id id;
+
+    on_saved(res, err, NULL);
+    for (size_t i = 0; !err && s->leading && s->reign == as->reign && i < dbx_pg_rows(res); i++) {
+        if (dbx_id_parse(dbx_pg_text(res, i, "id", NULL), &id) < 0)
+            continue;
+        const struct sched_node *node = sched_core_box_node(s->core, &id);
+        if (node)
+            sched_node_end_sandbox(s, node, &id);
+    }
+    free(as);
 }
 
 /* What lives there, by its own word. */
@@ -280,7 +308,10 @@ static void agree_on_boxes(struct sched_conn *cn, const struct sched_hello *h)
     (void)snprintf(epoch, sizeof(epoch), "%lld", (long long)s->epoch);
     struct dbx_pg_param params[] = {DBX_PG_TEXT(epoch), DBX_PG_TEXT(cn->node->id),
                                     DBX_PG_TEXT(dbx_buf_cstr(&ids))};
-    dbx_pg_query(s->pg, "boxes_live", params, DBX_ARRAY_LEN(params), on_saved, NULL);
+    struct asked *as = DBX_NEW(struct asked);
+    as->s = s;
+    as->reign = s->reign;
+    dbx_pg_query(s->pg, "boxes_live", params, DBX_ARRAY_LEN(params), on_unwanted, as);
     dbx_buf_done(&ids);
 }
 

@@ -114,15 +114,21 @@ static const struct dbx_pg_stmt stmts[] = {
     {"node_lost", LEAD ", boxes as (update sandboxes set ended_at = now() where node_id = $2"
                        "   and kind = 'workspace' and ended_at is null and" IF_LEAD
                        ") update nodes set state = 'lost' where id = $2 and" IF_LEAD},
-    /* $3: those that live at node $2. What a process is on its way to is not over. */
+    /* $3: those that live at node $2. What a process is on its way to is not over. Gives those that
+     * live there and are not wanted. */
     {"boxes_live", LEAD
-     " update sandboxes s set ended_at = now() where node_id = $2 and kind = 'workspace'"
+     ", x as (update sandboxes s set ended_at = now() where node_id = $2 and kind = 'workspace'"
      " and ended_at is null and not s.id = any ($3::uuid[]) and not exists (select 1 from processes"
-     " p where p.sandbox_id = s.id and p.status in ('pending', 'running')) and" IF_LEAD},
+     " p where p.sandbox_id = s.id and p.status in ('pending', 'running')) and" IF_LEAD ")"
+     " select id from sandboxes where id = any ($3::uuid[])"
+     " and (ended_at is not null or end_wanted_at is not null)"},
     {"box_ended",
      LEAD " update sandboxes s set ended_at = now() where id = $2::uuid and ended_at is null"
           " and not exists (select 1 from processes p where p.sandbox_id = s.id"
           " and p.status = 'pending') and" IF_LEAD},
+    /* What waits for a sandbox that is to end, and that nobody announced. */
+    {"box_waiting", "select id from processes where sandbox_id = $1::uuid and status = 'pending'"
+                    " and placed_at is null limit 10000"},
     {"files", "select * from devbox_files_of_sandbox($1::uuid, $2, $3::text[], $4::text[],"
               " $5::bytea[], $6::text[], $7::bigint[])"},
     {"load_boxes", "select id, node_id from sandboxes where kind = 'workspace'"

@@ -41,6 +41,9 @@ MATRIX = {
     ("get", "/api/executions/{id}"): OWN,
     ("delete", "/api/executions/{id}"): like(OWN, 202),
     ("get", "/api/executions/{id}/output"): OWN,
+    ("get", "/api/processes"): ALL,
+    ("get", "/api/sandboxes/{id}/status"): READ,
+    ("delete", "/api/sandboxes/{id}"): like(WRITE, 204),
     ("get", "/api/processes/{id}"): READ,
     ("get", "/api/processes/{id}/output"): READ,
     ("post", "/api/processes/{id}/input"): like(WRITE, 204),
@@ -165,7 +168,7 @@ class People:
             session = next(s for s in p.call("GET", "/api/sessions").json()["items"] if s["current"])["id"]
         if path.startswith("/api/keys/"):
             key = self.person["owner"].key()[1]["id"]
-        return {"workspaces": ws, "files": f, "processes": run["process_id"], "executions": ex, "batches": batch, "sessions": session, "keys": key,
+        return {"workspaces": ws, "files": f, "processes": run["process_id"], "sandboxes": run["sandbox_id"], "executions": ex, "batches": batch, "sessions": session, "keys": key,
                 "users": self.person["stranger"].me["id"], "{email}": "third@example.org", "{link_id}": link["id"], "{slug}": link["slug"],
                 "run": run}
 

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of a workspace's sandbox, as its owner sees it: status, end, sizes, and what keeps it alive."""
+
+import time
+import uuid
+
+import pytest
+
+from test_workspaces import Workspace
+
+
+@pytest.fixture()
+def ws(api):
+    w = Workspace(api)
+    yield w
+    api.call("DELETE", w.path)
+
+
+def status(api, sandbox):
+    r = api.call("GET", f"/api/sandboxes/{sandbox}/status")
+    assert r.status_code == 200, r.text
+    return r.json()
+
+
+def until_status(api, sandbox, *wanted, timeout=30):
+    deadline = time.monotonic() + timeout
+    while (s := status(api, sandbox))["status"] not in wanted:
+        assert time.monotonic() < deadline, s
+        time.sleep(0.05)
+    return s
+
+
+def test_status_and_end(api, ws):
+    bound = api.call("POST", ws.path + "/sandbox").json()
+    assert status(api, bound["sandbox_id"])["status"] == "pending"
+    run = ws.start("echo up; sleep 1000")
+    other = ws.start("echo up; trap '' TERM; sleep 1000 & wait")
+    assert run["sandbox_id"] == other["sandbox_id"] == bound["sandbox_id"]
+    s = until_status(api, run["sandbox_id"], "running")
+    assert (s["workspace_id"], s["template"], s["size"], s["processes"], s["ended_at"]) == (ws.id, "python", "cpu-small", 2, None)
+    for _ in range(2):
+        assert api.call("DELETE", f"/api/sandboxes/{run['sandbox_id']}").status_code == 204
+    assert {ws.wait(r)["verdict"] for r in (run, other)} == {"CANCELLED"}
+    s = until_status(api, run["sandbox_id"], "terminated")
+    assert s["processes"] == 0 and s["ended_at"]
+    assert api.call("DELETE", f"/api/sandboxes/{run['sandbox_id']}").status_code == 204
+    # The workspace goes on, in another one.
+    end, out, _ = ws.run("echo again")
+    assert (end["verdict"], out) == ("OK", "again\n") and end["sandbox_id"] != run["sandbox_id"]
+    until_status(api, end["sandbox_id"], "idle")
+
+
+def test_end_before_anything_ran(api, ws):
+    bound = api.call("POST", ws.path + "/sandbox").json()["sandbox_id"]
+    assert api.call("DELETE", f"/api/sandboxes/{bound}").status_code == 204
+    assert status(api, bound)["status"] == "terminated"
+    assert api.call("POST", ws.path + "/sandbox").json()["sandbox_id"] != bound
+    assert api.call("GET", f"/api/sandboxes/{uuid.uuid4()}/status").status_code == 404
+    assert api.call("DELETE", f"/api/sandboxes/{uuid.uuid4()}").status_code == 404
+
+
+def test_ended_and_at_once_used_again(api, ws):
+    """What is started in the same moment is in another sandbox, and is not cancelled."""
+    for i in range(3):
+        run = ws.start("sleep 1000")
+        assert api.call("DELETE", f"/api/sandboxes/{run['sandbox_id']}").status_code == 204
+        nxt = ws.start(f"echo {i}")
+        assert nxt["sandbox_id"] != run["sandbox_id"]
+        assert ws.wait(nxt)["verdict"] == "OK" and ws.output(nxt) == f"{i}\n"
+        assert ws.wait(run)["verdict"] == "CANCELLED"
+
+
+def test_the_sandbox_of_an_execution(api):
+    ex = api.call("POST", "/api/executions", json={
+        "template": "python", "files": [{"path": "main.py", "content": "import time\nprint(1)\ntime.sleep(1000)"}]}).json()
+    assert status(api, ex["sandbox_id"])["workspace_id"] is None
+    assert api.call("DELETE", f"/api/sandboxes/{ex['sandbox_id']}").status_code == 204
+    until_status(api, ex["sandbox_id"], "terminated")
+    assert api.call("GET", f"/api/executions/{ex['id']}").json()["verdict"] == "CANCELLED"
+
+
+def test_list_of_processes(api, ws):
+    runs = [ws.start("true") for _ in range(3)]
+    stays = ws.start("sleep 1000")
+    for r in runs:
+        ws.wait(r)
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = api.call("GET", f"/api/processes?limit=2&sandbox_id={stays['sandbox_id']}{cursor}").json()
+        seen += page["items"]
+        cursor = "&cursor=" + page["next_cursor"] if page["next_cursor"] else None
+    assert [p["id"] for p in seen] == [r["process_id"] for r in (stays, *reversed(runs))]
+    assert seen[1]["verdict"] == "OK" and seen[1]["execution_id"] is None
+    open_ones = api.call("GET", f"/api/processes?open=true&sandbox_id={stays['sandbox_id']}").json()["items"]
+    assert [p["id"] for p in open_ones] == [stays["process_id"]]
+    assert stays["process_id"] in [p["id"] for p in api.call("GET", "/api/processes?limit=200").json()["items"]]
+    for bad, field in (("limit=0", "limit"), ("cursor=x", "cursor"), ("sandbox_id=x", "sandbox_id"), ("open=maybe", "open")):
+        r = api.call("GET", "/api/processes?" + bad)
+        assert (r.status_code, r.json()["error"]["field"]) == (400, field)
