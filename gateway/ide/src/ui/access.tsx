@@ -133,7 +133,10 @@ export default function Access(props: {close: () => void}) {
             {(k) => (
               <li class="line">
                 <span class="access-what">
-                  <b>{k.label || "no name"}</b> <code>{k.hint}…</code>
+                  <b>{k.label || "no name"}</b>{" "}
+                  <Show when={k.hint}>
+                    <code>{k.hint}…</code>
+                  </Show>
                   <small>{life(k)}</small>
                 </span>
                 <Twice title="Revoke" label={"Revoke " + (k.label || k.hint)} run={() => void attempt(async () => (await account.deleteKey(k.id), void setKeys(keys().filter((x) => x !== k))))} />
