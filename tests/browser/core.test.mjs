@@ -16,6 +16,7 @@ const {findLinks} = await from("links");
 const {readProblems} = await from("problems");
 const {pathProblem, freeName} = await from("path");
 const {readZip} = await from("zip");
+const {Modes} = await from("modes");
 
 function lines(...chunks) {
   const all = [];
@@ -151,4 +152,21 @@ test("zip: read, and refused when it lies", async () => {
   await assert.rejects(readZip(new ArrayBuffer(5)), /no zip/);
   const cut = zip({"a.txt": "hello"});
   for (let i = 0; i < cut.byteLength; i++) await readZip(cut.slice(0, i)).catch((e) => assert.ok(e instanceof Error));
+});
+
+test("modes of a terminal: what holds, as the escapes that set it", () => {
+  const m = new Modes();
+  assert.equal(m.prefix(), "");
+  m.set([1049], true);
+  m.set([25, 2004, 12, [4, 3]], false);
+  m.set([1000, 1006], true);
+  assert.equal(m.prefix(), "\x1b[?1049h\x1b[?25l\x1b[?1000h\x1b[?1006h");
+  assert.ok(m.fullScreen);
+  const n = new Modes();
+  n.restore(m.prefix() + "\x1b]52;c;aGk=\x07rm -rf /\n\x1b[?9999h");
+  assert.equal(n.prefix(), m.prefix());
+  n.set([1047], false);
+  n.set([25], true);
+  assert.equal(n.prefix(), "\x1b[?1000h\x1b[?1006h");
+  assert.ok(!n.fullScreen);
 });

@@ -89,4 +89,20 @@ export async function eventually(what, check, ms = 10_000) {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
+// What stands on the screen in view: xterm draws rows as text.
+export const screen = (page) =>
+  page.evaluate(() => {
+    const host = [...document.querySelectorAll(".terminal-host")].find((h) => h.style.visibility === "visible");
+    return [...(host?.querySelectorAll(".xterm-rows > div") ?? [])].map((r) => r.textContent.replaceAll("\u00a0", " ").trimEnd()).join("\n");
+  });
+export const shows = (page, pattern) => eventually("the screen shows " + pattern, async () => pattern.test(await screen(page)), 30_000);
+
+export async function shell(t, files = {"main.py": "print('from a file')\n"}) {
+  const w = await workspaceWith(t, files);
+  await editor(w.page);
+  await w.page.keyboard.press("Control+`");
+  await w.page.locator(".terminal-host .xterm-rows").waitFor();
+  await shows(w.page, /[$#]$/m);
+  return w;
+}
 export {api, key, url};

@@ -2,24 +2,7 @@
 // Terminals: a shell that is typed into, interrupted, resized, and there again after a reload.
 import assert from "node:assert/strict";
 import {test} from "node:test";
-import {content, editor, eventually, row, workspaceWith} from "./story.mjs";
-
-// What stands on the screen in view: xterm draws rows as text.
-const screen = (page) =>
-  page.evaluate(() => {
-    const host = [...document.querySelectorAll(".terminal-host")].find((h) => h.style.visibility === "visible");
-    return [...(host?.querySelectorAll(".xterm-rows > div") ?? [])].map((r) => r.textContent.replaceAll("\u00a0", " ").trimEnd()).join("\n");
-  });
-const shows = (page, pattern) => eventually("the screen shows " + pattern, async () => pattern.test(await screen(page)), 30_000);
-
-async function shell(t, files = {"main.py": "print('from a file')\n"}) {
-  const w = await workspaceWith(t, files);
-  await editor(w.page);
-  await w.page.keyboard.press("Control+`");
-  await w.page.locator(".terminal-host .xterm-rows").waitFor();
-  await shows(w.page, /[$#]$/m);
-  return w;
-}
+import {content, editor, eventually, row, screen, shell, shows} from "./story.mjs";
 
 test("a shell: commands, Ctrl-C, the workspace's files, and again after a reload", async (t) => {
   const {page} = await shell(t);
@@ -56,6 +39,31 @@ test("a second shell; one that ends says so; a size of its own", async (t) => {
   await page.locator(".terminal-item").first().getByRole("button").first().click();
   await page.keyboard.type("exit\n");
   await shows(page, /Press Enter for a new shell/);
+});
+
+test("split: two shells side by side, each with its own half; both are there after a reload", async (t) => {
+  const {page} = await shell(t);
+  await page.getByRole("button", {name: "Split the terminal"}).click();
+  const hosts = page.locator(".terminal-host:visible");
+  await eventually("two are shown", async () => (await hosts.count()) === 2 && (await page.locator(".terminal-item").count()) === 2);
+  const [left, right] = [hosts.first(), hosts.nth(1)];
+  await right.locator(".xterm-rows").getByText(/[$#]/).first().waitFor();
+  const [a, b] = [await left.boundingBox(), await right.boundingBox()];
+  assert.ok(a.x + a.width < b.x && Math.abs(a.width - b.width) < 2, JSON.stringify([a, b]));
+  await eventually("the new one has the focus", () => right.evaluate((e) => e.contains(document.activeElement)));
+  await page.keyboard.type("echo ri''ght; stty size\n");
+  await right.getByText(/^right$/).waitFor();
+  await eventually("it knows its width", async () => Number(/^\d+ (\d+)$/m.exec(await right.locator(".xterm-rows").evaluate((e) => [...e.children].map((r) => r.textContent.trim()).join("\n")))?.[1]) < 90);
+  await page.keyboard.press("Alt+ArrowRight");
+  await eventually("the first one has it", () => left.evaluate((e) => e.contains(document.activeElement)));
+  await page.keyboard.type("echo le''ft\n");
+  await left.getByText(/^left$/).waitFor();
+  await page.reload();
+  await editor(page);
+  await left.getByText(/^left$/).waitFor();
+  await right.getByText(/^right$/).waitFor();
+  await page.getByRole("button", {name: "End Shell 2"}).click();
+  await eventually("the other has it all", async () => (await hosts.count()) === 1 && (await hosts.first().boundingBox()).width > a.width * 1.8);
 });
 
 test("a program in a terminal cannot reach out of it", async (t) => {

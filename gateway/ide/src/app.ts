@@ -53,7 +53,8 @@ async function openWorkspace(id: string): Promise<void> {
     const p = new Project(await api.workspace(id));
     const r = route();
     if (r.page !== "workspace" || r.id !== id) return p.close();
-    p.transport.live.on(setLive);
+    setLive(true);
+    p.transport.socket.state.on(setLive);
     p.transport.socket.revoked.on(() => {
       p.close();
       setProject(null);

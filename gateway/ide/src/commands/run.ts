@@ -111,6 +111,29 @@ register([
     },
   },
   {
+    id: "terminal.split",
+    title: "Split the terminal",
+    category: "Terminal",
+    keys: ["Ctrl+Shift+5"],
+    when: () => runs() && project()!.terminals.list().length > 0 && project()!.terminals.shown.length < 4,
+    run: (arg) => {
+      showPanel("terminal");
+      project()!.terminals.open(terminal(arg));
+    },
+  },
+  {
+    id: "terminal.next",
+    title: "Next terminal",
+    category: "Terminal",
+    keys: ["Alt+ArrowRight"],
+    when: () => runs() && project()!.terminals.list().length > 1 && document.activeElement?.closest(".terminals") != null,
+    run: () => {
+      const {terminals} = project()!;
+      const list = terminals.list();
+      terminals.select(list[(list.findIndex((t) => t.key === terminals.active()) + 1) % list.length]!.key);
+    },
+  },
+  {
     id: "terminal.kill",
     title: "End the terminal",
     category: "Terminal",

@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-/** How live things reach this page, and the one place that knows: the workspace's socket for what happens to files, a stream for what the
- *  processes of a sandbox write. That comes in order, each byte once, over any number of broken connections. */
-import {Emitter, type Dispose} from "../core/event";
+/** What processes write, and what they are given: a channel of the workspace's socket for each sandbox. Output comes in order, each byte
+ *  once, over any number of broken connections and dead gateways. */
+import type {Dispose} from "../core/event";
 import {fromBase64} from "../core/bytes";
-import {isNumber, isObject, isString} from "../core/store";
-import * as api from "./api";
-import {CallError} from "./http";
-import {WorkspaceSocket} from "./socket";
+import {isNumber, isString} from "../core/store";
+import {WorkspaceSocket, type Channel, type Message} from "./socket";
 import {ended, isOver, type Ended, type Started} from "./wire";
 
 export type StreamName = "stdout" | "stderr" | "pty";
 
 export interface Listener {
-  /** text of a stream; bytes that are no text come as bytes. size: what it counts for acknowledgements. */
-  output(stream: StreamName, data: string | Uint8Array, size: number, phase: string): void;
+  /** text of a stream; bytes that are no text come as bytes. size: what it counts for acknowledgements; id: what to go on behind. */
+  output(stream: StreamName, data: string | Uint8Array, size: number, id: string): void;
   running(phase: string): void;
   ended(end: Ended): void;
   /** Bytes that the server does not have any more. */
@@ -27,30 +25,56 @@ export interface Listener {
 interface Followed {
   ref: Started;
   listener: Listener;
+  /** The last message that was seen; "": none. */
   last: string;
   got: boolean;
+  /** It was named when this channel was opened, so it is shown. */
+  named: boolean;
   over: boolean;
   asked: number;
+  /** Bytes of output since the listener began, and how many of them before this connection. */
+  bytes: number;
+  before: number;
   /** Sent anew when the connection is. */
   size?: {cols: number; rows: number};
 }
 
-const MAX_DELAY = 5000;
+const RETRY_MS = 300;
+const MAX_RESUME = 32;
 const encoder = new TextEncoder();
+const isStream = (v: unknown): v is StreamName => v === "stdout" || v === "stderr" || v === "pty";
 
-/** The stream of one sandbox: lives while somebody follows a process in it. */
-class SandboxStream {
-  private socket: WebSocket | null = null;
+/** The processes of one sandbox: lives while somebody follows one. */
+class SandboxChannel {
+  private channel: Channel;
   private processes = new Map<string, Followed>();
-  private tries = 0;
+  private ready = false;
+  private queue: Message[] = [];
   private timer = 0;
-  private queue: string[] = [];
 
-  constructor(
-    private sandbox: string,
-    private token: string,
-    private state: (live: boolean) => void,
-  ) {}
+  constructor(socket: WorkspaceSocket, sandbox: string) {
+    this.channel = socket.open({
+      fields: () => {
+        const all = [...this.processes.values()].slice(0, MAX_RESUME);
+        for (const f of all) f.named = true;
+        return {kind: "processes", sandbox_id: sandbox, resume: all.map((f) => f.ref.process + ":" + (f.last || "0"))};
+      },
+      message: (m) => this.take(m),
+      closed: (code, message) => {
+        this.ready = false;
+        for (const f of this.processes.values()) f.named = false;
+        if (code === "not_found") return this.gone(message);
+        if (code === "invalid") for (const f of this.processes.values()) this.restart(f); // an id that was kept here is none
+        this.timer = window.setTimeout(() => this.channel.reopen(), RETRY_MS);
+      },
+      broken: () => {
+        this.ready = false;
+        for (const f of this.processes.values()) f.named = false;
+        clearTimeout(this.timer);
+        return true;
+      },
+    });
+  }
 
   get idle(): boolean {
     return this.processes.size === 0;
@@ -58,137 +82,103 @@ class SandboxStream {
 
   follow(f: Followed): void {
     this.processes.set(f.ref.process, f);
-    this.token = f.ref.token;
-    if (!this.socket && !this.timer) this.open();
-    else if (this.socket?.readyState === WebSocket.OPEN) this.send({type: "resume", process_id: f.ref.process, last_seen_id: "0"});
+    if (this.ready) this.resume(f);
+  }
+  private resume(f: Followed): void {
+    this.send({type: "resume", process_id: f.ref.process, last_seen_id: f.last || "0"});
   }
 
   leave(process: string): void {
     this.processes.delete(process);
-    if (this.idle) this.close();
-  }
-
-  close(): void {
+    if (!this.idle) return;
     clearTimeout(this.timer);
-    this.timer = 0;
-    const s = this.socket;
-    this.socket = null;
-    s?.close();
+    this.channel.close();
   }
 
-  wake(): void {
-    if (!this.timer) return;
-    clearTimeout(this.timer);
-    this.timer = 0;
-    this.open();
-  }
-
-  send(message: Record<string, unknown>): void {
-    const text = JSON.stringify(message);
-    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(text);
-    else if (this.queue.length < 1000) this.queue.push(text);
+  send(m: Message): void {
+    if (this.ready) this.channel.send(m);
+    else if (this.queue.length < 1000) this.queue.push(m);
   }
 
   resize(process: string, cols: number, rows: number): void {
     const f = this.processes.get(process);
     if (!f) return;
     f.size = {cols, rows};
-    if (this.socket?.readyState === WebSocket.OPEN) this.send({type: "resize", process_id: process, cols, rows});
+    if (this.ready) this.channel.send({type: "resize", process_id: process, cols, rows});
   }
 
-  private open(): void {
-    const resume = [...this.processes.values()]
-      .filter((f) => f.last)
-      .map((f) => "&resume=" + f.ref.process + ":" + encodeURIComponent(f.last))
-      .join("");
-    const scheme = location.protocol === "https:" ? "wss://" : "ws://";
-    const socket = new WebSocket(scheme + location.host + "/api/stream/" + this.sandbox + "?token=" + encodeURIComponent(this.token) + resume, "devbox.json.v1");
-    let opened = false;
-    this.socket = socket;
-    socket.onopen = () => {
-      opened = true;
-      this.tries = 0;
-      this.state(true);
-      for (const f of this.processes.values()) {
-        if (!f.last && f.got) f.listener.reset();
-        if (f.size) this.send({type: "resize", process_id: f.ref.process, ...f.size});
-      }
-      for (const text of this.queue.splice(0)) socket.send(text);
-    };
-    socket.onmessage = (e) => {
-      if (typeof e.data === "string") this.take(e.data);
-    };
-    socket.onclose = () => {
-      if (this.socket !== socket) return;
-      this.socket = null;
-      if (this.idle) return;
-      if ([...this.processes.values()].every((f) => f.over)) return;
-      this.state(false);
-      const delay = Math.min(100 * 2 ** this.tries++, MAX_DELAY);
-      this.timer = window.setTimeout(() => void this.reopen(opened), delay);
-    };
+  ack(process: string, bytes: number): void {
+    const f = this.processes.get(process);
+    if (f && this.ready && bytes > f.before) this.channel.send({type: "ack", process_id: process, bytes: bytes - f.before});
   }
 
-  /** A token may have run out, and a sandbox may be gone: the process itself knows. */
-  private async reopen(wasOpen: boolean): Promise<void> {
-    if (!wasOpen) {
-      const one = [...this.processes.values()].find((f) => !f.over);
-      try {
-        if (one) this.token = (await api.process(one.ref.process)).token;
-      } catch (e) {
-        if (e instanceof CallError && (e.status === 404 || e.status === 403) && one) {
-          this.processes.delete(one.ref.process);
-          one.listener.failed("This program is not there any more.", "gone");
-        }
-      }
+  /** The channel stands; what is shown comes behind what was seen. */
+  private begin(): void {
+    this.ready = true;
+    for (const f of this.processes.values()) {
+      if (!f.last && f.got) this.restart(f);
+      f.before = f.bytes;
+      if (!f.named) this.resume(f);
+      if (f.size) this.channel.send({type: "resize", process_id: f.ref.process, ...f.size});
     }
-    this.timer = 0;
-    if (!this.idle && !this.socket) this.open();
+    for (const m of this.queue.splice(0)) this.channel.send(m);
   }
 
-  private take(text: string): void {
-    let m: unknown;
-    try {
-      m = JSON.parse(text);
-    } catch {
-      return;
+  private restart(f: Followed): void {
+    f.got = false;
+    f.bytes = f.before = 0;
+    f.last = "";
+    f.listener.reset();
+  }
+
+  private gone(message: string): void {
+    for (const f of [...this.processes.values()]) {
+      this.processes.delete(f.ref.process);
+      if (!f.over) f.listener.failed(message || "This program is not there any more.", "gone");
     }
-    if (!isObject(m) || !isString(m["process_id"])) return;
-    const f = this.processes.get(m["process_id"]);
+  }
+
+  private take(m: Message): void {
+    if (m["type"] === "ready") return this.begin();
+    const f = isString(m["process_id"]) ? this.processes.get(m["process_id"]) : undefined;
     if (!f) return;
     if (isString(m["id"])) f.last = m["id"];
     switch (m["type"]) {
       case "output": {
-        const stream = m["stream"];
-        if (!isString(m["data"]) || (stream !== "stdout" && stream !== "stderr" && stream !== "pty")) return;
+        if (!isString(m["data"]) || !isStream(m["stream"])) return;
         const data = m["encoding"] === "base64" ? fromBase64(m["data"]) : m["data"];
+        const size = typeof data === "string" ? encoder.encode(data).length : data.length;
         f.got = true;
-        f.listener.output(stream, data, typeof data === "string" ? encoder.encode(data).length : data.length, isString(m["phase"]) ? m["phase"] : "run");
+        f.bytes += size;
+        f.listener.output(m["stream"], data, size, f.last);
         return;
       }
       case "status":
-        this.takeStatus(f, m);
-        return;
+        return this.takeStatus(f, m);
       case "gap": {
         const {from, to, stream} = m;
-        if (isNumber(from) && isNumber(to) && (stream === "stdout" || stream === "stderr" || stream === "pty")) f.listener.gap(stream, to - from);
+        if (isNumber(from) && isNumber(to) && isStream(stream)) f.listener.gap(stream, to - from);
         return;
       }
       case "resumed":
-        if (f.got && m["last_seen_id"] === "0") f.listener.reset();
-        f.got = false;
+        if (m["last_seen_id"] === "0" && f.got) this.restart(f);
+        f.before = f.bytes;
         return;
       case "error":
-        if (m["code"] === "unknown_process" && !f.got && f.asked++ < 50) {
-          // It was started a moment ago, and this gateway has not heard of it.
-          setTimeout(() => this.send({type: "resume", process_id: f.ref.process, last_seen_id: "0"}), 100);
-          return;
-        }
-        f.listener.failed(isString(m["message"]) ? m["message"] : "", isString(m["code"]) ? m["code"] : "");
+        return this.takeError(f, m);
     }
   }
 
-  private takeStatus(f: Followed, m: Record<string, unknown>): void {
+  private takeError(f: Followed, m: Message): void {
+    if (m["code"] === "unknown_process" && !f.got && f.asked++ < 50) {
+      // It was started a moment ago, and this gateway has not heard of it.
+      setTimeout(() => this.processes.get(f.ref.process) === f && this.ready && this.resume(f), 100);
+      return;
+    }
+    f.listener.failed(isString(m["message"]) ? m["message"] : "", isString(m["code"]) ? m["code"] : "");
+  }
+
+  private takeStatus(f: Followed, m: Message): void {
     const end = ended(m);
     if (!isOver(end.status)) {
       f.listener.running(isString(m["phase"]) ? m["phase"] : "run");
@@ -200,35 +190,30 @@ class SandboxStream {
 }
 
 export class Transport {
-  /** Whether live connections stand; false while one is being made again. */
-  readonly live = new Emitter<boolean>();
   readonly socket: WorkspaceSocket;
-  private streams = new Map<string, SandboxStream>();
+  private sandboxes = new Map<string, SandboxChannel>();
 
   constructor(workspace: string) {
     this.socket = new WorkspaceSocket(workspace);
   }
 
-  private streamOf(ref: Started): SandboxStream {
-    let s = this.streams.get(ref.sandbox);
-    if (!s) {
-      s = new SandboxStream(ref.sandbox, ref.token, (live) => this.live.emit(live));
-      this.streams.set(ref.sandbox, s);
+  /** behind: the id of a message of this process that was seen before; "": from its first byte. */
+  follow(ref: Started, listener: Listener, behind = ""): Dispose {
+    let channel = this.sandboxes.get(ref.sandbox);
+    if (!channel) {
+      channel = new SandboxChannel(this.socket, ref.sandbox);
+      this.sandboxes.set(ref.sandbox, channel);
     }
-    return s;
-  }
-
-  follow(ref: Started, listener: Listener): Dispose {
-    const stream = this.streamOf(ref);
-    stream.follow({ref, listener, last: "", got: false, over: false, asked: 0});
+    const mine = channel;
+    mine.follow({ref, listener, last: behind, got: false, named: false, over: false, asked: 0, bytes: 0, before: 0});
     return () => {
-      stream.leave(ref.process);
-      if (stream.idle && this.streams.get(ref.sandbox) === stream) this.streams.delete(ref.sandbox);
+      mine.leave(ref.process);
+      if (mine.idle && this.sandboxes.get(ref.sandbox) === mine) this.sandboxes.delete(ref.sandbox);
     };
   }
 
-  private send(ref: Started, type: string, fields: Record<string, unknown> = {}): void {
-    this.streams.get(ref.sandbox)?.send({type, process_id: ref.process, ...fields});
+  private send(ref: Started, type: string, fields: Message = {}): void {
+    this.sandboxes.get(ref.sandbox)?.send({type, process_id: ref.process, ...fields});
   }
   input(ref: Started, data: string): void {
     this.send(ref, "input", {data});
@@ -237,19 +222,19 @@ export class Transport {
     this.send(ref, "eof");
   }
   resize(ref: Started, cols: number, rows: number): void {
-    this.streams.get(ref.sandbox)?.resize(ref.process, cols, rows);
+    this.sandboxes.get(ref.sandbox)?.resize(ref.process, cols, rows);
   }
+  /** bytes: of its output that was drawn, counted since the listener began or was reset. */
   ack(ref: Started, bytes: number): void {
-    this.send(ref, "ack", {bytes});
+    this.sandboxes.get(ref.sandbox)?.ack(ref.process, bytes);
   }
 
   /** The network is back: do not wait for the next try. */
   wake(): void {
-    for (const s of this.streams.values()) s.wake();
+    this.socket.wake();
   }
   close(): void {
     this.socket.close();
-    for (const s of this.streams.values()) s.close();
-    this.streams.clear();
+    this.sandboxes.clear();
   }
 }

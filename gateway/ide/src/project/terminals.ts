@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Shells of a workspace. Which ones there are is kept over a reload; the screen comes from the server's log again. */
+/** Shells of a workspace. Which ones there are is kept over a reload; the screen comes from the server's log again: from its first byte, or
+ *  from the mark before the last, with the modes of that place, so that a shell that wrote much is back as quickly as one that did not. */
 import {createSignal, type Accessor, type Setter} from "solid-js";
 import {isNumber, isObject, isString, recall, remember} from "../core/store";
 
@@ -9,6 +10,25 @@ export interface Terminal {
   name: string;
   /** The process; null until it was started. */
   process: string | null;
+  /** Terminals of one group stand side by side. */
+  group: number;
+  marks: Mark[];
+}
+
+/** A place in the output. */
+export interface Mark {
+  /** Of the last message before it. */
+  id: string;
+  /** What sets the modes that held there. */
+  modes: string;
+}
+const MAX_MARKS = 2;
+const isMark = (v: unknown): v is Mark => isObject(v) && isString(v["id"]) && /^\w{1,80}$/.test(v["id"]) && isString(v["modes"]) && v["modes"].length < 500;
+
+function terminal(v: unknown): Terminal | null {
+  if (!isObject(v) || !isNumber(v["key"]) || !isString(v["name"]) || !isString(v["process"])) return null;
+  const marks = Array.isArray(v["marks"]) ? v["marks"].filter(isMark).slice(-MAX_MARKS) : [];
+  return {key: v["key"], name: v["name"], process: v["process"], group: isNumber(v["group"]) ? v["group"] : v["key"], marks};
 }
 
 export class Terminals {
@@ -22,9 +42,7 @@ export class Terminals {
     [this.list, this.setList] = createSignal<Terminal[]>([]);
     [this.active, this.setActive] = createSignal(0);
     const kept = recall<unknown[]>("terminals." + workspace, Array.isArray, []);
-    const list: Terminal[] = [];
-    for (const t of kept.slice(0, 10))
-      if (isObject(t) && isNumber(t["key"]) && isString(t["name"]) && isString(t["process"])) list.push({key: t["key"], name: t["name"], process: t["process"]});
+    const list = kept.slice(0, 10).map(terminal).filter((t) => t !== null);
     this.next = Math.max(0, ...list.map((t) => t.key)) + 1;
     this.setList(list);
     this.setActive(list[0]?.key ?? 0);
@@ -32,25 +50,48 @@ export class Terminals {
 
   private change(list: Terminal[]): void {
     this.setList(list);
-    remember("terminals." + this.workspace, list.filter((t) => t.process));
+    this.keep();
+  }
+  private keep(): void {
+    remember("terminals." + this.workspace, this.list().filter((t) => t.process));
   }
 
-  open(): Terminal {
+  /** beside: stands at the side of that one. */
+  open(beside?: number): Terminal {
     const key = this.next++;
     const names = new Set(this.list().map((t) => t.name));
     let n = 1;
     while (names.has("Shell " + n)) n++;
-    const terminal: Terminal = {key, name: "Shell " + n, process: null};
-    this.change([...this.list(), terminal]);
+    const at = this.list().findIndex((t) => t.key === beside);
+    const opened: Terminal = {key, name: "Shell " + n, process: null, group: this.list()[at]?.group ?? key, marks: []};
+    const list = [...this.list()];
+    list.splice(at < 0 ? list.length : at + 1, 0, opened);
+    this.change(list);
     this.setActive(key);
-    return terminal;
+    return opened;
+  }
+
+  /** Those that are shown: the group of the active one. */
+  get shown(): Terminal[] {
+    const group = this.list().find((t) => t.key === this.active())?.group;
+    return this.list().filter((t) => t.group === group);
   }
 
   started(key: number, process: string): void {
     // The object stays: a view is bound to it.
     const t = this.list().find((x) => x.key === key);
-    if (t) t.process = process;
+    if (t) {
+      t.process = process;
+      t.marks = [];
+    }
     this.change([...this.list()]);
+  }
+
+  mark(key: number, mark: Mark): void {
+    const t = this.list().find((x) => x.key === key);
+    if (!t) return;
+    t.marks = [...t.marks, mark].slice(-MAX_MARKS);
+    this.keep();
   }
 
   rename(key: number, name: string): void {
@@ -65,7 +106,8 @@ export class Terminals {
     const list = this.list();
     const at = list.findIndex((t) => t.key === key);
     const rest = list.filter((t) => t.key !== key);
-    if (this.active() === key) this.setActive(rest[Math.min(at, rest.length - 1)]?.key ?? 0);
+    const beside = rest.find((t) => t.group === list[at]?.group);
+    if (this.active() === key) this.setActive((beside ?? rest[Math.min(at, rest.length - 1)])?.key ?? 0);
     this.change(rest);
   }
 }

@@ -162,6 +162,11 @@ export function Panel(props: {project: Project}) {
             <button class="icon-button" aria-label="New terminal" title={hint("terminal.new")} onClick={() => execute("terminal.new")}>
               <Icon name="plus" />
             </button>
+            <Show when={props.project.terminals.list().length}>
+              <button class="icon-button" aria-label="Split the terminal" title={hint("terminal.split")} onClick={() => execute("terminal.split")}>
+                <Icon name="split" />
+              </button>
+            </Show>
             <Show when={props.project.terminals.list().length === 1}>
               <button class="icon-button" aria-label="End this terminal" title="End this terminal" onClick={() => execute("terminal.kill")}>
                 <Icon name="trash" />

@@ -12,7 +12,7 @@ import {commandItem, openMenu} from "./menu";
 export const shells = new Map<number, Shell>();
 export const [terminalFocus, setTerminalFocus] = createSignal(0);
 
-function Screen(props: {project: Project; terminal: Terminal; visible: boolean}) {
+function Screen(props: {project: Project; terminal: Terminal; visible: boolean; active: boolean; at: number; of: number}) {
   let host!: HTMLDivElement;
   const key = props.terminal.key;
   const [failed, setFailed] = createSignal("");
@@ -22,22 +22,29 @@ function Screen(props: {project: Project; terminal: Terminal; visible: boolean})
     if (gone) return;
     const shell = new Shell(host, props.project, {
       started: (process) => props.project.terminals.started(key, process),
+      mark: (mark) => props.project.terminals.mark(key, mark),
       ended: () => undefined,
       bell: () => undefined,
     });
     shells.set(key, shell);
-    if (props.visible) shell.focus();
-    await (props.terminal.process ? shell.resume(props.terminal.process) : shell.begin());
+    if (props.active) shell.focus();
+    await (props.terminal.process ? shell.resume(props.terminal.process, props.terminal.marks.length > 1 ? props.terminal.marks[0] : undefined) : shell.begin());
   };
   onMount(() => void begin().catch(() => setFailed("The terminal could not be loaded.")));
-  createEffect(on([() => props.visible, terminalFocus], () => props.visible && requestAnimationFrame(() => shells.get(key)?.focus()), {defer: true}));
+  createEffect(on([() => props.active, terminalFocus], () => props.active && shells.get(key)?.focus(), {defer: true}));
   onCleanup(() => {
     gone = true;
     shells.get(key)?.dispose();
     shells.delete(key);
   });
   return (
-    <div class="terminal-host" ref={host} style={{visibility: props.visible ? "visible" : "hidden"}}>
+    <div
+      class="terminal-host"
+      classList={{beside: props.at > 0}}
+      ref={host}
+      onFocusIn={() => props.project.terminals.select(key)}
+      style={{visibility: props.visible ? "visible" : "hidden", left: `calc(${(100 * props.at) / props.of}% + 12px)`, width: `calc(${100 / props.of}% - 16px)`}}
+    >
       <Show when={failed()}>
         <div class="empty">{failed()}</div>
       </Show>
@@ -65,7 +72,9 @@ export function TerminalsView(props: {project: Project; visible: boolean}) {
           <For each={all.list().map((t) => t.key)}>
             {(key) => {
               const terminal = all.list().find((t) => t.key === key)!;
-              return <Screen project={props.project} terminal={terminal} visible={props.visible && all.active() === key} />;
+              const at = () => all.shown.findIndex((t) => t.key === key);
+              const active = () => props.visible && all.active() === key;
+              return <Screen project={props.project} terminal={terminal} visible={props.visible && at() >= 0} active={active()} at={Math.max(0, at())} of={at() < 0 ? 1 : all.shown.length} />;
             }}
           </For>
         </div>
@@ -73,13 +82,13 @@ export function TerminalsView(props: {project: Project; visible: boolean}) {
           <ul class="terminal-list" aria-label="Terminals">
             <For each={all.list()}>
               {(t) => (
-                <li class="terminal-item" classList={{current: all.active() === t.key}}>
+                <li class="terminal-item" classList={{current: all.active() === t.key, member: all.list().some((o) => o !== t && o.group === t.group)}}>
                   <button
                     aria-current={all.active() === t.key}
                     onClick={() => all.select(t.key)}
                     onContextMenu={(e) => {
                       e.preventDefault();
-                      openMenu(t.name, [commandItem("terminal.rename", t.key), commandItem("terminal.kill", t.key)], {x: e.clientX, y: e.clientY});
+                      openMenu(t.name, [commandItem("terminal.split", t.key), commandItem("terminal.rename", t.key), commandItem("terminal.kill", t.key)], {x: e.clientX, y: e.clientY});
                     }}
                   >
                     <Icon name="terminal" /> {t.name}
