@@ -742,7 +742,8 @@ static void test_clients(void)
         run_clients(2);
         CHECK_EQ(c[0].closed + c[1].closed, 2);
     }
-    CHECK_EQ(count_handles(), handles); /* trying again and again leaves nothing behind */
+    /* Trying again and again leaves nothing behind; what was before may have gone meanwhile. */
+    CHECK(count_handles() <= handles);
     for (int i = 2; i < 7; i++) {
         CHECK(!c[i].open);
         CHECK_EQ(c[i].closed, 1);
