@@ -2,6 +2,7 @@
 #include "common/proto/path.h"
 
 #include "common/base/str.h"
+#include <errno.h>
 #include <string.h>
 
 #define MAX_PATH 1024
@@ -52,4 +53,27 @@ int dbx_path_check(const char *path, size_t len, const char *field, struct dbx_e
         at = end + 1;
     }
     return 0;
+}
+
+static int refuse(struct dbx_err *err, const char *name, const char *why)
+{
+    return dbx_err_set(err, -EINVAL, DBX_INVALID, "'%.120s' %s", name, why);
+}
+
+int dbx_path_of_archive(const char *name, bool folder, char *out, size_t size, struct dbx_err *err)
+{
+    while (dbx_starts_with(name, "./"))
+        name += 2 + strspn(name + 2, "/");
+    if (!dbx_strcpy(out, size, dbx_streq(name, ".") ? "" : name))
+        return refuse(err, name, "is too long a name");
+    size_t len = strlen(out);
+    if (len > 0 && out[len - 1] == '/' && folder)
+        out[--len] = '\0';
+    if (len == 0)
+        return folder ? 0 : refuse(err, "", "has no name");
+    if (strchr(out, '\\'))
+        return refuse(err, out, "has a backslash in its name");
+    if (out[1] == ':' && ((out[0] | 32) >= 'a' && (out[0] | 32) <= 'z'))
+        return refuse(err, out, "names a drive");
+    return dbx_path_check(out, len, "archive", err);
 }

@@ -35,7 +35,6 @@ static int broken(struct unpacker *u, struct dbx_err *err)
                        why ? why : "it is broken");
 }
 
-/* A name as tar and zip write it: "./" before it and "/" behind a folder are theirs. */
 static int read_path(struct archive_entry *e, char *path, size_t size, struct dbx_err *err)
 {
     const char *name = archive_entry_pathname_utf8(e);
@@ -43,20 +42,7 @@ static int read_path(struct archive_entry *e, char *path, size_t size, struct db
         name = archive_entry_pathname(e);
     if (!name)
         return refuse(err, "", "has a name that is no UTF-8");
-    while (dbx_starts_with(name, "./"))
-        name += 2 + strspn(name + 2, "/");
-    if (!dbx_strcpy(path, size, dbx_streq(name, ".") ? "" : name))
-        return refuse(err, name, "is too long a name");
-    size_t len = strlen(path);
-    if (len > 0 && path[len - 1] == '/' && archive_entry_filetype(e) == AE_IFDIR)
-        path[--len] = '\0';
-    if (len == 0)
-        return archive_entry_filetype(e) == AE_IFDIR ? 0 : refuse(err, "", "has no name");
-    if (strchr(path, '\\'))
-        return refuse(err, path, "has a backslash in its name");
-    if (path[1] == ':' && ((path[0] | 32) >= 'a' && (path[0] | 32) <= 'z'))
-        return refuse(err, path, "names a drive");
-    return dbx_path_check(path, len, "archive", err);
+    return dbx_path_of_archive(name, archive_entry_filetype(e) == AE_IFDIR, path, size, err);
 }
 
 static int check_kind(struct archive_entry *e, const char *path, struct dbx_err *err)
