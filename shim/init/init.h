@@ -157,6 +157,8 @@ struct launch {
     int error;
     enum init_stage stage;
 };
+/* Makes the next program's start shorter; while nobody waits for one. */
+void init_warm_up(void);
 pid_t init_spawn(struct launch *l); /* -1: errno. When l->error is set, it has ended already. */
 struct rlimit init_limit(const struct launch *l, const struct init_rlimit *limit);
 

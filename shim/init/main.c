@@ -532,8 +532,10 @@ int main(int argc, char **argv)
     in.boot_us = init_now_us();
     in.features = init_probe(in.pid1);
     in.say_ready = true;
-    if (in.pid1)
+    if (in.pid1) {
         drop_capabilities();
+        init_warm_up();
+    }
     run(&in);
     return 0;
 }
