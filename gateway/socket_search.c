@@ -82,11 +82,13 @@ static void finish(struct search *s, bool truncated)
 /* Columns count characters, from 1; the text is the line, shortened around the match. */
 static void put_match(struct search *s, const char *line, size_t len, size_t from, size_t to)
 {
-    size_t start = from > 40 ? from - 40 : 0, column = 1;
+    size_t start = from > 40 ? from - 40 : 0, column = 1, before = 0;
     while (start > 0 && ((uint8_t)line[start] & 0xC0) == 0x80)
         start--;
-    for (size_t i = 0; i < from; i++)
+    for (size_t i = 0; i < from; i++) {
         column += ((uint8_t)line[i] & 0xC0) != 0x80;
+        before += i >= start && ((uint8_t)line[i] & 0xC0) != 0x80;
+    }
     size_t shown = len - start < MAX_SHOWN ? len - start : MAX_SHOWN;
     if (!s->w) {
         char id[DBX_ID_TEXT];
@@ -106,6 +108,7 @@ static void put_match(struct search *s, const char *line, size_t len, size_t fro
     dbx_jw_ki64(s->w, "line", (int64_t)s->line);
     dbx_jw_ki64(s->w, "column", (int64_t)column);
     dbx_jw_ki64(s->w, "length", (int64_t)length);
+    dbx_jw_ki64(s->w, "text_at", (int64_t)before);
     dbx_jw_key(s->w, "text");
     dbx_jw_strn(s->w, line + start, dbx_utf8_prefix(line + start, shown, &(bool){false}));
     dbx_jw_object_end(s->w);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files: the tree, saving, and what happens when others save or nobody can be reached.
 import assert from "node:assert/strict";
-import {readFileSync} from "node:fs";
+import {mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from "node:fs";
+import {tmpdir} from "node:os";
+import {join} from "node:path";
 import {test} from "node:test";
 import {api, content, editor, eventually, row, saved, says, type, workspaceWith} from "./story.mjs";
 
@@ -53,6 +55,42 @@ test("files and folders are dropped", async (t) => {
   await page.getByText("This file is not text").waitFor();
   const [download] = await Promise.all([page.waitForEvent("download"), page.locator(".editor-area").getByRole("button", {name: "Download"}).click()]);
   assert.equal(download.suggestedFilename(), "two.bin");
+});
+
+test("a folder is uploaded, with its progress; what is there is replaced only when one says so", async (t) => {
+  const {page, id} = await workspaceWith(t, {"src/main.py": "old", "keep.txt": "keep"});
+  const folder = mkdtempSync(join(tmpdir(), "devbox-upload-"));
+  t.after(() => rmSync(folder, {recursive: true}));
+  mkdirSync(join(folder, "src/deep \"one\""), {recursive: true});
+  writeFileSync(join(folder, "src/main.py"), "new");
+  writeFileSync(join(folder, 'src/deep "one"/é.txt'), "é");
+  writeFileSync(join(folder, "src/large.bin"), Buffer.alloc(6_000_000, 7));
+  const debug = await page.context().newCDPSession(page);
+  const slow = (bytes) => debug.send("Network.emulateNetworkConditions", {offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: bytes});
+  await debug.send("Network.enable");
+  const choose = async () => {
+    await page.keyboard.press("F1");
+    await page.keyboard.type("Upload a folder");
+    const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Enter")]);
+    await chooser.setFiles(join(folder, "src"));
+    await page.getByText("Replace “src/main.py”?").waitFor();
+  };
+  await choose();
+  await page.getByRole("button", {name: "Cancel"}).click();
+  await slow(1_000_000);
+  await choose();
+  await page.getByRole("button", {name: "Replace", exact: true}).click();
+  await eventually("it shows how far it is", () => page.evaluate(() => (document.querySelector(".toast progress")?.value ?? 0) > 0));
+  await page.locator(".toast").getByRole("button", {name: "Cancel"}).click();
+  await page.getByText("It was cancelled.").waitFor();
+  assert.equal(await content(id, "src/main.py"), "old", "all or nothing");
+  await slow(-1);
+  await choose();
+  await page.getByRole("button", {name: "Replace", exact: true}).click();
+  await page.getByText("Uploaded 3 files").waitFor();
+  assert.deepEqual((await paths(id)).sort(), ["keep.txt", "src", 'src/deep "one"', 'src/deep "one"/é.txt', "src/large.bin", "src/main.py"].sort());
+  assert.equal(await content(id, "src/main.py"), "new");
+  assert.equal(await content(id, 'src/deep "one"/é.txt'), "é");
 });
 
 test("it saves by itself, and others' changes appear", async (t) => {
@@ -131,6 +169,37 @@ test("search, and replace in all files with one undo", async (t) => {
   assert.equal(await content(id, "sub/b.py"), "x = pin + pin\n");
   await page.getByRole("button", {name: "Undo"}).click();
   await eventually("it is as before", async () => (await content(id, "sub/b.py")) === "x = needle + needle\n");
+});
+
+test("search: places, patterns, what is not saved yet, and characters of more than one byte", async (t) => {
+  const {page, id} = await workspaceWith(t, {"a.py": "one = 1\ntwo = 2\n", "sub/b.py": "  one = 'é😀' + one\n", "sub/c.md": "one\n"});
+  const sum = (text) => page.locator(".search-sum").getByText(text, {exact: true}).waitFor();
+  await row(page, "a.py").click();
+  await editor(page);
+  await page.route("**/api/files/*", async (r) => {
+    if (r.request().method() === "PUT") await new Promise((done) => setTimeout(done, 300));
+    await r.continue();
+  });
+  await type(page, "one = 1\nthree = one\n");
+  await page.keyboard.press("Control+Shift+F");
+  await page.keyboard.type("one");
+  await sum("5 places in 3 files");
+  await page.getByLabel("Where to search").fill("*.py, !a.py");
+  await sum("2 places in 1 file");
+  assert.deepEqual(await page.locator(".hit").allInnerTexts(), ["one = 'é😀' + one", "one = 'é😀' + one"]);
+  assert.deepEqual(await page.locator(".hit mark").allInnerTexts(), ["one", "one"]);
+  await page.locator(".hit").nth(1).click();
+  await page.locator(".foot").getByText("Ln 1, Col 17").waitFor();
+  await page.getByLabel("Where to search").fill("");
+  await page.getByRole("button", {name: "Regular expression"}).click();
+  await page.getByLabel("Search in files", {exact: true}).fill("^(\\w+) =");
+  await sum("2 places in 1 file");
+  await page.getByLabel("Replace by").fill("my_$1 =");
+  await page.getByRole("button", {name: "All", exact: true}).click();
+  await page.getByText("Replaced in 1 file", {exact: true}).waitFor();
+  assert.equal(await content(id, "a.py"), "my_one = 1\nmy_three = one\n");
+  await page.getByLabel("Search in files", {exact: true}).fill("(");
+  await sum(/missing|parenthes/);
 });
 
 test("tabs, split, and where one was, over a reload", async (t) => {

@@ -6,10 +6,11 @@ import {project, setPending} from "../app";
 import * as api from "../net/api";
 import {words} from "../net/http";
 import {Document} from "../project/document";
-import {chooseFiles, fromFile, MAX_FILE, saveAs, type Dropped} from "../project/dropped";
+import {chooseFiles, fromFile, MAX_FILE, saveAs} from "../project/dropped";
 import {editing, focusedPath, setEditing} from "../ui/tree";
 import {focusOn} from "../ui/focus";
-import {toast} from "../ui/toast";
+import {ask} from "../ui/dialog";
+import {progress, toast} from "../ui/toast";
 
 const writable = () => project() !== null && !project()!.readOnly;
 const open = () => project() !== null;
@@ -54,13 +55,23 @@ async function remove(path: string): Promise<void> {
   toast("Deleted " + baseName(path), {action: {label: "Undo", run: () => void attempt(() => p.files.restore(deleted))}});
 }
 
-async function upload(dir: string, files: Dropped[]): Promise<void> {
+async function upload(dir: string, files: api.Upload[]): Promise<void> {
   const p = project()!;
-  const fitting = files.filter((f) => f.size <= MAX_FILE);
-  if (fitting.length < files.length) toast(files.length - fitting.length + " of them are larger than 1 MB and stay out.", {bad: true});
+  const fitting = files.filter((f) => f.data.size <= MAX_FILE);
+  if (fitting.length < files.length) toast(files.length - fitting.length + " of them are larger than 16 MB and stay out.", {bad: true});
   if (!fitting.length) return;
-  await p.files.upload(dir, fitting, () => undefined);
-  toast("Uploaded " + (fitting.length === 1 ? fitting[0]!.path : fitting.length + " files"));
+  const there = fitting.filter((f) => p.files.exists(join(dir, f.path)));
+  const what = there.length === 1 ? "“" + there[0]!.path + "”" : there.length + " files";
+  if (there.length && (await ask({title: "Replace " + what + "?", text: "Here " + (there.length === 1 ? "is a file" : "are files") + " of the same name already.", ok: "Replace", danger: true})) === null) return;
+  await p.flush();
+  const name = fitting.length === 1 ? fitting[0]!.path : fitting.length + " files";
+  const bar = progress("Uploading " + name);
+  try {
+    await p.files.upload(dir, fitting, bar.set, bar.signal);
+  } finally {
+    bar.done();
+  }
+  toast("Uploaded " + name);
 }
 
 async function move(from: string, to: string): Promise<void> {
@@ -130,8 +141,9 @@ register([
       }),
   },
   {id: "file.delete", title: "Delete", category: "File", when: writable, run: (arg) => attempt(() => remove(pathHere(arg)))},
+  {id: "folder.upload", title: "Upload a folder", category: "File", when: writable, run: (arg) => attempt(async () => upload(isString(arg) ? arg : folderHere(), (await chooseFiles({folder: true})).map(fromFile)))},
   {id: "file.upload", title: "Upload files", category: "File", when: writable, run: (arg) => attempt(async () => upload(isString(arg) ? arg : folderHere(), (await chooseFiles()).map(fromFile)))},
-  {id: "file.uploadInto", title: "Upload", hidden: true, when: writable, run: (arg) => attempt(async () => isObject(arg) && isString(arg["dir"]) && (await upload(arg["dir"], arg["files"] as Dropped[])))},
+  {id: "file.uploadInto", title: "Upload", hidden: true, when: writable, run: (arg) => attempt(async () => isObject(arg) && isString(arg["dir"]) && (await upload(arg["dir"], arg["files"] as api.Upload[])))},
   {
     id: "file.download",
     title: "Download",

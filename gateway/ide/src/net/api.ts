@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import {asText, fromBase64, toBase64} from "../core/bytes";
 import {isObject, isString} from "../core/store";
-import {call, request, setCsrf} from "./http";
+import {call, request, send, setCsrf} from "./http";
 import * as wire from "./wire";
 
 /** Content of a file: text, or bytes that are none. */
@@ -57,6 +57,43 @@ export const writeFile = async (id: string, content: Content, etag?: string) =>
   wire.entry(await call("PUT", "/api/files/" + part(id), {body: fields(content), ...(etag && {headers: {"If-Match": quoted(etag)}})}));
 export const moveFile = async (id: string, path: string) => wire.entry(await call("POST", "/api/files/" + part(id) + "/move", {body: {path}}));
 export const deleteFile = async (id: string) => void (await call("DELETE", "/api/files/" + part(id)));
+
+export interface Upload {
+  path: string;
+  data: Blob;
+}
+const MAX_UPLOAD_FILES = 500;
+const MAX_UPLOAD_BYTES = 16 << 20;
+
+/** As few calls as the server's limits let be. */
+function batches(files: Upload[]): Upload[][] {
+  const all: Upload[][] = [];
+  let bytes = Infinity;
+  for (const f of files) {
+    if (bytes + f.data.size > MAX_UPLOAD_BYTES || all.at(-1)!.length === MAX_UPLOAD_FILES) {
+      all.push([]);
+      bytes = 0;
+    }
+    all.at(-1)!.push(f);
+    bytes += f.data.size;
+  }
+  return all;
+}
+
+/** Files into a folder; what has the same path is replaced. progress: from 0 to 1. */
+export async function upload(workspace: string, dir: string, files: Upload[], progress: (part: number) => void, signal: AbortSignal): Promise<void> {
+  const total = Math.max(1, files.reduce((n, f) => n + f.data.size, 0));
+  let done = 0;
+  for (const batch of batches(files)) {
+    const boundary = "devbox" + crypto.randomUUID();
+    // Not FormData: it writes names in a way of its own.
+    const parts = batch.flatMap((f) => ["--" + boundary + '\r\nContent-Disposition: form-data; name="file"; filename="' + f.path.replace(/["\\]/g, "\\$&") + '"\r\n\r\n', f.data, "\r\n"]);
+    const size = batch.reduce((n, f) => n + f.data.size, 0);
+    const path = "/api/workspaces/" + part(workspace) + "/upload" + (dir ? "?path=" + part(dir) : "");
+    await send(path, new Blob([...parts, "--" + boundary + "--\r\n"]), "multipart/form-data; boundary=" + boundary, (bytes) => progress(Math.min(1, (done + Math.min(bytes, size)) / total)), signal);
+    done += size;
+  }
+}
 
 // --- processes ---
 

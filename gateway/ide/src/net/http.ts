@@ -50,10 +50,12 @@ function failure(status: number, answer: unknown): CallError {
   return new CallError(message, status, isString(e["code"]) ? e["code"] : "", field);
 }
 
+function identity(): Record<string, string> {
+  return key ? {Authorization: "Bearer " + key} : csrf ? {"X-CSRF-Token": csrf} : {};
+}
+
 export async function request(method: string, path: string, options: Options = {}): Promise<Response> {
-  const headers: Record<string, string> = {...options.headers};
-  if (key) headers["Authorization"] = "Bearer " + key;
-  else if (csrf) headers["X-CSRF-Token"] = csrf;
+  const headers: Record<string, string> = {...options.headers, ...identity()};
   if (options.body !== undefined) headers["Content-Type"] = "application/json";
   let answer: Response;
   try {
@@ -81,4 +83,34 @@ export async function call(method: string, path: string, options: Options = {}):
   const answer = await request(method, path, options);
   if (answer.status === 204) return null;
   return answer.json().catch(() => null);
+}
+
+/** Sends much, and tells how many bytes have gone. */
+export function send(path: string, body: Blob, type: string, progress: (bytes: number) => void, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const q = new XMLHttpRequest();
+    q.open("POST", path);
+    for (const [name, value] of Object.entries({...identity(), "Content-Type": type})) q.setRequestHeader(name, value);
+    q.upload.onprogress = (e) => progress(e.loaded);
+    q.onload = () => {
+      reached.emit(true);
+      if (q.status < 300) return resolve();
+      let answer: unknown = null;
+      try {
+        answer = JSON.parse(q.responseText);
+      } catch {
+        /* then the status says it */
+      }
+      if (q.status === 401) unauthorized.emit();
+      reject(failure(q.status, answer));
+    };
+    q.onerror = () => {
+      reached.emit(false);
+      reject(new CallError("The server cannot be reached.", 0, "offline", ""));
+    };
+    q.onabort = () => reject(new CallError("It was cancelled.", 0, "cancelled", ""));
+    signal.addEventListener("abort", () => q.abort());
+    if (signal.aborted) return reject(new CallError("It was cancelled.", 0, "cancelled", ""));
+    q.send(body);
+  });
 }

@@ -2,7 +2,7 @@
 /** The tree of a workspace as the server has it. */
 import {createMemo, createSignal, type Accessor, type Setter} from "solid-js";
 import {Emitter} from "../core/event";
-import {baseName, dirName, freeName, isInside, join} from "../core/path";
+import {baseName, dirName, isInside} from "../core/path";
 import * as api from "../net/api";
 import type {Entry} from "../net/wire";
 
@@ -14,8 +14,8 @@ export interface Node {
 }
 
 /** Folders that tools fill: shown, but dimmed, and not searched. */
-const IGNORED = new Set(["node_modules", ".git", "target", "__pycache__", ".venv", "dist", "build", ".cache"]);
-export const isIgnored = (path: string): boolean => path.split("/").some((part) => IGNORED.has(part));
+export const IGNORED = ["node_modules", ".git", "target", "__pycache__", ".venv", "dist", "build", ".cache"];
+export const isIgnored = (path: string): boolean => path.split("/").some((part) => IGNORED.includes(part));
 
 const order = (a: Node, b: Node): number =>
   a.entry.type === b.entry.type ? a.name.localeCompare(b.name, undefined, {numeric: true, sensitivity: "base"}) : a.entry.type === "directory" ? -1 : 1;
@@ -118,16 +118,7 @@ export class Files {
     });
   }
 
-  /** Uploads in order; tells how far it is. Names that are taken get a number. */
-  async upload(dir: string, files: {path: string; data: () => Promise<Uint8Array>}[], progress: (done: number) => void): Promise<void> {
-    await this.change(async () => {
-      const taken = new Set(this.entries().map((e) => e.path));
-      for (const [i, f] of files.entries()) {
-        const path = freeName(join(dir, f.path), (p) => taken.has(p));
-        taken.add(path);
-        await api.createFile(this.workspace, path, await f.data());
-        progress(i + 1);
-      }
-    });
-  }
+  /** What has the same path is replaced. */
+  upload = (dir: string, files: api.Upload[], progress: (part: number) => void, signal: AbortSignal): Promise<void> =>
+    this.change(() => api.upload(this.workspace, dir, files, progress, signal));
 }

@@ -12,7 +12,6 @@ import {Files} from "./files";
 import {Layout} from "./layout";
 import {Run} from "./run";
 import {CONFIG_PATH, defaultConfigs, readConfigs, type RunConfig} from "./runConfigs";
-import {Search} from "./search";
 import {STARTERS} from "./starters";
 import {Terminals} from "./terminals";
 import {Views} from "./views";
@@ -26,7 +25,6 @@ export class Project {
   readonly layout: Layout;
   readonly transport: Transport;
   readonly run: Run;
-  readonly search = new Search();
   readonly terminals: Terminals;
   readonly views: Views;
   readonly ready: Accessor<boolean>;

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Search in files. The contents are read once for each ETag, several at a time; what is found comes as it is found. */
-import type * as apiTypes from "../net/api";
-import * as api from "../net/api";
-import type {Entry} from "../net/wire";
-import {isIgnored} from "./files";
+/** Search in files: the server goes through them, and what is found comes as it is found, over the workspace's socket. */
+import {isNumber, isObject, isString} from "../core/store";
+import type * as api from "../net/api";
+import type {Message, WorkspaceSocket} from "../net/socket";
+import {IGNORED} from "./files";
 
 export interface Query {
   text: string;
   regex: boolean;
   matchCase: boolean;
   wholeWord: boolean;
+  /** Globs, with commas between; one with "!" before it is left out. */
+  where: string;
 }
 export interface Hit {
   line: number;
@@ -17,17 +19,21 @@ export interface Hit {
   length: number;
   /** The line, shortened around the hit. */
   text: string;
-  at: number;
+  /** Where in it the hit is. */
+  from: number;
+  to: number;
 }
 export interface FileHits {
   id: string;
   path: string;
   hits: Hit[];
 }
+export interface Found {
+  more: boolean;
+  tooHard: number;
+}
 
-const MAX_SIZE = 512 << 10;
 const MAX_HITS = 2000;
-const AT_ONCE = 6;
 
 export function pattern(q: Query): RegExp {
   let source = q.regex ? q.text : q.text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
@@ -35,65 +41,63 @@ export function pattern(q: Query): RegExp {
   return new RegExp(source, "g" + (q.matchCase ? "" : "i"));
 }
 
-export function hitsIn(text: string, re: RegExp, max: number): Hit[] {
-  const hits: Hit[] = [];
-  const lines = text.split("\n");
-  for (let i = 0; i < lines.length && hits.length < max; i++) {
-    const line = lines[i]!.slice(0, 10_000);
-    re.lastIndex = 0;
-    for (let m = re.exec(line); m && hits.length < max; m = re.exec(line)) {
-      if (m[0] === "") {
-        re.lastIndex++;
-        continue;
-      }
-      const from = Math.max(0, m.index - 14);
-      const indent = line.length - line.trimStart().length;
-      let start = Math.min(Math.max(from, indent), m.index);
-      while (start > indent && start < m.index && /\w/.test(line[start]!) && /\w/.test(line[start - 1]!)) start++;
-      const cut = start > indent ? "…" : "";
-      hits.push({line: i + 1, column: m.index + 1, length: m[0].length, text: cut + line.slice(start, start + 240), at: m.index - start + cut.length});
-    }
-  }
-  return hits;
+/** The server counts characters, the page UTF-16. */
+function hit(v: unknown): Hit | null {
+  if (!isObject(v) || !isNumber(v["line"]) || !isNumber(v["column"]) || !isNumber(v["length"]) || !isNumber(v["text_at"]) || !isString(v["text"])) return null;
+  const characters = [...v["text"]];
+  const before = characters.slice(0, v["text_at"]).join("");
+  const match = characters.slice(v["text_at"], v["text_at"] + v["length"]).join("");
+  const wide = before.length - v["text_at"]; // more than one unit each; those further left are not known
+  const cut = v["column"] - 1 > v["text_at"] ? "…" : before.slice(0, before.length - before.trimStart().length);
+  const text = cut === "…" ? cut + v["text"] : v["text"].slice(cut.length);
+  const from = before.length + (cut === "…" ? 1 : -cut.length);
+  return {line: v["line"], column: v["column"] + wide, length: match.length, text, from, to: from + match.length};
 }
 
-export class Search {
-  private cache = new Map<string, {etag: string; text: string | null}>();
-
-  private async text(e: Entry, open: (id: string) => string | null): Promise<string | null> {
-    const here = open(e.id);
-    if (here !== null) return here;
-    const kept = this.cache.get(e.id);
-    if (kept && kept.etag === e.etag) return kept.text;
-    const {content, etag} = await api.readFile(e.id);
-    const text = typeof content === "string" ? content : null;
-    this.cache.set(e.id, {etag, text});
-    return text;
-  }
-
-  /** Returns whether it stopped at the most that is shown. */
-  async find(q: Query, entries: Entry[], open: (id: string) => string | null, found: (f: FileHits) => void, signal: AbortSignal): Promise<boolean> {
-    const re = pattern(q);
-    const queue = entries.filter((e) => e.type === "file" && e.size <= MAX_SIZE && !isIgnored(e.path)).sort((a, b) => (a.path < b.path ? -1 : 1));
-    let left = MAX_HITS;
-    const work = async () => {
-      for (let e = queue.shift(); e && left > 0 && !signal.aborted; e = queue.shift()) {
-        const text = await this.text(e, open).catch(() => null);
-        if (text === null || signal.aborted) continue;
-        const hits = hitsIn(text, new RegExp(re), left);
-        if (!hits.length) continue;
-        left -= hits.length;
-        found({id: e.id, path: e.path, hits});
-      }
-    };
-    await Promise.all(Array.from({length: AT_ONCE}, work));
-    return left <= 0;
-  }
+function fileHits(m: Message): FileHits | null {
+  if (!isString(m["id"]) || !isString(m["path"]) || !Array.isArray(m["matches"])) return null;
+  return {id: m["id"], path: m["path"], hits: m["matches"].map(hit).filter((h) => h !== null)};
 }
 
-export function replaceAll(content: apiTypes.Content, q: Query, by: string): string | null {
+function globs(q: Query): {include: string[]; exclude: string[]} {
+  const all = q.where.split(",").map((g) => g.trim().replace(/^(!?)(?:\.?\/)/, "$1").replace(/\/$/, ""));
+  const include = all.filter((g) => g && !g.startsWith("!"));
+  return {include, exclude: [...all.filter((g) => g.startsWith("!") && g.length > 1).map((g) => g.slice(1)), ...(include.length ? [] : IGNORED)]};
+}
+
+/** reset: what was found so far comes again (the connection broke). Rejects with the server's words. */
+export function find(socket: WorkspaceSocket, q: Query, on: {found: (f: FileHits) => void; reset: () => void}, signal: AbortSignal): Promise<Found> {
+  return new Promise((resolve, reject) => {
+    let done: Found | null = null;
+    const channel = socket.open({
+      fields: () => ({kind: "search", query: q.text, regex: q.regex, case_sensitive: q.matchCase, whole_word: q.wholeWord, ...globs(q), max_results: MAX_HITS}),
+      message: (m) => {
+        const f = m["type"] === "matches" ? fileHits(m) : null;
+        if (f) on.found(f);
+        if (m["type"] === "done") done = {more: m["truncated"] === true, tooHard: isNumber(m["lines_too_hard"]) ? m["lines_too_hard"] : 0};
+      },
+      closed: (_code, message) => {
+        channel.close();
+        if (done) resolve(done);
+        else reject(new Error(message));
+      },
+      broken: () => {
+        on.reset();
+        return !signal.aborted;
+      },
+    });
+    signal.addEventListener("abort", () => channel.close());
+  });
+}
+
+/** Line by line, as the search goes. */
+export function replaceAll(content: api.Content, q: Query, by: string): string | null {
   if (typeof content !== "string") return null;
   const re = pattern(q);
-  const result = q.regex ? content.replace(re, by) : content.replace(re, () => by);
+  const within = (line: string) => (q.regex ? line.replace(re, by) : line.replace(re, () => by));
+  const result = content
+    .split("\n")
+    .map((line) => (line.endsWith("\r") ? within(line.slice(0, -1)) + "\r" : within(line)))
+    .join("\n");
   return result === content ? null : result;
 }

@@ -14,7 +14,7 @@ import {setAccess, themeItems} from "./account";
 import {ask} from "./dialog";
 import {Icon, Mark} from "./icons";
 import {openMenu} from "./menu";
-import {toast} from "./toast";
+import {progress, toast} from "./toast";
 
 const KNOWN: {name: string; title: string}[] = [
   {name: "python", title: "Python"},
@@ -140,7 +140,15 @@ async function importZip(file: File): Promise<void> {
   const has = (name: string) => files.some((f) => f.path === name);
   const template = has("Cargo.toml") ? "rust" : has("go.mod") || files.some((f) => f.path.endsWith(".go")) ? "go" : has("package.json") ? "node" : "python";
   const w = await api.createWorkspace(file.name.replace(/\.zip$/i, "").slice(0, 100) || newName(), template);
-  for (const f of files) await api.createFile(w.id, f.path, f.data);
+  const bar = progress("Bringing in " + file.name);
+  try {
+    await api.upload(w.id, "", files.map((f) => ({path: f.path, data: new Blob([f.data as BlobPart])})), bar.set, bar.signal);
+  } catch (e) {
+    await api.deleteWorkspace(w.id).catch(() => undefined); // half a project is none
+    throw e;
+  } finally {
+    bar.done();
+  }
   go("/w/" + w.id);
 }
 
@@ -266,7 +274,7 @@ export function Start() {
                 <Icon name="upload" />
                 <span>{busy() === "zip" ? "Bringing it in…" : "Drop a zip of a project here"}</span>
                 <span class="push" />
-                <button class="button" disabled={busy() !== ""} onClick={() => void chooseFiles(".zip").then((f) => bring(f[0]))}>
+                <button class="button" disabled={busy() !== ""} onClick={() => void chooseFiles({accept: ".zip"}).then((f) => bring(f[0]))}>
                   Choose a zip
                 </button>
               </div>
