@@ -22,16 +22,18 @@ const struct dbx_pg_stmt gw_sandbox_sql[] = {
      "select sandbox_role(s.id, $2::uuid, $3::boolean) as role, s.id, s.workspace_id, s.template, s.size, "
      "case when s.ended_at is not null then 'terminated' when s.end_wanted_at is not null then 'ending' "
      "when n.running > 0 then 'running' when s.node_id is null or n.pending > 0 then 'pending' else 'idle' end as status, "
-     "n.running + n.pending as processes, " US("s.created_at") " as created_us, " US("s.ended_at") " as ended_us "
+     "s.end_reason, n.running + n.pending as processes, " US("s.created_at") " as created_us, " US("s.ended_at") " as ended_us "
      "from sandboxes s, lateral (select count(*) filter (where p.status = 'running') as running, "
      "count(*) filter (where p.status = 'pending') as pending from processes p where p.sandbox_id = s.id) n "
      "where s.id = $1::uuid and sandbox_role(s.id, $2::uuid, $3::boolean) > 0"},
+    {"current_sandboxes", "select sandbox_id from workspaces where id = any ($1::uuid[]) and sandbox_id is not null"},
     {"sandbox_end",
      "with cur as (select s.*, r.role from sandboxes s, " SANDBOX_ROLE("$6") "where s.id = $5::uuid and r.role > 0), "
      "p as (select case " UNLESS_EDITOR("cur") "end as problem from cur), ok as (select cur.id from cur, p where p.problem is null)," GO
      ", x as (update sandboxes s set end_wanted_at = coalesce(s.end_wanted_at, now()), "
      "ended_at = case when s.node_id is null and not exists (select 1 from processes p where p.sandbox_id = s.id "
-     "and p.status in ('pending', 'running')) then coalesce(s.ended_at, now()) else s.ended_at end "
+     "and p.status in ('pending', 'running')) then coalesce(s.ended_at, now()) else s.ended_at end, "
+     "end_reason = coalesce(s.end_reason, case when s.ended_at is null then 'requested' end) "
      "from go where s.id = go.id returning s.ended_at)" RESULT("cur", "x")
      ", (select ended_at is not null from x) as ended"},
 };
@@ -60,6 +62,7 @@ static void on_seen(const struct dbx_pg_result *res, const struct dbx_err *err, 
         dbx_jw_kstr(w, "status", dbx_pg_text(res, 0, "status", NULL));
         dbx_jw_kstr(w, "template", dbx_pg_text(res, 0, "template", NULL));
         dbx_jw_kstr(w, "size", dbx_pg_text(res, 0, "size", NULL));
+        dbx_jw_kstr(w, "reason", dbx_pg_text(res, 0, "end_reason", NULL));
         dbx_jw_ki64(w, "processes", dbx_pg_i64(res, 0, "processes", 0));
         gw_put_time(w, "created_at", dbx_pg_i64(res, 0, "created_us", 0));
         gw_put_time(w, "ended_at", dbx_pg_i64(res, 0, "ended_us", 0));

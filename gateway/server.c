@@ -22,6 +22,7 @@
 #include "gateway/batches.h"
 #include "gateway/error.h"
 #include "gateway/gw.h"
+#include "gateway/keep.h"
 #include "gateway/oidc.h"
 #include "gateway/passwords.h"
 #include "gateway/rate.h"
@@ -281,6 +282,7 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, struct g
     gw->shares = gw_shares_new(GW_SHARES_MAX);
     gw->up = gw_upstream_new(gw);
     gw->webhooks = gw_webhooks_new(gw);
+    gw->keep = gw_keep_new(gw);
     gw->drain_timer = dbx_timer_new(loop, on_drain_timer, gw);
     gw->retry_timer = dbx_timer_new(loop, on_retry, gw);
     dbx_timer_start(gw->retry_timer, 0, RETRY_MS);
@@ -368,7 +370,8 @@ struct gw *gw_server_free(struct gw *gw)
     gw->webhooks = gw_webhooks_free(gw->webhooks);
     gw->up = gw_upstream_free(gw->up);
     gw->store = gw_store_free(gw->store);
-    gw->access = gw_access_free(gw->access); /* what it had asked is answered by now */
+    gw->access = gw_access_free(gw->access); /* what these had asked is answered by now */
+    gw->keep = gw_keep_free(gw->keep);
     gw->watches = gw_watches_free(gw->watches);
     gw->rooms = gw_rooms_free(gw->rooms);
     gw->shares = gw_shares_free(gw->shares);

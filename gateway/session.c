@@ -15,6 +15,7 @@
 #include "common/io/loop.h"
 #include "gateway/access.h"
 #include "gateway/gw.h"
+#include "gateway/keep.h"
 #include "gateway/request.h"
 #include "gateway/routes.h"
 #include "gateway/server.h"
@@ -563,6 +564,7 @@ void gw_session_opened(struct dbx_ws *ws, void *ws_user)
     dbx_metric_add(ss->gw->open_sockets, 1);
     gw_stream_start(ss);
     gw_access_check(ss);
+    gw_keep_soon(ss->gw);
 }
 
 void gw_sessions_close(struct gw *gw)

@@ -17,6 +17,7 @@
 #include "gateway/auth.h"
 #include "gateway/executions.h"
 #include "gateway/gw.h"
+#include "gateway/keep.h"
 #include "gateway/request.h"
 #include "gateway/result.h"
 #include "gateway/server.h"
@@ -339,6 +340,7 @@ void gw_socket_opened(struct dbx_ws *ws, void *ws_user)
     struct dbx_buf buf;
     sk->ws = ws;
     dbx_metric_add(sk->gw->open_sockets, 1);
+    gw_keep_soon(sk->gw);
     gw_room_enter(sk);
     struct dbx_jw *w = gw_channel_begin(sk, NULL, "hello", &buf, MAX_WORDS);
     gw_put_id(w, "workspace_id", &sk->workspace);

@@ -217,6 +217,31 @@ void gw_upstream_end_sandbox(struct gw_upstream *up, const struct dbx_id *sandbo
                      CANCEL_MS, on_cancelled, c);
 }
 
+struct keep {
+    const struct dbx_id *ids;
+    size_t n;
+};
+
+static void fill_keep(struct dbx_jw *w, void *arg)
+{
+    const struct keep *k = arg;
+    char text[DBX_ID_TEXT];
+    dbx_jw_key(w, "sandbox_ids");
+    dbx_jw_array(w);
+    for (size_t i = 0; i < k->n; i++) {
+        dbx_id_format(&k->ids[i], text);
+        dbx_jw_str(w, text);
+    }
+    dbx_jw_array_end(w);
+}
+
+void gw_upstream_keep(struct gw_upstream *up, const struct dbx_id *sandboxes, size_t n)
+{
+    struct keep k = {.ids = sandboxes, .n = n};
+    if (gw_upstream_ready(up))
+        (void)dbx_link_send(up->scheduler, "keep", fill_keep, &k, NULL, 0);
+}
+
 static void fill_batch(struct dbx_jw *w, void *arg)
 {
     put_id(w, "batch_id", arg);

@@ -40,6 +40,9 @@ void gw_upstream_batch(struct gw_upstream *up, const struct dbx_id *batch);
  * heard, it ends by being idle, or with its node's next hello. */
 void gw_upstream_end_sandbox(struct gw_upstream *up, const struct dbx_id *sandbox,
                              gw_upstream_fn *fn, void *arg);
+#define GW_MAX_KEEP 1000
+/* Somebody watches these sandboxes; said once. */
+void gw_upstream_keep(struct gw_upstream *up, const struct dbx_id *sandboxes, size_t n);
 /* Bytes for stdin (copied), then its end when eof. Calls for one process that overlap are not kept
  * in order. */
 void gw_upstream_input(struct gw_upstream *up, const struct dbx_id *process, const void *data,

@@ -8,6 +8,7 @@
 
 #include "common/base/str.h"
 #include "common/proto/path.h"
+#include "common/proto/sizes.h"
 #include "gateway/execution_decode.h"
 
 struct raw {
@@ -97,8 +98,8 @@ static int check_words(const struct raw *raw, const struct gw_body_rules *rules,
         known |= dbx_streq(raw->sharing_mode, modes[i]);
     if (!known)
         return dbx_err_field(err, "sharing_mode", "must be private, view or edit");
-    if (raw->size && !dbx_streq(raw->size, "cpu-small"))
-        return dbx_err_field(err, "size", "only cpu-small is there yet");
+    if (raw->size && !dbx_size_find(raw->size))
+        return dbx_err_field(err, "size", "must be cpu-small, cpu-large or gpu");
     return 0;
 }
 
@@ -215,6 +216,7 @@ static int take(enum gw_body_kind kind, const struct raw *raw, struct gw_body *b
     b->template = raw->template;
     b->sharing_mode = raw->sharing_mode;
     b->path = raw->path;
+    b->size = raw->size;
     switch (kind) {
     case GW_BODY_FILE:
         return take_file(b, raw, err);
@@ -326,7 +328,7 @@ void gw_run_write_request(struct dbx_jw *w, const struct gw_run *run)
     dbx_jw_kstr(w, "retry", "never");
     dbx_jw_key(w, "workspace");
     dbx_jw_object(w);
-    dbx_jw_kstr(w, "size", "cpu-small");
+    dbx_jw_kstr(w, "size", run->size);
     if (b->cwd)
         dbx_jw_kstr(w, "cwd", b->cwd);
     dbx_jw_ki64(w, "revision", run->revision);

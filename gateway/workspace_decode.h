@@ -29,7 +29,7 @@ enum gw_body_kind {
 struct gw_body {
     struct dbx_json_doc *doc; /* owned: the pointers lead into it */
     const char *name, *template, *sharing_mode;
-    const char *path;
+    const char *path, *size;
     bool directory;
     const uint8_t *content; /* also the data of an input */
     size_t content_len;
@@ -58,7 +58,7 @@ int gw_if_match(const char *header, char ret[static 65], struct dbx_err *err) DB
 /* What a process of a workspace carries, besides the body. */
 struct gw_run {
     const struct gw_body *body;
-    const char *template;
+    const char *template, *size;
     int64_t revision;
     uint64_t idle_ms, max_ms;
 };

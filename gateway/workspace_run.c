@@ -51,6 +51,7 @@ static int make_plan(struct gw_write *wr, const struct dbx_pg_result *res, struc
     if (r < 0)
         return dbx_err_set(err, r, DBX_INTERNAL, "the files do not fit into a block");
     (void)dbx_strcpy(wr->template, sizeof(wr->template), dbx_pg_text(res, 0, "template", NULL));
+    (void)dbx_strcpy(wr->size, sizeof(wr->size), dbx_pg_text(res, 0, "size", NULL));
     wr->revision = dbx_pg_i64(res, 0, "revision", 0);
     if (!gw_column_id(res, 0, "sandbox_id", &wr->sandbox))
         wr->sandbox = dbx_id_new();
@@ -92,6 +93,7 @@ static struct gw_run run_of(const struct gw_write *wr)
     const struct gw_config *cfg = wr->rq->gw->cfg;
     return (struct gw_run){.body = &wr->body,
                            .template = wr->template,
+                           .size = wr->size,
                            .revision = wr->revision,
                            .idle_ms = cfg->workspace_idle_ms,
                            .max_ms = cfg->workspace_max_ms};
@@ -120,7 +122,8 @@ static size_t fill_run(struct gw_write *wr, struct dbx_pg_param params[static 16
     params[9] = DBX_PG_TEXT(wr->rq->trace);
     params[10] = DBX_PG_BYTES(wr->files.data, wr->files.len);
     params[11] = DBX_PG_TEXT(wr->template);
-    return 12;
+    params[12] = DBX_PG_TEXT(wr->size);
+    return 13;
 }
 
 static void answer_run(struct gw_write *wr)
@@ -203,7 +206,8 @@ static size_t fill_sandbox(struct gw_write *wr, struct dbx_pg_param params[stati
 {
     params[4] = DBX_PG_TEXT(wr->object_text);
     params[5] = DBX_PG_TEXT(wr->made_text);
-    return 6;
+    params[6] = DBX_PG_TEXT(wr->body.size);
+    return 7;
 }
 
 static void done_sandbox(struct gw_write *wr, const struct dbx_pg_result *res)
@@ -218,6 +222,7 @@ static void done_sandbox(struct gw_write *wr, const struct dbx_pg_result *res)
     dbx_jw_object(w);
     gw_put_id(w, "sandbox_id", &wr->sandbox);
     dbx_jw_kstr(w, "status", placed ? "running" : "pending");
+    dbx_jw_kstr(w, "size", dbx_pg_text(res, 0, "size", NULL));
     gw_put_token(w, wr->rq, &wr->sandbox, dbx_wall_us() / 1000000);
     dbx_jw_object_end(w);
     gw_answer_json(wr->rq, 200, &buf, &w);

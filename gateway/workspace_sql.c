@@ -156,45 +156,33 @@ const struct dbx_pg_stmt gw_workspace_sql[] = {
               "t.workspace_id = go.workspace_id and (t.id = "
               "go.id or starts_with(t.path, go.path || '/')) returning 1), " CHANGED
               "(select workspace_id from go))" RESULT("f", "x")},
+    /* clang-format off */
     {"run_plan",
-     "select w.template, w.revision, s.id as sandbox_id, f.path, f.type, f.content, " ROLE_FOR(
-         "w.id") " as role from workspaces w " LIVE
-                 "left join files f on f.workspace_id = w.id and " ROLE_FOR(
-                     "w.id") " > 1 where w.id = $1::uuid and " ROLE_FOR("w.id") " > 0 order by "
-                                                                                "f.path"},
+     "select w.template, w.revision, s.id as sandbox_id, " SIZE("w") " as size, f.path, f.type, f.content, " ROLE_FOR("w.id")
+     " as role from workspaces w " LIVE "left join files f on f.workspace_id = w.id and " ROLE_FOR("w.id") " > 1 "
+     "where w.id = $1::uuid and " ROLE_FOR("w.id") " > 0 order by f.path"},
     {"run_accept",
-     "with cur as (select w.id, w.owner, w.template, s.id as sandbox, w.role from " SEEN(
-         "$13") " w " LIVE
-                "), p as (select case " UNLESS_EDITOR(
-                    "cur") "when user_full($1::uuid) then "
-                           "'running' when cur.sandbox <> $6::uuid or (cur.sandbox is null and "
-                           "exists (select 1 from sandboxes where id = $6::uuid)) or cur.template "
-                           "<> $12::text then "
-                           "'moved' end as problem from cur), ok as (select cur.* from cur, p "
-                           "where p.problem is "
-                           "null)," GO ", sb as (insert into sandboxes (id, owner, template, kind, "
-                           "workspace_id) select $6::uuid, "
-                           "go.owner, go.template, 'workspace', go.id from go where go.sandbox is "
-                           "null), ws as (update workspaces w set "
-                           "sandbox_id = $6::uuid from go where w.id = go.id and go.sandbox is "
-                           "null), x as (insert into "
-                           "processes (id, sandbox_id, owner, log_offset, request, trace) select "
-                           "$7::uuid, $6::uuid, "
-                           "$1::uuid, $8::bigint, $9::text, $10::text from go returning 1), pi as "
-                           "(insert into "
-                           "process_inputs (process_id, files, stdin) select $7::uuid, $11::bytea, "
-                           "'' from go)" RESULT("cur", "x")},
+     "with cur as (select w.id, w.owner, w.template, s.id as sandbox, " SIZE("w") " as size, w.role from " SEEN("$14") " w " LIVE
+     "), p as (select case " UNLESS_EDITOR("cur") "when user_full($1::uuid) then 'running' when cur.sandbox <> $6::uuid or "
+     "(cur.sandbox is null and exists (select 1 from sandboxes where id = $6::uuid)) or cur.template <> $12::text or "
+     "cur.size <> $13::text then 'moved' end as problem from cur), ok as (select cur.* from cur, p where p.problem is null)," GO
+     ", sb as (insert into sandboxes (id, owner, template, kind, workspace_id, size) select $6::uuid, go.owner, go.template, "
+     "'workspace', go.id, $13::text from go where go.sandbox is null), ws as (update workspaces w set sandbox_id = $6::uuid "
+     "from go where w.id = go.id and go.sandbox is null), x as (insert into processes (id, sandbox_id, owner, log_offset, "
+     "request, trace) select $7::uuid, $6::uuid, $1::uuid, $8::bigint, $9::text, $10::text from go returning 1), pi as "
+     "(insert into process_inputs (process_id, files, stdin) select $7::uuid, $11::bytea, '' from go)" RESULT("cur", "x")},
+    /* $7 the size that is wanted, or null: as it is. It can be chosen until something runs there. */
     {"sandbox_bind",
-     "with cur as (select w.id, w.owner, w.template, s.id as sandbox, s.node_id, w.role from " SEEN(
-         "$7") " w " LIVE "), p as (select null::text as problem), ok as (select * from cur)," GO
-               ", sb as (insert into sandboxes (id, owner, template, kind, workspace_id) select "
-               "$6::uuid, "
-               "go.owner, go.template, 'workspace', go.id from go where go.sandbox is null), ws as "
-               "(update workspaces w set "
-               "sandbox_id = $6::uuid from go where w.id = go.id and go.sandbox is null)" RESULT(
-                   "cur",
-                   "go") ", (select coalesce(sandbox, $6::uuid) from go) as sandbox_id, (select "
-                         "node_id is not null from go) as placed, (select role from go) as "
-                         "role"},
+     "with cur as (select w.id, w.owner, w.template, s.id as sandbox, s.node_id, " SIZE("w") " as size, w.role from " SEEN("$8") " w "
+     LIVE "), used as (select cur.node_id is not null or exists (select 1 from processes p where p.sandbox_id = cur.sandbox and "
+     "p.status in ('pending', 'running')) as used from cur), p as (select case when coalesce($7::text, cur.size) = cur.size then null "
+     UNLESS_EDITOR("cur") "when used then 'size' when not exists (select 1 from nodes where state = 'ready' and "
+     "$7::text = any (sizes)) then 'no_node' end as problem from cur, used), ok as (select cur.* from cur, p where p.problem is null)," GO
+     ", sb as (insert into sandboxes (id, owner, template, kind, workspace_id, size) select $6::uuid, go.owner, go.template, "
+     "'workspace', go.id, coalesce($7::text, go.size) from go where go.sandbox is null), rs as (update sandboxes s set size = $7::text "
+     "from go where s.id = go.sandbox and $7::text is not null), ws as (update workspaces w set sandbox_id = $6::uuid from go "
+     "where w.id = go.id and go.sandbox is null)" RESULT("cur", "go") ", (select coalesce(sandbox, $6::uuid) from go) as sandbox_id, "
+     "(select node_id is not null from go) as placed, (select role from go) as role, (select coalesce($7::text, size) from go) as size"},
+    /* clang-format on */
 };
 const size_t gw_workspace_sql_len = DBX_ARRAY_LEN(gw_workspace_sql);

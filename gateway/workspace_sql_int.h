@@ -35,6 +35,10 @@
 #define LIVE                                                                                       \
     "left join sandboxes s on s.id = w.sandbox_id and s.ended_at is null and s.end_wanted_at is "  \
     "null and s.template = w.template "
+/* Of the current sandbox; of a new one: as the last one was. */
+#define SIZE(w)                                                                                    \
+    "coalesce(s.size, (select b.size from sandboxes b where b.id = " w ".sandbox_id), "            \
+    "'cpu-small')"
 #define WORKSPACE                                                                                  \
     " w.id, w.name, w.template, w.sharing_mode, s.id as sandbox_id, " US(                          \
         "w.created_at") " as created_us, " US("w.updated_at") " as updated_us from workspaces "    \

@@ -51,6 +51,8 @@ static const struct {
     {"running", "", "too many of your processes run or wait", 429},
     {"keys", "", "no more keys: revoke one", 409},
     {"links", "", "no more links and members for this workspace", 409},
+    {"size", "size", "the sandbox has another size and is in use: end it first", 409},
+    {"no_node", "size", "no node has this size", 409},
     {"long", "path", "the path of something in it would be too long", 409},
 };
 

@@ -61,7 +61,8 @@ struct gw_write {
     /* run */
     struct dbx_buf files;
     struct dbx_id sandbox, process;
-    char sandbox_text[DBX_ID_TEXT], process_text[DBX_ID_TEXT], offset_text[24], template[65];
+    char sandbox_text[DBX_ID_TEXT], process_text[DBX_ID_TEXT], offset_text[24], template[65],
+        size[16];
     int64_t revision, log_offset;
     unsigned tries;
     /* people */

@@ -10,6 +10,7 @@
 
 #include "common/base/list.h"
 #include "common/proto/id.h"
+#include "common/proto/sizes.h"
 
 #define SCHED_MAX_ATTEMPTS 3
 #define SCHED_MAX_TEMPLATES 64
@@ -51,8 +52,9 @@ struct sched_proc {
     uint8_t *blob; /* owned; files and stdin. NULL: in the database */
     size_t blob_len, files_len;
     bool retry_safe;
-    bool workspace;            /* it joins the sandbox, where that stands */
-    struct sched_batch *batch; /* borrowed from the core; NULL: posted alone */
+    bool workspace;              /* it joins the sandbox, where that stands */
+    const struct dbx_size *size; /* of that; NULL: any node will do */
+    struct sched_batch *batch;   /* borrowed from the core; NULL: posted alone */
 
     enum sched_state state;  /* by sched_proc_set_state only */
     struct sched_node *node; /* borrowed; set from PLACING on */
@@ -77,7 +79,8 @@ struct sched_template {
 
 struct sched_capacity {
     uint32_t sandboxes;
-    uint32_t cpus; /* 0: not said */
+    uint32_t cpus;  /* 0: not said */
+    uint32_t sizes; /* dbx_size_bit */
     size_t ntemplates;
     struct sched_template templates[SCHED_MAX_TEMPLATES];
 };

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_KEEP 1000 /* sandboxes in one message */
 #define MAX_BLOBS                                                                                  \
     (256u << 20) /* of what waits; the rest is read from the database again when it is its turn */
 
@@ -187,7 +188,7 @@ static void on_waiting(const struct dbx_pg_result *res, const struct dbx_err *er
     if (!err) {
         sched_core_each_of_sandbox(s->core, &lu->id, count_one, &left);
         if (left == 0 && !sched_core_box_node(s->core, &lu->id))
-            sched_box_ended(s, &lu->id);
+            sched_box_ended(s, &lu->id, "requested");
     }
     if (cn && err)
         (void)dbx_link_reply_error(cn->link, lu->target.rid, err);
@@ -213,6 +214,65 @@ static void on_end_sandbox(struct sched_conn *cn, const struct dbx_link_msg *m)
     ask_of(cn, m->rid, &id, "box_waiting", on_waiting);
 }
 
+/* ---- keep ---- */
+
+struct keep {
+    const struct dbx_id *ids;
+    struct sched_node **nodes;
+    const struct sched_node *node;
+    size_t n;
+};
+
+static void fill_keep(struct dbx_jw *w, void *arg)
+{
+    const struct keep *k = arg;
+    char text[DBX_ID_TEXT];
+
+    dbx_jw_key(w, "sandbox_ids");
+    dbx_jw_array(w);
+    for (size_t i = 0; i < k->n; i++)
+        if (k->nodes[i] == k->node) {
+            dbx_id_format(&k->ids[i], text);
+            dbx_jw_str(w, text);
+        }
+    dbx_jw_array_end(w);
+}
+
+static void pass_on(struct sched *s, const struct keep *k)
+{
+    struct sched_conn *cn = k->node->online ? sched_conn_find(s, k->node->conn) : NULL;
+
+    if (cn && dbx_link_is_up(cn->link))
+        (void)dbx_link_send(cn->link, "keep", fill_keep, (void *)k, NULL, 0);
+}
+
+/* Somebody watches these sandboxes. Each is told to the node where it stands; those that stand
+ * nowhere need not be kept. */
+static int on_keep(struct sched_conn *cn, const struct dbx_link_msg *m, struct dbx_err *err)
+{
+    const struct dbx_json *list = dbx_json_get(m->header, "sandbox_ids");
+    size_t n = dbx_json_count(list);
+    struct dbx_id ids[MAX_KEEP];
+    struct sched_node *nodes[MAX_KEEP];
+
+    if (dbx_json_type(list) != DBX_JSON_ARRAY || n > MAX_KEEP)
+        return dbx_err_field(err, "sandbox_ids", "is not a list of at most %d", MAX_KEEP);
+    for (size_t i = 0; i < n; i++) {
+        if (dbx_id_parse(dbx_json_str(dbx_json_at(list, i), NULL), &ids[i]) < 0)
+            return dbx_err_field(err, "sandbox_ids", "holds what is not an id");
+        nodes[i] = sched_core_box_node(cn->s->core, &ids[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct keep k = {.ids = ids, .nodes = nodes, .node = nodes[i], .n = n};
+        bool told = !nodes[i];
+        for (size_t j = 0; j < i && !told; j++)
+            told = nodes[j] == nodes[i];
+        if (!told)
+            pass_on(cn->s, &k);
+    }
+    return 0;
+}
+
 /* A batch was accepted, or is to be cancelled: the database says which. */
 static void on_batch(struct sched_conn *cn, const struct dbx_link_msg *m)
 {
@@ -236,6 +296,11 @@ void sched_gateway_msg(struct sched_conn *cn, const struct dbx_link_msg *m)
     }
     if (strcmp(m->op, "batch") == 0) {
         on_batch(cn, m);
+        return;
+    }
+    if (strcmp(m->op, "keep") == 0) {
+        if (on_keep(cn, m, &err) < 0)
+            (void)dbx_link_reply_error(cn->link, m->rid, &err);
         return;
     }
     bool cancel = strcmp(m->op, "cancel") == 0;

@@ -60,6 +60,20 @@ static int read_template(const struct dbx_json *templates, size_t i, struct sche
     return 0;
 }
 
+/* A node that does not say has the first one; sizes that we do not know are none. */
+static uint32_t read_sizes(const struct dbx_json *sizes)
+{
+    uint32_t set = 0;
+
+    if (dbx_json_type(sizes) != DBX_JSON_ARRAY)
+        return dbx_size_bit(&dbx_sizes[0]);
+    for (size_t i = 0; i < dbx_json_count(sizes); i++) {
+        const struct dbx_size *sz = dbx_size_find(dbx_json_str(dbx_json_at(sizes, i), NULL));
+        set |= sz ? dbx_size_bit(sz) : 0;
+    }
+    return set;
+}
+
 int sched_capacity_decode(const struct dbx_json *header, struct sched_capacity *ret,
                           struct dbx_err *err)
 {
@@ -75,6 +89,7 @@ int sched_capacity_decode(const struct dbx_json *header, struct sched_capacity *
     ret->sandboxes = (uint32_t)sandboxes;
     int64_t cpus = dbx_json_get_i64(dbx_json_get(header, "capacity"), "cpus", 0);
     ret->cpus = cpus > 0 && cpus <= 100000 ? (uint32_t)cpus : 0;
+    ret->sizes = read_sizes(dbx_json_get(dbx_json_get(header, "capacity"), "sizes"));
     ret->ntemplates = dbx_json_count(templates);
     for (size_t i = 0; i < ret->ntemplates; i++) {
         int r = read_template(templates, i, &ret->templates[i], err);
@@ -185,7 +200,11 @@ static int use_request(struct sched_proc *sp, const struct dbx_json *request, st
     if (!is_name(template))
         return dbx_err_field(err, "request.template", "is not a name");
     (void)dbx_strcpy(sp->template, sizeof(sp->template), template);
-    sp->workspace = dbx_json_type(dbx_json_get(request, "workspace")) == DBX_JSON_OBJECT;
+    const struct dbx_json *ws = dbx_json_get(request, "workspace");
+    sp->workspace = dbx_json_type(ws) == DBX_JSON_OBJECT;
+    sp->size = sp->workspace ? dbx_size_find(dbx_json_get_str(ws, "size")) : NULL;
+    if (sp->workspace && !sp->size)
+        return dbx_err_field(err, "request.workspace.size", "is none");
     sp->retry_safe = dbx_streq(dbx_json_get_str(request, "retry"), "safe");
     return 0;
 }

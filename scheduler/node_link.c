@@ -47,11 +47,17 @@ void sched_node_save(struct sched *s, const struct sched_node *node, const char 
     DBX_CLEANUP(dbx_freep) char *id = array_of_one(node->id);
     DBX_CLEANUP(dbx_freep) char *url = array_of_one(node->url);
     DBX_CLEANUP(dbx_freep) char *text = array_of_one(version);
-    char epoch[24];
+    char epoch[24], sizes[256] = "{";
+
+    for (size_t i = 0, at = 1; i < dbx_sizes_len; i++)
+        if (node->cap.sizes & dbx_size_bit(&dbx_sizes[i]))
+            at += (size_t)snprintf(sizes + at, sizeof(sizes) - at, "%s%s", at > 1 ? "," : "",
+                                   dbx_sizes[i].name);
+    (void)strncat(sizes, "}", 2);
 
     (void)snprintf(epoch, sizeof(epoch), "%lld", (long long)s->epoch);
     struct dbx_pg_param params[] = {DBX_PG_TEXT(epoch), DBX_PG_TEXT(id), DBX_PG_TEXT(url),
-                                    DBX_PG_TEXT(text)};
+                                    DBX_PG_TEXT(text), DBX_PG_TEXT(sizes)};
     dbx_pg_query(s->pg, "nodes_up", params, DBX_ARRAY_LEN(params), on_saved, NULL);
 }
 
@@ -249,14 +255,26 @@ void sched_node_end_sandbox(struct sched *s, const struct sched_node *node,
         (void)dbx_link_send(cn->link, "end_sandbox", fill_sandbox, (void *)sandbox, NULL, 0);
 }
 
-void sched_box_ended(struct sched *s, const struct dbx_id *sandbox)
+void sched_box_ended(struct sched *s, const struct dbx_id *sandbox, const char *why)
 {
     char epoch[24], text[DBX_ID_TEXT];
 
     (void)snprintf(epoch, sizeof(epoch), "%lld", (long long)s->epoch);
     dbx_id_format(sandbox, text);
-    struct dbx_pg_param params[] = {DBX_PG_TEXT(epoch), DBX_PG_TEXT(text)};
+    struct dbx_pg_param params[] = {DBX_PG_TEXT(epoch), DBX_PG_TEXT(text), DBX_PG_TEXT(why)};
     dbx_pg_query(s->pg, "box_ended", params, DBX_ARRAY_LEN(params), on_saved, NULL);
+}
+
+/* A word of ours, or null. */
+static const char *end_reason(const char *said)
+{
+    static const char *const words[] = {"idle", "max_age", "requested",
+                                        "lost", "failed",  "drained"};
+
+    for (size_t i = 0; i < DBX_ARRAY_LEN(words); i++)
+        if (dbx_streq(said, words[i]))
+            return words[i];
+    return NULL;
 }
 
 static void on_sandbox_ended(struct sched_conn *cn, const struct dbx_link_msg *m)
@@ -266,7 +284,7 @@ static void on_sandbox_ended(struct sched_conn *cn, const struct dbx_link_msg *m
     if (sched_id_field(m->header, "sandbox_id", &id, NULL) < 0)
         return;
     sched_core_box_gone(cn->s->core, &id, cn->node);
-    sched_box_ended(cn->s, &id);
+    sched_box_ended(cn->s, &id, end_reason(dbx_json_get_str(m->header, "reason")));
 }
 
 /* Those that live there and are not wanted any more: whoever wanted them to end was not heard. */

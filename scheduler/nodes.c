@@ -65,7 +65,7 @@ static uint32_t batch_slots(const struct sched_node *node)
     return by_cpu > 0 && by_cpu < most ? by_cpu : most;
 }
 
-struct sched_node *sched_nodes__choose(struct sched_core *core, const char *template, bool batch,
+struct sched_node *sched_nodes__choose(struct sched_core *core, const struct sched_proc *sp,
                                        uint64_t now)
 {
     struct sched_node *best = NULL;
@@ -79,8 +79,9 @@ struct sched_node *sched_nodes__choose(struct sched_core *core, const char *temp
         uint32_t used = node->nprocs - node->njoined + node->nboxes;
         if (!node->online || used >= node->cap.sandboxes || node->hold_until > now)
             continue;
-        const struct sched_template *t = template_of(node, template);
-        if (!t || (batch && node->nbatch >= batch_slots(node)))
+        const struct sched_template *t = template_of(node, sp->template);
+        if (!t || (sp->batch && node->nbatch >= batch_slots(node)) ||
+            (sp->size && !(node->cap.sizes & dbx_size_bit(sp->size))))
             continue;
         uint32_t free_slots = node->cap.sandboxes - used;
         bool warm = has_warm(node, t);

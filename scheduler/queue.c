@@ -10,7 +10,7 @@
 #define BATCH_TURN 5 /* every so many-th is a batch's, when both wait */
 
 struct template_queue {
-    char name[SCHED_NAME_MAX + 2];
+    char name[SCHED_NAME_MAX + 32];
     struct dbx_list node;   /* in `ring` */
     struct dbx_list *ring;  /* the core's template_ring or batch_ring */
     struct dbx_list owners; /* a ring: the first is next */
@@ -97,9 +97,11 @@ static void push_by_priority(struct dbx_list *procs, struct sched_proc *sp, bool
 
 void sched_queue__push(struct sched_core *core, struct sched_proc *sp, bool front)
 {
-    char name[SCHED_NAME_MAX + 2];
-    snprintf(name, sizeof(name), "%s%s", sp->batch ? BATCH : "",
-             bound_to(core, sp) ? JOINING : sp->template);
+    char name[SCHED_NAME_MAX + 32];
+    bool joins = bound_to(core, sp) != NULL, other = sp->size && sp->size != &dbx_sizes[0];
+    /* What waits for a node of another size holds up nobody else. */
+    snprintf(name, sizeof(name), "%s%s%s%s", sp->batch ? BATCH : "", joins ? JOINING : sp->template,
+             other && !joins ? " " : "", other && !joins ? sp->size->name : "");
     struct sched_owner_queue *oq = owner_queue(template_queue(core, name), &sp->owner);
 
     sp->_oq = oq;
@@ -176,7 +178,7 @@ static struct sched_proc *next_of(struct sched_core *core, struct template_queue
     struct sched_node *node = bound_to(core, sp);
     *ret_aside = false;
     if (!node) {
-        node = sched_nodes__choose(core, sp->template, sp->batch != NULL, now);
+        node = sched_nodes__choose(core, sp, now);
     } else if (!node->online || node->hold_until > now) {
         sched_queue__remove(core, sp);
         sched_queue__delay(core, sp, now + ASIDE_MS);

@@ -113,6 +113,6 @@ void sched_node_expire(struct sched *s, uint64_t now);
 void sched_node_end_sandbox(struct sched *s, const struct sched_node *node,
                             const struct dbx_id *sandbox);
 /* No node has it (any more). */
-void sched_box_ended(struct sched *s, const struct dbx_id *sandbox);
+void sched_box_ended(struct sched *s, const struct dbx_id *sandbox, const char *why);
 void sched_node_save(struct sched *s, const struct sched_node *node,
                      const char *version); /* "": as it is */

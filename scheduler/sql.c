@@ -106,24 +106,29 @@ static const struct dbx_pg_stmt stmts[] = {
                             "'pending' and placed_at is null"
                             "   and batch_index > w.after order by batch_index limit w.n) p"},
     {"nodes_up", LEAD
-     " insert into nodes (id, url, version, state)"
-     " select g.id, g.url, g.version, 'ready' from unnest($2::text[], $3::text[], $4::text[])"
+     " insert into nodes (id, url, version, state, sizes)"
+     " select g.id, g.url, g.version, 'ready', $5::text[]"
+     "   from unnest($2::text[], $3::text[], $4::text[])"
      "   as g(id, url, version) where" IF_LEAD
      " on conflict (id) do update set url = excluded.url, state = 'ready', last_seen = now(),"
+     "   sizes = excluded.sizes,"
      "   version = case when excluded.version = '' then nodes.version else excluded.version end"},
-    {"node_lost", LEAD ", boxes as (update sandboxes set ended_at = now() where node_id = $2"
+    {"node_lost", LEAD ", boxes as (update sandboxes set ended_at = now(),"
+                       "   end_reason = 'node_lost' where node_id = $2"
                        "   and kind = 'workspace' and ended_at is null and" IF_LEAD
                        ") update nodes set state = 'lost' where id = $2 and" IF_LEAD},
     /* $3: those that live at node $2. What a process is on its way to is not over. Gives those that
      * live there and are not wanted. */
     {"boxes_live", LEAD
-     ", x as (update sandboxes s set ended_at = now() where node_id = $2 and kind = 'workspace'"
+     ", x as (update sandboxes s set ended_at = now(), end_reason = coalesce(end_reason, 'lost')"
+     " where node_id = $2 and kind = 'workspace'"
      " and ended_at is null and not s.id = any ($3::uuid[]) and not exists (select 1 from processes"
      " p where p.sandbox_id = s.id and p.status in ('pending', 'running')) and" IF_LEAD ")"
      " select id from sandboxes where id = any ($3::uuid[])"
      " and (ended_at is not null or end_wanted_at is not null)"},
     {"box_ended",
-     LEAD " update sandboxes s set ended_at = now() where id = $2::uuid and ended_at is null"
+     LEAD " update sandboxes s set ended_at = now(), end_reason = $3 where id = $2::uuid"
+          " and ended_at is null"
           " and not exists (select 1 from processes p where p.sandbox_id = s.id"
           " and p.status = 'pending') and" IF_LEAD},
     /* What waits for a sandbox that is to end, and that nobody announced. */

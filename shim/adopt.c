@@ -216,7 +216,7 @@ static void read_box(const struct dbx_id *id, const uint8_t *data, size_t len, v
     struct shim_box_record rec;
     struct dbx_err err = {0};
     if (shim_box_record_decode(data, len, &rec, &err) == 0) {
-        claim(ad, &rec.instance, SHIM_BOX_MEMORY_MB);
+        claim(ad, &rec.instance, rec.memory_mb ? rec.memory_mb : dbx_sizes[0].memory_mb);
         return;
     }
     dbx_log(DBX_LOG_ERR, ad->opts.log, "%s; it is ended", err.msg);

@@ -162,6 +162,7 @@ static void save(struct shim_box *box)
                                         .idle_ms = box->idle_ms,
                                         .idle_at_ms = box->idle_at_ms,
                                         .max_at_ms = box->max_at_ms,
+                                        .memory_mb = box->size->memory_mb,
                                         .closing = box->closing};
     dbx_buf_init(&buf, DBX_MAX_HEADER);
     int r = shim_box_record_encode(&rec, &buf);
@@ -199,6 +200,13 @@ static void enter(struct shim_exec *ex)
     shim_sandbox_set_running(box->sb, true);
     shim_exec__set_state(ex, SHIM_EX_PREPARING);
     shim_exec__prepare(ex);
+}
+
+/* The first reason counts. */
+static void because(struct shim_box *box, const char *why)
+{
+    if (!box->why)
+        box->why = why;
 }
 
 static void nobody_left(struct shim_box *box)
@@ -272,6 +280,7 @@ static void on_lost(struct shim_sandbox *sb, const struct dbx_err *err, void *us
     (void)sb;
     box->refs++;
     box->closing = true;
+    because(box, "lost");
     while (!dbx_list_empty(&box->members)) {
         struct shim_exec *ex = dbx_list_first(&box->members, struct shim_exec, box_link);
         shim_exec__sandbox_lost(ex, err);
@@ -290,7 +299,8 @@ static const struct shim_sandbox_handlers sandbox_handlers = {
 static void tell_ended(struct shim_box *box)
 {
     if (box->execs->opts.on_box_ended)
-        box->execs->opts.on_box_ended(box->id_text, box->execs->opts.user);
+        box->execs->opts.on_box_ended(box->id_text, box->why ? box->why : "lost",
+                                      box->execs->opts.user);
 }
 
 /* Nobody is in it, or whoever is has been told. */
@@ -311,15 +321,17 @@ static void end_box(struct shim_box *box)
         shim_sandbox_set_owner(sb, NULL, NULL);
         shim_sandbox_end(sb);
     }
-    dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox ended");
+    dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox ended: %s",
+            box->why ? box->why : "lost");
     tell_ended(box);
     shim_box__unref(box);
 }
 
-static void finish_all(struct shim_box *box, const char *why)
+static void finish_all(struct shim_box *box, const char *reason, const char *why)
 {
     box->refs++;
     box->closing = true;
+    because(box, reason);
     while (!dbx_list_empty(&box->members)) {
         struct shim_exec *ex = dbx_list_first(&box->members, struct shim_exec, box_link);
         shim_exec__finish(ex, why);
@@ -342,7 +354,7 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
         shim_box__unref(box);
         return;
     }
-    if (sb && shim_sandbox_set_limits(sb, SHIM_BOX_MEMORY_MB, SHIM_BOX_PROCESSES, &why) < 0) {
+    if (sb && shim_sandbox_set_limits(sb, box->size->memory_mb, box->size->processes, &why) < 0) {
         shim_sandbox_set_owner(sb, NULL, NULL);
         shim_sandbox_end(sb);
         sb = NULL;
@@ -350,7 +362,7 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
     }
     if (!sb) {
         dbx_log(DBX_LOG_WARN, &box->log, "no sandbox: %s", err->msg);
-        finish_all(box, err->msg);
+        finish_all(box, "failed", err->msg);
         shim_box__unref(box);
         return;
     }
@@ -375,8 +387,10 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
 static void on_idle(void *user)
 {
     struct shim_box *box = DBX_CAST(struct shim_box, SHIM_BOX_MAGIC, user);
-    if (dbx_list_empty(&box->members))
-        end_box(box);
+    if (!dbx_list_empty(&box->members))
+        return;
+    because(box, "idle");
+    end_box(box);
 }
 
 /* Of one who is there: the process is killed, of one on its way: it ends now. */
@@ -397,6 +411,7 @@ static void on_max(void *user)
     dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox is as old as one may be");
     box->refs++;
     box->closing = true;
+    because(box, "max_age");
     save(box);
     dbx_list_each(it, tmp, &box->members)
         end_member(dbx_list_entry(it, struct shim_exec, box_link));
@@ -406,13 +421,14 @@ static void on_max(void *user)
 }
 
 static struct shim_box *box_new(struct shim_execs *execs, const struct dbx_id *id,
-                                uint64_t max_at_ms)
+                                const struct dbx_size *size, uint64_t max_at_ms)
 {
     struct shim_box *box = DBX_NEW(struct shim_box);
     uint64_t now = dbx_now_ms();
     box->magic = SHIM_BOX_MAGIC;
     box->refs = 1; /* the table */
     box->execs = execs;
+    box->size = size;
     box->id = *id;
     box->revision = -1;
     box->written = dbx_map_new();
@@ -429,12 +445,13 @@ static struct shim_box *box_new(struct shim_execs *execs, const struct dbx_id *i
 
 static struct shim_box *box_claim(struct shim_execs *execs, const struct shim_request *rq)
 {
-    struct shim_box *box = box_new(execs, &rq->sandbox, dbx_now_ms() + (uint64_t)rq->max_ms);
+    const struct dbx_size *size = rq->size;
+    struct shim_box *box = box_new(execs, &rq->sandbox, size, dbx_now_ms() + (uint64_t)rq->max_ms);
     const struct shim_claim_opts opts = {.template = rq->template,
-                                         .disk_mb = SHIM_BOX_DISK_MB,
-                                         .memory_mb = SHIM_BOX_MEMORY_MB,
-                                         .processes = SHIM_BOX_PROCESSES,
-                                         .cpu_millis = SHIM_BOX_CPU_MILLIS,
+                                         .disk_mb = size->disk_mb,
+                                         .memory_mb = size->memory_mb,
+                                         .processes = size->processes,
+                                         .cpu_millis = size->cpu_millis,
                                          .wait_ms = SHIM_EXEC_CLAIM_MS};
     box->refs++; /* until it is answered */
     box->claim = shim_pool_claim(execs->opts.pool, &opts, on_claimed, box);
@@ -458,10 +475,19 @@ void shim_box_join(struct shim_exec *ex)
         enter(ex);
 }
 
+/* An earlier version's has no memory_mb: it knew one size. */
+static const struct dbx_size *size_of(const struct shim_box_record *rec)
+{
+    for (size_t i = 0; i < dbx_sizes_len; i++)
+        if (dbx_sizes[i].memory_mb == rec->memory_mb)
+            return &dbx_sizes[i];
+    return &dbx_sizes[0];
+}
+
 struct shim_box *shim_box_adopt(struct shim_execs *execs, const struct dbx_id *id,
                                 const struct shim_box_record *rec, struct shim_sandbox *sb)
 {
-    struct shim_box *box = box_new(execs, id, rec->max_at_ms);
+    struct shim_box *box = box_new(execs, id, size_of(rec), rec->max_at_ms);
     box->idle_ms = rec->idle_ms;
     box->idle_at_ms = rec->idle_at_ms;
     box->closing = rec->closing;
@@ -495,6 +521,15 @@ struct shim_box *shim_box_find(struct shim_execs *execs, const struct dbx_id *sa
     return dbx_map_get(execs->boxes, sandbox->b, sizeof(sandbox->b));
 }
 
+void shim_box_touch(struct shim_box *box)
+{
+    if (!box->idle_at_ms || box->closing || box->ended)
+        return;
+    box->idle_at_ms = dbx_now_ms() + box->idle_ms;
+    dbx_timer_start(box->idle, box->idle_ms, 0);
+    save(box);
+}
+
 bool shim_box_closing(const struct shim_box *box)
 {
     return box->closing;
@@ -505,6 +540,7 @@ void shim_box_cancel(struct shim_box *box)
     struct dbx_list *it, *tmp;
     box->refs++;
     box->closing = true;
+    because(box, "requested");
     save(box);
     dbx_list_each(it, tmp, &box->members)
         shim_exec_cancel(dbx_list_entry(it, struct shim_exec, box_link));
@@ -527,7 +563,7 @@ void shim_boxes_end(struct shim_execs *execs)
 {
     struct dbx_map_iter it = {0};
     while (dbx_map_next(execs->boxes, &it))
-        finish_all(it.value, "the node ends it");
+        finish_all(it.value, "drained", "the node ends it");
 }
 
 void shim_boxes_each(struct shim_execs *execs, void (*fn)(const char *id, void *user), void *user)

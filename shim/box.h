@@ -5,25 +5,20 @@
  * its limits are what its own call gave.
  *
  *   claiming -> live -> closing (no more joins; ends with its last process) -> ended
- */
+ *
+ * Its size (proto/sizes.h) is that of the process it was made for. */
 #pragma once
 
 #include "common/base/buf.h"
 #include "common/base/err.h"
 #include "common/proto/id.h"
+#include "common/proto/sizes.h"
 
 struct shim_box;
 struct shim_exec;
 struct shim_execs;
 struct shim_box_record;
 struct shim_sandbox;
-
-/* cpu-small, the one size there is. */
-#define SHIM_BOX_MEMORY_MB 2048
-#define SHIM_BOX_CPU_MILLIS 1000
-#define SHIM_BOX_PROCESSES 256
-#define SHIM_BOX_OPEN_FILES 4096
-#define SHIM_BOX_DISK_MB 1024
 
 struct shim_box *shim_box_find(struct shim_execs *execs, const struct dbx_id *sandbox);
 /* One of an earlier shim, whose sandbox lives. Its processes come by rejoin; then settle, which may
@@ -34,6 +29,7 @@ struct shim_box *shim_box_adopt(struct shim_execs *execs, const struct dbx_id *i
 void shim_box_rejoin(struct shim_exec *ex); /* ex->box and ex->sb stay NULL when there is none */
 void shim_box_settle(struct shim_box *box);
 bool shim_box_closing(const struct shim_box *box);
+void shim_box_touch(struct shim_box *box); /* somebody watches: its idle time begins anew */
 /* ex goes to claiming, and on from there when the sandbox is live: perhaps at once. */
 void shim_box_join(struct shim_exec *ex);
 /* Its process, when it still runs, is killed with its group. Harmless when it has left. */

@@ -22,6 +22,8 @@ struct shim_box {
     struct dbx_list members; /* shim_exec.box_link */
     struct dbx_timer *idle, *max;
     uint64_t idle_ms, idle_at_ms, max_at_ms; /* idle_at_ms 0: somebody is in it */
+    const struct dbx_size *size;
+    const char *why; /* it ends; NULL: nothing was said yet */
     bool closing, ended;
     int64_t revision;        /* of the files that were written */
     struct dbx_map *written; /* path -> struct shim_written, owned */

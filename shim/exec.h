@@ -54,8 +54,9 @@ struct shim_execs_opts {
     /* The scheduler has to be told. on_started comes from the loop;
      * on_ended too, but for executions that a call here ends at once. */
     void (*on_started)(struct shim_exec *ex, void *user);
-    void (*on_ended)(struct shim_exec *ex, void *user);       /* not for dropped ones */
-    void (*on_box_ended)(const char *sandbox_id, void *user); /* of a workspace; or NULL */
+    void (*on_ended)(struct shim_exec *ex, void *user); /* not for dropped ones */
+    /* Of a workspace; why: "idle", "max_age", "requested", "lost", "failed", "drained". Or NULL. */
+    void (*on_box_ended)(const char *sandbox_id, const char *why, void *user);
     /* What happened to the files of a workspace's sandbox, to the scheduler: false when none is
      * there; else fn is called once. Or NULL. */
     bool (*report_files)(dbx_link_fill *fill, void *arg, const void *blob, size_t len,

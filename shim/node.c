@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_KEEP 1000
 #define NODE_MAGIC 0x4b4e4c4eu
 #define ANSWER_MS 10000
 #define AGAIN_MS 500
@@ -39,6 +40,17 @@ struct shim_node_link {
 
 /* ---- what we have ---- */
 
+/* The sizes of workspaces' sandboxes there may be room for. */
+static void write_sizes(struct dbx_jw *w, uint64_t memory_mb)
+{
+    dbx_jw_key(w, "sizes");
+    dbx_jw_array(w);
+    for (size_t i = 0; i < dbx_sizes_len; i++)
+        if (!dbx_sizes[i].special && (i == 0 || !memory_mb || dbx_sizes[i].memory_mb < memory_mb))
+            dbx_jw_str(w, dbx_sizes[i].name);
+    dbx_jw_array_end(w);
+}
+
 static void write_capacity(struct dbx_jw *w, const struct shim_node_link *nl)
 {
     struct shim_pool_counts c;
@@ -48,6 +60,7 @@ static void write_capacity(struct dbx_jw *w, const struct shim_node_link *nl)
     dbx_jw_ki64(w, "sandboxes", c.max_sandboxes);
     dbx_jw_ki64(w, "memory_mb", (int64_t)c.memory_mb);
     dbx_jw_ki64(w, "cpus", nl->opts.cpus);
+    write_sizes(w, c.memory_mb);
     dbx_jw_object_end(w);
     dbx_jw_key(w, "templates");
     dbx_jw_object(w);
@@ -278,9 +291,32 @@ static int take_end_sandbox(struct shim_node_link *nl, const struct dbx_link_msg
     return 0;
 }
 
+/* Somebody watches these. Those that are not here are no error: they end while it is on its way. */
+static int take_keep(struct shim_node_link *nl, const struct dbx_link_msg *m, struct dbx_err *err)
+{
+    const struct dbx_json *ids = dbx_json_get(m->header, "sandbox_ids");
+    struct dbx_id id;
+    if (dbx_json_type(ids) != DBX_JSON_ARRAY || dbx_json_count(ids) > MAX_KEEP)
+        return dbx_err_field(err, "sandbox_ids", "not a list of at most %d", MAX_KEEP);
+    for (size_t i = 0; i < dbx_json_count(ids); i++) {
+        if (dbx_id_parse(dbx_json_str(dbx_json_at(ids, i), NULL), &id) < 0)
+            return dbx_err_field(err, "sandbox_ids", "holds what is not an id");
+        struct shim_box *box = shim_box_find(nl->execs, &id);
+        if (box)
+            shim_box_touch(box);
+    }
+    return 0;
+}
+
+struct box_end {
+    const char *sandbox_id, *why;
+};
+
 static void fill_box(struct dbx_jw *w, void *arg)
 {
-    dbx_jw_kstr(w, "sandbox_id", arg);
+    const struct box_end *be = arg;
+    dbx_jw_kstr(w, "sandbox_id", be->sandbox_id);
+    dbx_jw_kstr(w, "reason", be->why);
 }
 
 bool shim_node_link_files(struct shim_node_link *nl, dbx_link_fill *fill, void *arg,
@@ -292,10 +328,11 @@ bool shim_node_link_files(struct shim_node_link *nl, dbx_link_fill *fill, void *
 }
 
 /* Not heard: the next hello does not list it. */
-void shim_node_link_box_ended(struct shim_node_link *nl, const char *sandbox_id)
+void shim_node_link_box_ended(struct shim_node_link *nl, const char *sandbox_id, const char *why)
 {
+    struct box_end be = {.sandbox_id = sandbox_id, .why = why};
     if (nl->welcome)
-        (void)dbx_link_send(nl->link, "sandbox_ended", fill_box, (void *)sandbox_id, NULL, 0);
+        (void)dbx_link_send(nl->link, "sandbox_ended", fill_box, &be, NULL, 0);
 }
 
 static void on_msg(struct dbx_link *l, const struct dbx_link_msg *m, void *user)
@@ -311,6 +348,8 @@ static void on_msg(struct dbx_link *l, const struct dbx_link_msg *m, void *user)
         r = take_target(nl, m, &err);
     else if (strcmp(m->op, "end_sandbox") == 0)
         r = take_end_sandbox(nl, m, &err);
+    else if (strcmp(m->op, "keep") == 0)
+        r = take_keep(nl, m, &err);
     else
         r = dbx_err_set(&err, -ENOSYS, DBX_INVALID, "no such op");
     if (r < 0) /* a cancel that comes late is everyday */

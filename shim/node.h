@@ -28,6 +28,6 @@ void shim_node_link_ended(struct shim_node_link *nl, struct shim_exec *ex);
 /* False: no scheduler is there. */
 bool shim_node_link_files(struct shim_node_link *nl, dbx_link_fill *fill, void *arg,
                           const void *blob, size_t len, dbx_link_answer *fn, void *fn_user);
-void shim_node_link_box_ended(struct shim_node_link *nl, const char *sandbox_id);
+void shim_node_link_box_ended(struct shim_node_link *nl, const char *sandbox_id, const char *why);
 void shim_node_link_changed(struct shim_node_link *nl);     /* a state message soon */
 bool shim_node_link_is_up(const struct shim_node_link *nl); /* hello was answered */

@@ -64,7 +64,7 @@ static const struct field sandbox_fields[] = {
 #define S struct shim_box_record
 static const struct field box_fields[] = {
     NEEDED(1, RAW, S, instance),  NEEDED(2, NUM, S, idle_ms),  NEEDED(3, NUM, S, idle_at_ms),
-    NEEDED(4, NUM, S, max_at_ms), NEEDED(5, FLAG, S, closing),
+    NEEDED(4, NUM, S, max_at_ms), NEEDED(5, FLAG, S, closing), FIELD(6, NUM, S, memory_mb),
 };
 #undef S
 

@@ -4,7 +4,7 @@
 #include "common/ext/json.h"
 #include "common/proto/files.h"
 #include "common/proto/path.h"
-#include "shim/box.h"
+#include "common/proto/sizes.h"
 #include "shim/init/protocol.h"
 
 #include <errno.h>
@@ -31,11 +31,7 @@ struct raw {
 
 /* Of a process in a workspace: what the sandbox has, and what the call gives. */
 static const struct dbx_limits workspace_limits = {
-    .memory_mb = SHIM_BOX_MEMORY_MB,
     .output_bytes = 1ll << 40,
-    .processes = SHIM_BOX_PROCESSES,
-    .open_files = SHIM_BOX_OPEN_FILES,
-    .disk_mb = SHIM_BOX_DISK_MB,
 };
 #define MAX_BOX_MS (7 * 86400000ll)
 
@@ -177,8 +173,18 @@ static int decode_workspace(const struct dbx_json *object, struct shim_request *
     int r = dbx_json_decode(object, fields, DBX_ARRAY_LEN(fields), &raw, "request.workspace.", err);
     if (r < 0)
         return r;
-    if (strcmp(raw.size, "cpu-small") != 0)
+    const struct dbx_size *size = dbx_size_find(raw.size);
+    if (!size || size->special)
         return dbx_err_field(err, "request.workspace.size", "no size of this node");
+    rq->size = size;
+    if (!rq->limits.memory_mb)
+        rq->limits.memory_mb = size->memory_mb;
+    if (!rq->limits.processes)
+        rq->limits.processes = size->processes;
+    if (!rq->limits.open_files)
+        rq->limits.open_files = size->open_files;
+    if (!rq->limits.disk_mb)
+        rq->limits.disk_mb = size->disk_mb;
     if (raw.cwd && dbx_path_check(raw.cwd, strlen(raw.cwd), "request.workspace.cwd", err) < 0)
         return -EINVAL;
     if (!rq->command_shell && !rq->command_argv)

@@ -8,6 +8,7 @@
 #include "common/proto/limits.h"
 
 struct dbx_json;
+struct dbx_size;
 
 #define SHIM_MAX_TEMPLATE 64
 #define SHIM_MAX_ARGS 1024
@@ -24,9 +25,10 @@ struct shim_request {
     char **command_argv; /* owned, NULL-terminated */
     char **env;          /* owned, "K=V", NULL-terminated; names are checked */
     bool stdin_open;
-    uint16_t cols, rows; /* of its terminal; 0: it has none */
-    bool workspace;      /* it joins the sandbox, which stays; limits of 0 are none */
-    char *cwd;           /* owned, below the working folder; or NULL */
+    uint16_t cols, rows;         /* of its terminal; 0: it has none */
+    bool workspace;              /* it joins the sandbox, which stays; limits of 0 are none */
+    char *cwd;                   /* owned, below the working folder; or NULL */
+    const struct dbx_size *size; /* of a workspace's sandbox; NULL in what an earlier shim left */
     int64_t revision, idle_ms, max_ms;
     struct dbx_limits limits, compile_limits;
     struct dbx_buf files; /* a block of proto/files.h that has been checked, or nothing */

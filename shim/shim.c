@@ -222,11 +222,11 @@ static bool report_files(dbx_link_fill *fill, void *arg, const void *blob, size_
     return sh->link && shim_node_link_files(sh->link, fill, arg, blob, len, fn, fn_user);
 }
 
-static void on_box_ended(const char *sandbox_id, void *user)
+static void on_box_ended(const char *sandbox_id, const char *why, void *user)
 {
     struct shim *sh = cast(user);
     if (sh->link)
-        shim_node_link_box_ended(sh->link, sandbox_id);
+        shim_node_link_box_ended(sh->link, sandbox_id, why);
 }
 
 static void check_drained_later(void *user)

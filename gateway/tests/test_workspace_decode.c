@@ -53,7 +53,7 @@ static const struct {
     {GW_BODY_SIGNAL, "{\"signal\":\"SIGSEGV\"}", "signal"},
     {GW_BODY_RUN, "{\"command\":\"x\",\"limits\":{\"cpu_ms\":0}}", "limits.cpu_ms"},
     {GW_BODY_RUN, "{\"command\":\"x\",\"limits\":{\"memory_mb\":1}}", "limits.memory_mb"},
-    {GW_BODY_SANDBOX, "{\"size\":\"gpu\"}", "size"},
+    {GW_BODY_SANDBOX, "{\"size\":\"tpu\"}", "size"},
     {GW_BODY_INPUT, "{}", "data"},
     {GW_BODY_INPUT, "{\"data\":\"x\",\"encoding\":\"hex\"}", "encoding"},
 };
@@ -92,8 +92,12 @@ static void test_request(void)
     struct gw_body b;
     struct dbx_buf out;
     CHECK_EQ(decode(GW_BODY_RUN, body, &b, NULL), 0);
-    const struct gw_run run = {
-        .body = &b, .template = "python", .revision = 3, .idle_ms = 10, .max_ms = 20};
+    const struct gw_run run = {.body = &b,
+                               .template = "python",
+                               .size = "cpu-small",
+                               .revision = 3,
+                               .idle_ms = 10,
+                               .max_ms = 20};
     dbx_buf_init(&out, 4096);
     struct dbx_jw *w = dbx_jw_new(&out);
     gw_run_write_request(w, &run);

@@ -5,6 +5,7 @@ import time
 import uuid
 
 import pytest
+import websocket
 
 from test_workspaces import Workspace
 
@@ -97,3 +98,53 @@ def test_list_of_processes(api, ws):
     for bad, field in (("limit=0", "limit"), ("cursor=x", "cursor"), ("sandbox_id=x", "sandbox_id"), ("open=maybe", "open")):
         r = api.call("GET", "/api/processes?" + bad)
         assert (r.status_code, r.json()["error"]["field"]) == (400, field)
+
+
+def test_sizes(api, ws):
+    def bind(**body):
+        r = api.call("POST", ws.path + "/sandbox", json=body)
+        return r.status_code, r.json().get("size") or r.json()["error"]["field"]
+
+    assert bind() == (200, "cpu-small") and bind(size="cpu-large") == (200, "cpu-large") and bind() == (200, "cpu-large")
+    assert bind(size="gpu") == (409, "size") and bind(size="huge") == (400, "size")
+    run = ws.start("echo up; sleep 1000")
+    s = ws.api.stream(run)
+    s.until_output("up\n")
+    assert status(api, run["sandbox_id"])["size"] == "cpu-large"
+    assert bind(size="cpu-large") == (200, "cpu-large") and bind(size="cpu-small") == (409, "size")  # it is in use
+    # More than cpu-small could hold, and 2 GB more of it is not there.
+    end, out, err = ws.run(["python3", "-c", "b = bytearray(2600 << 20)\nfor i in range(0, len(b), 4096): b[i] = 1\nprint(len(b) >> 20)"])
+    assert (end["verdict"], out) == ("OK", "2600\n"), (end, err)
+    # The next one is of the same size, and another may be chosen before anything runs in it.
+    assert api.call("DELETE", f"/api/sandboxes/{run['sandbox_id']}").status_code == 204
+    assert bind() == (200, "cpu-large") and bind(size="cpu-small") == (200, "cpu-small")
+    end, _, _ = ws.run("true")
+    assert status(api, end["sandbox_id"])["size"] == "cpu-small"
+    s.close()
+
+
+def test_who_watches_keeps_it_alive(own_devbox):
+    own_devbox.env["DEVBOX_GATEWAY_WORKSPACE_IDLE_MS"] = "1500"
+    own_devbox.env["DEVBOX_GATEWAY_WORKSPACE_MAX_MS"] = "15000"
+    own_devbox.up()
+    api = own_devbox.client()
+    streamed, opened, alone, busy = (Workspace(api) for _ in range(4))
+    began = time.monotonic()
+    at_work = busy.start("sleep 1000")
+    runs = [w.start("true") for w in (streamed, opened, alone)]
+    for w, r in zip((streamed, opened, alone), runs):
+        assert w.wait(r)["verdict"] == "OK"
+    s = api.stream(runs[0])
+    k = websocket.create_connection(api.url.replace("http", "ws", 1) + opened.path + "/socket", timeout=60,
+                                    header={"Authorization": f"Bearer {api.key}"})
+    assert until_status(api, runs[2]["sandbox_id"], "terminated")["reason"] == "idle"
+    while time.monotonic() < began + 7:  # several idle times, and well before the oldest age
+        assert {status(api, r["sandbox_id"])["status"] for r in runs[:2]} == {"idle"}
+        time.sleep(0.2)
+    k.close()
+    assert until_status(api, runs[1]["sandbox_id"], "terminated")["reason"] == "idle"
+    # Whatever watches it, and runs in it: none is older than that.
+    assert until_status(api, runs[0]["sandbox_id"], "terminated", "running")["reason"] == "max_age"
+    assert until_status(api, at_work["sandbox_id"], "terminated")["reason"] == "max_age"
+    assert busy.wait(at_work)["verdict"] == "WALL_LIMIT"
+    s.close()
