@@ -50,6 +50,7 @@ struct bnd_template {
         uint32_t memory_mb;        /* about what it uses, for the node's budget */
         const char *const *unless; /* variables (their first letters) that it would have needed at
                                       its start: an execution that sets one is started plainly */
+        bool fork; /* started with DEVBOX_FORK it forks what is parked, as often as asked to */
     } parked;
 
     const char *image;  /* path of the EROFS file, or NULL while it is not built */

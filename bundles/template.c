@@ -135,6 +135,7 @@ struct parked_json {
     const struct dbx_json *run, *start, *env, *unless;
     const char *cwd;
     int64_t memory_mb;
+    bool fork;
 };
 
 struct entry_json {
@@ -216,6 +217,7 @@ static const struct dbx_json_field parked_fields[] = {
     {"start", DBX_JSON_ARRAY, offsetof(struct parked_json, start), 0, 1, BND_MAX_LIST, false},
     {"cwd", DBX_JSON_STRING, offsetof(struct parked_json, cwd), 0, 1, 255, false},
     {"memory_mb", DBX_JSON_INT, offsetof(struct parked_json, memory_mb), 0, 0, 65536, false},
+    {"fork", DBX_JSON_BOOL, offsetof(struct parked_json, fork), 0, 0, 0, false},
     {"env", DBX_JSON_ARRAY, offsetof(struct parked_json, env), DBX_JSON_REQUIRED, 1, BND_MAX_LIST,
      false},
     {"unless", DBX_JSON_ARRAY, offsetof(struct parked_json, unless), DBX_JSON_REQUIRED, 1,
@@ -263,6 +265,7 @@ static int parse_parked(struct bnd__template *tpl, const struct dbx_json *node, 
         .env = (const char *const *)tpl->parked_env,
         .unless = (const char *const *)tpl->parked_unless,
         .memory_mb = (uint32_t)j.memory_mb,
+        .fork = j.fork,
     };
     return 0;
 }

@@ -14,6 +14,7 @@
 
 #define SCHED_MAX_ATTEMPTS 3
 #define SCHED_MAX_TEMPLATES 64
+#define SCHED_MAX_LANES 256
 #define SCHED_NAME_MAX 64 /* of nodes and templates */
 
 /* The transitions are in core.c; docs/architecture.md draws them. */
@@ -38,6 +39,7 @@ struct sched_batch {
     uint32_t in_core;      /* its processes here, in any state */
     uint32_t wanted;       /* so many were asked for */
     int32_t after;         /* index of the last one that was read from the database; -1: none */
+    bool shares;           /* its executions use sandboxes one after another */
     bool listed;           /* it runs, says the database */
     bool exhausted;        /* nothing is left there, as it was read last */
     bool stop, stopping;   /* what is left is to be cancelled; the statement is under way */
@@ -83,6 +85,8 @@ struct sched_capacity {
     uint32_t sizes; /* dbx_size_bit */
     size_t ntemplates;
     struct sched_template templates[SCHED_MAX_TEMPLATES];
+    size_t nlanes;
+    struct dbx_id lanes[SCHED_MAX_LANES]; /* the batch of each sandbox that waits for more of it */
 };
 
 struct sched_node {

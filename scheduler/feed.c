@@ -125,6 +125,7 @@ static void use_batch(struct sched *s, const struct dbx_pg_result *res, size_t i
     int64_t most = dbx_pg_i64(res, i, "max_parallel", 0);
     b->listed = true;
     b->priority = dbx_pg_i64(res, i, "priority", 0);
+    b->shares = dbx_streq(dbx_pg_text(res, i, "isolation", NULL), "batch");
     b->max_parallel = most > 0 && most <= UINT32_MAX ? (uint32_t)most : 0;
     if (b->exhausted && b->in_core == 0) { /* it still runs: nothing was left, as it seemed */
         b->exhausted = false;

@@ -155,6 +155,15 @@ static void fill_start(struct dbx_jw *w, void *arg)
     dbx_jw_kstr(w, "trace", sp->trace);
     dbx_jw_ki64(w, "accepted_us", sp->accepted_us);
     dbx_jw_ki64(w, "files_len", (int64_t)sp->files_len);
+    if (sp->batch) {
+        char batch[DBX_ID_TEXT];
+        dbx_id_format(&sp->batch->id, batch);
+        dbx_jw_key(w, "batch");
+        dbx_jw_object(w);
+        dbx_jw_kstr(w, "id", batch);
+        dbx_jw_kbool(w, "shares", sp->batch->shares);
+        dbx_jw_object_end(w);
+    }
     dbx_jw_key(w, "request");
     dbx_jw_node(w, args->request);
 }

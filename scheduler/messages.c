@@ -74,6 +74,20 @@ static uint32_t read_sizes(const struct dbx_json *sizes)
     return set;
 }
 
+/* What is above the maximum is not needed: it is a preference. A node that has none may not say. */
+static int read_lanes(const struct dbx_json *lanes, struct sched_capacity *ret, struct dbx_err *err)
+{
+    size_t n = dbx_json_count(lanes);
+
+    if (lanes && dbx_json_type(lanes) != DBX_JSON_ARRAY)
+        return dbx_err_field(err, "lanes", "is not an array");
+    ret->nlanes = n < SCHED_MAX_LANES ? n : SCHED_MAX_LANES;
+    for (size_t i = 0; i < ret->nlanes; i++)
+        if (dbx_id_parse(dbx_json_str(dbx_json_at(lanes, i), NULL), &ret->lanes[i]) < 0)
+            return dbx_err_field(err, "lanes", "holds what is not an id");
+    return 0;
+}
+
 int sched_capacity_decode(const struct dbx_json *header, struct sched_capacity *ret,
                           struct dbx_err *err)
 {
@@ -96,7 +110,7 @@ int sched_capacity_decode(const struct dbx_json *header, struct sched_capacity *
         if (r < 0)
             return r;
     }
-    return 0;
+    return read_lanes(dbx_json_get(header, "lanes"), ret, err);
 }
 
 static int read_attempt(const struct dbx_json *object, uint32_t *ret, struct dbx_err *err)

@@ -65,11 +65,29 @@ static uint32_t batch_slots(const struct sched_node *node)
     return by_cpu > 0 && by_cpu < most ? by_cpu : most;
 }
 
+/* The node has one of its batch's sandboxes that nobody is on his way to. */
+static bool has_lane(const struct sched_node *node, const struct sched_batch *b)
+{
+    size_t lanes = 0, promised = 0;
+    struct dbx_list *it, *next;
+
+    for (size_t i = 0; b && b->shares && i < node->cap.nlanes; i++)
+        lanes += dbx_id_equal(&node->cap.lanes[i], &b->id);
+    if (lanes == 0)
+        return false;
+    dbx_list_each(it, next, &node->procs)
+    {
+        const struct sched_proc *sp = dbx_list_entry(it, struct sched_proc, _of_node);
+        promised += sp->batch == b && sp->state <= SCHED_STARTING && !sp->accepted;
+    }
+    return promised < lanes;
+}
+
 struct sched_node *sched_nodes__choose(struct sched_core *core, const struct sched_proc *sp,
                                        uint64_t now)
 {
     struct sched_node *best = NULL;
-    bool best_warm = false;
+    int best_warm = 0;
     uint32_t best_free = 0;
     struct dbx_list *it, *next;
 
@@ -84,7 +102,7 @@ struct sched_node *sched_nodes__choose(struct sched_core *core, const struct sch
             (sp->size && !(node->cap.sizes & dbx_size_bit(sp->size))))
             continue;
         uint32_t free_slots = node->cap.sandboxes - used;
-        bool warm = has_warm(node, t);
+        int warm = has_lane(node, sp->batch) ? 2 : has_warm(node, t);
         if (!best || warm > best_warm || (warm == best_warm && free_slots > best_free)) {
             best = node;
             best_warm = warm;

@@ -83,7 +83,8 @@ static const struct dbx_pg_stmt stmts[] = {
      ", due as (update batches set cancelled_at = now(), cancel_reason = 'deadline'"
      "   where status = 'running' and cancelled_at is null and deadline_at <= now() and" IF_LEAD
      "   returning id)"
-     " select id, priority, max_parallel, cancelled_at is not null or id in (select id from due)"
+     " select id, priority, max_parallel, isolation, cancelled_at is not null or id in (select id "
+     "from due)"
      " as stop from batches where status = 'running' order by created_at limit 4096"},
     /* What is left of a batch and was never placed. Rows that an `ended` has in hand are its. */
     {"batch_stop", LEAD

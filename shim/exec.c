@@ -126,6 +126,10 @@ void shim_exec__leave_sandbox(struct shim_exec *ex)
         shim_box_leave(ex);
         return;
     }
+    if (ex->lane) {
+        shim_lane_leave(ex, /* fit= */ false);
+        return;
+    }
     struct shim_sandbox *sb = DBX_TAKE(ex->sb);
     if (!sb)
         return;
@@ -173,7 +177,7 @@ void shim_exec__prepare(struct shim_exec *ex)
         return;
     }
     if (r == 0) {
-        r = shim_init_files(shim_sandbox_init(ex->sb), BND_WORK_DIR, BND_USER_UID, BND_USER_GID,
+        r = shim_init_files(shim_sandbox_init(ex->sb), BND_WORK_DIR, ex->uid, ex->uid,
                             ex->block.data, ex->block.len, 0, on_files_written, ex);
         if (r < 0)
             dbx_err_set(&err, r, DBX_INTERNAL, "init takes no files");
@@ -190,6 +194,17 @@ void shim_exec__prepare(struct shim_exec *ex)
         begin_phases(ex);
 }
 
+void shim_exec__claimed(struct shim_exec *ex, struct shim_sandbox *sb)
+{
+    ex->claimed_us = dbx_wall_us();
+    ex->claimed_ms = dbx_now_ms();
+    ex->warm = ex->claimed_ms - ex->state_ms < 20;
+    shim_exec__own_sandbox(ex, sb);
+    shim_exec__set_state(ex, SHIM_EX_PREPARING);
+    dbx_log(DBX_LOG_DEBUG, &ex->log_trace, "runs in sandbox %s", shim_sandbox_id_text(sb));
+    shim_exec__prepare(ex);
+}
+
 static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void *user)
 {
     struct shim_exec *ex = DBX_CAST(struct shim_exec, SHIM_EXEC_MAGIC, user);
@@ -200,14 +215,12 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
     } else if (err) {
         dbx_log(DBX_LOG_WARN, &ex->log_trace, "no sandbox: %s", err->msg);
         shim_exec__finish(ex, err->msg);
+    } else if (ex->rq->shares) {
+        shim_lane_begin(ex, sb);
     } else {
-        ex->claimed_us = dbx_wall_us();
-        ex->claimed_ms = dbx_now_ms();
-        ex->warm = ex->claimed_ms - ex->state_ms < 20;
-        shim_exec__own_sandbox(ex, sb);
-        shim_exec__set_state(ex, SHIM_EX_PREPARING);
-        dbx_log(DBX_LOG_DEBUG, &ex->log_trace, "runs in sandbox %s", shim_sandbox_id_text(sb));
-        shim_exec__prepare(ex);
+        if (ex->rq->in_batch)
+            shim_sandbox_yield(sb);
+        shim_exec__claimed(ex, sb);
     }
     shim_exec__unref(ex);
 }
@@ -217,7 +230,7 @@ static uint64_t larger(int64_t a, int64_t b)
     return (uint64_t)(a > b ? a : b);
 }
 
-static void claim(struct shim_exec *ex)
+void shim_exec__claim(struct shim_exec *ex)
 {
     const struct dbx_limits *run = &ex->rq->limits;
     const struct dbx_limits *cc = ex->plan.compile_argv ? &ex->rq->compile_limits : run;
@@ -226,11 +239,18 @@ static void claim(struct shim_exec *ex)
         .disk_mb = larger(run->disk_mb, cc->disk_mb),
         .memory_mb = larger(run->memory_mb, cc->memory_mb),
         .processes = (uint32_t)larger(run->processes, cc->processes),
+        .background = ex->rq->in_batch,
         .wait_ms = SHIM_EXEC_CLAIM_MS,
     };
-    shim_exec__set_state(ex, SHIM_EX_CLAIMING);
     ex->refs++;
     ex->claim = shim_pool_claim(ex->execs->opts.pool, &opts, on_claimed, ex);
+}
+
+static void claim(struct shim_exec *ex)
+{
+    shim_exec__set_state(ex, SHIM_EX_CLAIMING);
+    if (!ex->rq->shares || !shim_lane_join(ex))
+        shim_exec__claim(ex);
 }
 
 static void on_deadline(void *user)
@@ -271,6 +291,7 @@ struct shim_exec *shim_exec__new(struct shim_execs *execs, struct shim_request *
     ex->compile.flag = DBX_REC_COMPILE;
     ex->compile.limits = &rq->compile_limits;
     ex->run.limits = &rq->limits;
+    ex->uid = BND_USER_UID; /* and of the group of the same number */
     dbx_log_ctx_init(&ex->log_process, execs->opts.log, "process", rq->process_text);
     dbx_log_ctx_init(&ex->log_trace, &ex->log_process, "trace", rq->trace);
     dbx_buf_init(&ex->block, 0);
@@ -457,6 +478,7 @@ struct shim_execs *shim_execs_new(const struct shim_execs_opts *opts)
     execs->by_process = dbx_map_new();
     execs->boxes = dbx_map_new();
     dbx_list_init(&execs->all);
+    dbx_list_init(&execs->lanes);
     for (size_t i = 0; i < SHIM_EXECS_RECENT; i++)
         execs->recent[i].attempt = -1;
     execs->start_seconds = dbx_histogram("devbox_shim_start_seconds", NULL,
@@ -474,6 +496,7 @@ struct shim_execs *shim_execs_free(struct shim_execs *execs)
         shim_exec_drop(dbx_list_first(&execs->all, struct shim_exec, link));
     execs->opts.on_box_ended = NULL;
     shim_boxes_end(execs);
+    shim_lanes_end(execs);
     dbx_map_free(execs->boxes);
     dbx_map_free(execs->by_process);
     free(execs->refuse);
@@ -525,12 +548,12 @@ void shim_execs_keeper_down(struct shim_execs *execs)
 {
     shim_execs_each(execs, lose, NULL);
     shim_boxes_end(execs);
+    shim_lanes_end(execs);
 }
 
 void shim_execs_end_all(struct shim_execs *execs)
 {
-    shim_execs_each(execs, lose, NULL);
-    shim_boxes_end(execs);
+    shim_execs_keeper_down(execs);
 }
 
 const struct shim_request *shim_exec_request(const struct shim_exec *ex)

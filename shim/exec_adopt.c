@@ -58,6 +58,7 @@ static void fill(struct shim_exec *ex, struct shim_exec_record *rec)
                                      .started_us = ex->started_us,
                                      .claimed_ms = ex->claimed_ms,
                                      .oom_mark = ex->oom_mark,
+                                     .uid = ex->uid,
                                      .run_argv = ex->run.began ? NULL : (char **)ex->run.argv,
                                      .verdict = ex->result.verdict,
                                      .has_compile = ex->result.has_compile,
@@ -161,6 +162,8 @@ static struct shim_exec *restore(struct shim_execs *execs, struct shim_exec_reco
     ex->started_us = rec->started_us;
     ex->claimed_ms = rec->claimed_ms;
     ex->oom_mark = rec->oom_mark;
+    if (rec->uid)
+        ex->uid = rec->uid;
     ex->end_seq = rec->end_seq;
     ex->kept_argv = DBX_TAKE(rec->run_argv);
     ex->run.argv = ex->kept_argv;

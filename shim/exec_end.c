@@ -121,12 +121,22 @@ static void decide(struct shim_exec *ex, const char *trouble)
         res->verdict = DBX_V_NODE_LOST;
 }
 
+/* Nothing of it is left but what RENEW undoes, as far as was seen from here. */
+static bool ended_well(const struct shim_exec *ex)
+{
+    const struct shim_exec_phase *ph = ex->now;
+    return ph && ph->exited && ph->others_gone && ph->streams_ended && !ph->ending.oom &&
+           !ph->ending.sandbox_lost && !ex->node_lost;
+}
+
 static void leave_all(struct shim_exec *ex)
 {
     dbx_timer_stop(ex->watch);
     ex->in = shim_stdin_free(ex->in);
     if (ex->claim)
         shim_claim_cancel(DBX_TAKE(ex->claim));
+    if (ex->lane)
+        shim_lane_leave(ex, ended_well(ex));
     shim_exec__leave_sandbox(ex);
     dbx_buf_done(&ex->block);
     dbx_buf_done(&ex->rq->files);

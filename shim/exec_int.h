@@ -8,6 +8,7 @@
 #include "shim/exec.h"
 #include "shim/init_client.h"
 #include "shim/keeper_client.h"
+#include "shim/lane.h"
 #include "shim/limits_watch.h"
 #include "shim/pool.h"
 #include "shim/sandbox.h"
@@ -25,6 +26,7 @@ struct shim_execs {
     struct shim_execs_opts opts;
     struct dbx_map *by_process; /* 16 bytes of id -> struct shim_exec */
     struct dbx_list all;
+    struct dbx_list lanes;
     struct dbx_map *boxes; /* 16 bytes of the sandbox's id -> struct shim_box */
     size_t live;
     char *refuse; /* owned, or NULL */
@@ -69,6 +71,8 @@ struct shim_exec {
     const struct bnd_template *tpl;
     struct shim_claim *claim;
     struct shim_sandbox *sb; /* until ended; then it goes its way alone */
+    struct shim_lane *lane;  /* of a batch: sb is its sandbox, or will be */
+    uint32_t uid;            /* of its processes */
     struct shim_box *box;    /* of a workspace: sb is its sandbox, and borrowed */
     struct dbx_list box_link;
     uint64_t oom_mark;        /* the sandbox's count of kills when it came */
@@ -99,12 +103,15 @@ struct shim_exec {
 /* The one setter. */
 void shim_exec__set_state(struct shim_exec *ex, enum shim_exec_state st);
 void shim_exec__unref(struct shim_exec *ex);
+void shim_exec__claim(struct shim_exec *ex);         /* a sandbox, while it is claiming */
 void shim_exec__leave_sandbox(struct shim_exec *ex); /* ends it; nothing is heard of it any more */
 void shim_exec__prepare(struct shim_exec *ex);       /* writes its files, then begins */
 void shim_exec__arm(struct shim_exec *ex, uint64_t ms); /* the state's deadline, anew */
 
 struct shim_exec *shim_exec__new(struct shim_execs *execs, struct shim_request *rq);
 void shim_exec__own_sandbox(struct shim_exec *ex, struct shim_sandbox *sb);
+/* claiming -> preparing: it has one */
+void shim_exec__claimed(struct shim_exec *ex, struct shim_sandbox *sb);
 
 /* exec_adopt.c */
 void shim_exec__save(struct shim_exec *ex);  /* as it is now, for the next shim */

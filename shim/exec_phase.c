@@ -242,10 +242,11 @@ static int start_process(struct shim_exec *ex, struct shim_exec_phase *ph, const
                                   .after_files = ex->ahead,
                                   .may_parked =
                                       ph == &ex->run && !ex->box && !tty && !ex->rq->cwd &&
+                                      (!ex->lane || ex->tpl->parked.fork) &&
                                       shim_launch_may_parked(ex->tpl, ph->argv, ex->rq->env),
                                   .tty = {.cols = tty ? ex->rq->cols : 0, .rows = ex->rq->rows},
-                                  .uid = BND_USER_UID,
-                                  .gid = BND_USER_GID,
+                                  .uid = ex->uid,
+                                  .gid = ex->uid,
                                   .umask = 022,
                                   .rlimits = rlimits,
                                   .n_rlimits = SHIM_LAUNCH_RLIMITS,

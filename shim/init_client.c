@@ -455,6 +455,15 @@ int shim_init_park(struct shim_init *si, const struct shim_init_start *req, uint
     return request_start(si, INIT_PARK, &s, req, fds, 0, timeout_ms, &p);
 }
 
+int shim_init_renew(struct shim_init *si, const struct shim_init_start *req, bool fork,
+                    uint32_t timeout_ms, shim_init_done_fn *fn, void *user)
+{
+    struct pending p = {.done = fn, .user = user};
+    struct init_start s = {.fds = fork ? INIT_FORK : 0};
+    int fds[1];
+    return request_start(si, INIT_RENEW, &s, req, fds, 0, timeout_ms, &p);
+}
+
 int shim_init_signal(struct shim_init *si, const struct dbx_id *process, uint32_t phase, int signo,
                      enum init_scope scope, shim_init_done_fn *fn, void *user)
 {

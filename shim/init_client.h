@@ -116,6 +116,10 @@ int shim_init_start(struct shim_init *si, const struct shim_init_start *req);
  * waits. process, phase, fds and the flags of req are not used. */
 int shim_init_park(struct shim_init *si, const struct shim_init_start *req, uint32_t timeout_ms,
                    shim_init_done_fn *fn, void *user);
+/* What ran before is gone with all it left, and req's uid may come next, in req's cwd; with fork,
+ * what req starts forks what is parked (see RENEW). Any error: the sandbox is to be ended. */
+int shim_init_renew(struct shim_init *si, const struct shim_init_start *req, bool fork,
+                    uint32_t timeout_ms, shim_init_done_fn *fn, void *user);
 /* -ESRCH in err->code when it does not run. */
 int shim_init_signal(struct shim_init *si, const struct dbx_id *process, uint32_t phase, int signo,
                      enum init_scope scope, shim_init_done_fn *fn, void *user); /* fn may be NULL */

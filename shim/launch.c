@@ -142,6 +142,18 @@ char **shim_launch_parked_env(const struct bnd_template *tpl)
     return shim_launch_env(tpl, false, (char *const *)tpl->parked.env);
 }
 
+char **shim_launch_server_env(const struct bnd_template *tpl)
+{
+    size_t n = count_words((char *const *)tpl->parked.env);
+    char **more = dbx_calloc(n + 2, sizeof(char *));
+    for (size_t i = 0; i < n; i++)
+        more[i] = (char *)tpl->parked.env[i];
+    more[n] = (char *)"DEVBOX_FORK=1";
+    char **env = shim_launch_env(tpl, false, more);
+    free(more);
+    return env;
+}
+
 bool shim_launch_may_parked(const struct bnd_template *tpl, char *const *argv, char *const *more)
 {
     const struct bnd_parked *k = &tpl->parked;

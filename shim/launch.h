@@ -24,6 +24,8 @@ char **shim_launch_env_free(char **env);
 bool shim_launch_may_parked(const struct bnd_template *tpl, char *const *argv, char *const *more);
 /* The environment that it is parked with. */
 char **shim_launch_parked_env(const struct bnd_template *tpl);
+/* The same for who forks what is parked. */
+char **shim_launch_server_env(const struct bnd_template *tpl);
 
 #define SHIM_LAUNCH_RLIMITS 6 /* cpu_ms 0: none */
 void shim_launch_rlimits(const struct dbx_limits *l,

@@ -13,6 +13,7 @@
 #include "common/io/loop.h"
 #include "common/proto/link.h"
 #include "shim/box.h"
+#include "shim/lane.h"
 #include "shim/pool.h"
 
 #include <errno.h>
@@ -73,6 +74,10 @@ static void write_capacity(struct dbx_jw *w, const struct shim_node_link *nl)
         dbx_jw_object_end(w);
     }
     dbx_jw_object_end(w);
+    dbx_jw_key(w, "lanes");
+    dbx_jw_array(w);
+    shim_lanes_write(nl->execs, w);
+    dbx_jw_array_end(w);
 }
 
 static const char *word_of(enum shim_exec_state st)

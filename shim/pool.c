@@ -211,7 +211,7 @@ static struct slot *slot_new(struct shim_pool *pool, struct kind *kd, struct shi
             OVERHEAD_MB,
         .cpu_millis = sl->cpu_millis,
         .processes = cl ? cl->opts.processes : pool->opts.processes,
-        .background = !cl,
+        .background = !cl || cl->opts.background,
     };
     dbx_list_push(&pool->slots, &sl->node);
     pool->n_slots++;
@@ -331,18 +331,27 @@ static void note_miss(struct shim_claim *cl)
 {
     const struct shim_pool *pool = cl->pool;
     bool own = cl->opts.disk_mb == pool->opts.disk_mb && cl->opts.cpu_millis == 0;
-    if (own && !cl->missed && cl->kind->demand.missed < pool->opts.max_warm)
+    if (own && !cl->missed && !cl->opts.background && cl->kind->demand.missed < pool->opts.max_warm)
         shim_demand_missed(&cl->kind->demand, dbx_now_ms());
     cl->missed = true;
 }
 
 enum served { NOT_YET, UNDER_WAY, GIVEN };
 
+static uint32_t floor_of(const struct shim_pool *pool, const struct kind *kd);
+
+/* What a template holds ready in any case is for those that are alone. */
+static bool leaves_warm(const struct shim_pool *pool, const struct shim_claim *cl)
+{
+    return !cl->opts.background || cl->kind->n[SLOT_WARM] > floor_of(pool, cl->kind);
+}
+
 static enum served serve(struct shim_pool *pool, struct shim_claim *cl, bool may_start)
 {
     uint64_t cost_mb = cl->opts.memory_mb + overhead_mb(cl->kind);
-    struct slot *sl =
-        cl->slot && cl->slot->state == SLOT_WARM ? cl->slot : find_slot(pool, cl, SLOT_WARM);
+    struct slot *sl = cl->slot && cl->slot->state == SLOT_WARM ? cl->slot
+                      : leaves_warm(pool, cl)                  ? find_slot(pool, cl, SLOT_WARM)
+                                                               : NULL;
     if (sl && budget_allows(pool, cost_mb, sl->cost_mb)) {
         claim_give(cl, sl);
         return GIVEN;
@@ -352,11 +361,11 @@ static enum served serve(struct shim_pool *pool, struct shim_claim *cl, bool may
         return UNDER_WAY;
     if (!may_start)
         return NOT_YET;
-    sl = find_slot(pool, cl, SLOT_STARTING);
+    sl = leaves_warm(pool, cl) ? find_slot(pool, cl, SLOT_STARTING) : NULL;
     if (sl && budget_allows(pool, cost_mb, sl->cost_mb)) {
         sl->claim = cl;
         cl->slot = sl;
-        if (pool->opts.source->hurry)
+        if (pool->opts.source->hurry && !cl->opts.background)
             pool->opts.source->hurry(sl->sb);
         set_cost(sl, cl->opts.memory_mb);
         return UNDER_WAY;
@@ -763,7 +772,7 @@ struct shim_claim *shim_pool_claim(struct shim_pool *pool, const struct shim_cla
     cl->opts.processes = opts->processes ? opts->processes : pool->opts.processes;
     cl->opts.wait_ms = opts->wait_ms ? opts->wait_ms : 10000;
     admit(pool, cl);
-    if (cl->kind && !cl->refused.code)
+    if (cl->kind && !cl->refused.code && !cl->opts.background)
         shim_demand_claim(&cl->kind->demand, dbx_now_ms());
     cl->opts.template = cl->kind ? cl->kind->tpl->name : NULL; /* the caller's may go */
     cl->deadline = dbx_timer_new(pool->opts.node->loop, on_claim_deadline, cl);

@@ -65,6 +65,7 @@ struct shim_claim_opts {
     uint32_t processes; /* the larger of both phases; 0: the pool's */
     uint32_t cpu_millis; /* 0: no limit */
     uint64_t wait_ms;    /* deadline; default 10000 */
+    bool background;     /* of many: what is held for those that are alone is left to them */
 };
 /* Exactly once, never before shim_pool_claim has returned. sb is in state assigned and the caller's
  * to use and to end; the caller calls shim_sandbox_set_owner in this call. Else err: NOT_FOUND no

@@ -104,7 +104,7 @@ static const struct field exec_fields[] = {
     FIELD(115, NUM, S, verdict),      FIELD(116, FLAG, S, has_compile),
     FIELD(117, FLAG, S, has_run),     FIELD(118, FLAG, S, end_record),
     FIELD(119, NUM, S, end_seq),      FIELD(120, TEXT, S, words),
-    FIELD(121, BYTES, S, end),
+    FIELD(121, BYTES, S, end),        FIELD(122, NUM, S, uid),
 };
 #undef S
 

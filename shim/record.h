@@ -46,6 +46,7 @@ struct shim_exec_record {
     bool warm, spoke, cancelled, node_lost;
     int64_t arrived_us, claimed_us, started_us;
     uint64_t claimed_ms, oom_mark;
+    uint32_t uid;
     char trouble[240];
     char **run_argv; /* owned; while the run phase is to come */
     /* From shipping on. */

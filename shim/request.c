@@ -309,6 +309,17 @@ static int decode_blob(const struct dbx_json *header, const uint8_t *blob, size_
     return r < 0 ? dbx_err_set(err, r, DBX_LIMIT, "no memory for the files") : 0;
 }
 
+static int decode_batch(const struct dbx_json *batch, struct shim_request *rq, struct dbx_err *err)
+{
+    if (!batch)
+        return 0;
+    if (dbx_json_type(batch) != DBX_JSON_OBJECT || decode_id(batch, "id", &rq->batch, err) < 0)
+        return dbx_err_field(err, "batch.id", "not an id");
+    rq->in_batch = true;
+    rq->shares = dbx_json_get_bool(batch, "shares", false);
+    return 0;
+}
+
 int shim_request_decode(const struct dbx_json *header, const uint8_t *blob, size_t blob_len,
                         struct shim_request **ret, struct dbx_err *err)
 {
@@ -324,6 +335,9 @@ int shim_request_decode(const struct dbx_json *header, const uint8_t *blob, size
     if (rq->epoch < 0)
         return dbx_err_field(err, "epoch", "not a number");
     rq->accepted_us = dbx_json_get_i64(header, "accepted_us", 0);
+    r = decode_batch(dbx_json_get(header, "batch"), rq, err);
+    if (r < 0)
+        return r;
     const char *trace = dbx_json_get_str(header, "trace");
     if (trace)
         (void)strncat(rq->trace, trace, sizeof(rq->trace) - 1);

@@ -25,7 +25,10 @@ struct shim_request {
     char **command_argv; /* owned, NULL-terminated */
     char **env;          /* owned, "K=V", NULL-terminated; names are checked */
     bool stdin_open;
-    uint16_t cols, rows;         /* of its terminal; 0: it has none */
+    uint16_t cols, rows; /* of its terminal; 0: it has none */
+    bool in_batch;       /* one of many: those that are alone have precedence */
+    bool shares;         /* the sandbox that it has may have been another's of its batch before */
+    struct dbx_id batch;
     bool workspace;              /* it joins the sandbox, which stays; limits of 0 are none */
     char *cwd;                   /* owned, below the working folder; or NULL */
     const struct dbx_size *size; /* of a workspace's sandbox; NULL in what an earlier shim left */

@@ -307,6 +307,15 @@ void shim_sandbox_hurry(struct shim_sandbox *sb)
         dbx_log(DBX_LOG_WARN, &sb->log, "its share of the CPU stays small");
 }
 
+void shim_sandbox_yield(struct shim_sandbox *sb)
+{
+    if (!sb->cg || sb->opts.background)
+        return;
+    sb->opts.background = true;
+    if (shim_cgroup_set_weight(sb->cg, true) < 0)
+        dbx_log(DBX_LOG_WARN, &sb->log, "its share of the CPU stays large");
+}
+
 void shim_sandbox_assign(struct shim_sandbox *sb)
 {
     shim_sandbox_hurry(sb);

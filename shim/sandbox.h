@@ -132,6 +132,12 @@ void shim_sandbox_open_registry(struct shim_sandbox *sb);
 const struct dbx_log_ctx *shim_sandbox_log(const struct shim_sandbox *sb);
 uint64_t shim_sandbox_ready_ms(const struct shim_sandbox *sb); /* how long provisioning took */
 
+/* For one of many: who is alone has precedence on the CPU. */
+void shim_sandbox_yield(struct shim_sandbox *sb);
+/* Nobody is in it: what is used now is the runtime's own, and what was parked or, the first time,
+ * has just been (server): that is the next program's, as ever. Returns the tasks in its cgroup, 0
+ * when that cannot be read. */
+uint64_t shim_sandbox_rest(struct shim_sandbox *sb, bool first, bool server);
 /* Sets the limits of the phase that begins, and takes the marks that usage counts from. What the
  * runtime itself uses now is not charged: the cgroup's limit is that plus memory_mb. Call it before
  * each phase (compile, run). */

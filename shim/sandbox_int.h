@@ -39,6 +39,7 @@ struct shim_sandbox {
     struct shim_sandbox_usage last; /* as it was read last: the peak only grows */
     uint64_t limit_bytes;           /* of the phase */
     uint64_t idle_bytes;            /* what the runtime used before anything ran */
+    uint64_t parked_bytes;          /* what waits in it between two programs */
 
     struct dbx_timer *sweep;   /* owned: the rounds of taking it down */
     uint64_t sweep_ms, end_ms; /* wait between rounds; when taking down began */

@@ -35,6 +35,17 @@ void shim_sb__note_idle(struct shim_sandbox *sb)
         sb->idle_bytes = own_bytes(&st);
 }
 
+uint64_t shim_sandbox_rest(struct shim_sandbox *sb, bool first, bool server)
+{
+    struct shim_cgroup_stat st;
+    if (!sb->cg || shim_cgroup_read(sb->cg, &st) < 0)
+        return 0;
+    if (first && server)
+        sb->parked_bytes = without(own_bytes(&st), sb->idle_bytes);
+    sb->idle_bytes = without(own_bytes(&st), sb->parked_bytes);
+    return st.pids;
+}
+
 /* What is parked counts as the program that it becomes, as if that had started it; no limit is set
  * below what is used now. */
 static uint64_t base_bytes(const struct shim_sandbox *sb, const struct shim_cgroup_stat *st,

@@ -222,6 +222,31 @@ static struct sched_proc *joining(struct sched_core *core, uint8_t sandbox)
     return sp;
 }
 
+/* Who shares its batch's sandboxes goes where one waits, but no two for the same one. */
+static void test_lanes(void)
+{
+    struct sched_core *core = sched_core_new(100);
+    struct sched_node *a = node_of(core, "a", 8, "python", 2);
+    struct sched_node *b = node_of(core, "b", 4, "python", 0);
+    struct dbx_id id = dbx_id_new();
+    struct sched_batch *batch = sched_core_batch(core, &id, true);
+    struct sched_proc *sp[3];
+
+    b->cap.lanes[b->cap.nlanes++] = id;
+    for (int i = 0; i < 3; i++) {
+        sp[i] = DBX_NEW(struct sched_proc);
+        sp[i]->id = dbx_id_new();
+        sp[i]->batch = batch;
+        (void)dbx_strcpy(sp[i]->template, sizeof(sp[i]->template), "python");
+        sched_core_add(core, sp[i]);
+    }
+    CHECK(sched_core_assign(core, 0) == sp[0] && sp[0]->node == a); /* it does not share */
+    batch->shares = true;
+    CHECK(sched_core_assign(core, 0) == sp[1] && sp[1]->node == b);
+    CHECK(sched_core_assign(core, 0) == sp[2] && sp[2]->node == a);
+    sched_core_free(core);
+}
+
 /* The sandbox of a workspace takes one slot, and all its processes go where it stands. */
 static void test_boxes(void)
 {
@@ -271,5 +296,6 @@ int main(void)
     test_lost();
     test_adopt();
     test_boxes();
+    test_lanes();
     return check_result();
 }

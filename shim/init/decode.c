@@ -71,7 +71,7 @@ int init_decode_start(const uint8_t *body, size_t len, struct init_start_request
     int r = take(&body, &len, f, sizeof(*f));
     if (r)
         return r;
-    if (f->argc < 1 || f->fds & ~63u || f->umask & ~0777 || f->uid == 0 || f->uid == UINT32_MAX ||
+    if (f->argc < 1 || f->fds & ~127u || f->umask & ~0777 || f->uid == 0 || f->uid == UINT32_MAX ||
         f->gid == UINT32_MAX)
         return EBADMSG;
     if (f->argc > INIT_MAX_ARGS || f->envc > INIT_MAX_ARGS || f->n_rlimits > INIT_MAX_RLIMITS)

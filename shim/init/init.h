@@ -42,9 +42,36 @@ struct parked {
     pid_t pid;
     pid_t dying; /* killed, and not yet reaped: it is nobody's process */
     bool ready;
+    bool forked; /* by the server: it is its child, and RENEW is what is answered */
     uint16_t argc;
     uint32_t tag;         /* of the PARK, which is answered when it is ready */
     int sock, in, out[2]; /* owned: our ends of its fds 3, 0, 1 and 2 */
+};
+
+/* The interpreter that forks what is parked. pid 0: none. */
+struct server {
+    pid_t pid;
+    bool ready;
+    int sock;    /* owned; 0: none */
+    pid_t child; /* its last, until it says that it ended */
+};
+
+enum renew_step { RENEW_NOT, RENEW_ALONE, RENEW_CLEAN, RENEW_PARKED };
+struct renew {
+    enum renew_step step;
+    uint32_t tag;
+    uint64_t until_us;
+    uint32_t uid, gid; /* of who may come next */
+    uint16_t argc;
+    bool fork;
+    char work[INIT_MAX_PATH], home[INIT_MAX_PATH];
+};
+
+/* What stood when nobody had run yet. */
+struct pristine {
+    bool known;
+    uint32_t uid; /* of who runs, or ran last; 0: nobody yet */
+    uint64_t free, opens;
 };
 
 /* A terminal, until its leader has ended and its output is carried out. */
@@ -83,6 +110,7 @@ enum {
     ON_SIGNAL,
     ON_TICK,
     ON_PARKED,
+    ON_SERVER,
     ON_WATCH,
     ON_WATCH_TICK,
     ON_WATCH_PIPE,
@@ -117,6 +145,9 @@ struct init {
     struct answer queue[QUEUE_MAX];
     size_t queued;
     struct parked parked;
+    struct server server;
+    struct renew renew;
+    struct pristine pristine;
     int files_error; /* of the last FILES */
     bool say_ready, listing, killing, killed;
     int kill_result;
@@ -146,6 +177,10 @@ size_t init_running(const struct init *in);
 void init_sample(struct init *in);
 void init_status(const struct init *in, struct init_status *ret);
 uint32_t init_probe(bool pid1);
+/* A child of ours, or of the server, has ended. */
+void init_gone(struct init *in, pid_t pid, int status, const struct rusage *ru);
+/* Tasks in the sandbox but init and the server. */
+size_t init_others(const struct init *in);
 
 /* What both kinds of a start do in the child. */
 struct launch {
@@ -154,6 +189,7 @@ struct launch {
     bool tty;
     int control;    /* becomes fd 3; -1: none */
     bool uncounted; /* by RLIMIT_NPROC: see limit_of in process.c */
+    bool server;    /* keeps uid 0 */
     int error;
     enum init_stage stage;
 };
@@ -171,6 +207,25 @@ bool init_claim_parked(struct init *in, struct proc *p, const struct init_start_
                        int *fds);
 void init_unpark(struct init *in);                  /* ends it; it is reaped when it has gone */
 bool init_parked_ended(struct init *in, pid_t pid); /* it was reaped: was it this one? */
+int init_park_forked(struct init *in);              /* asks the server for one; 0 or errno */
+
+/* server.c */
+int init_server_start(struct init *in, const struct init_start_request *req); /* 0 or errno */
+void init_on_server(struct init *in);
+void init_server_ended(struct init *in); /* it was reaped */
+
+/* renew.c. Both answer when they are through. */
+void init_renew(struct init *in, const struct init_header *h, const uint8_t *body, size_t len);
+void init_renew_turn(struct init *in);
+/* Kills what has the uid of who runs, by a process of that uid: init's own real uid is the
+ * server's. */
+void init_kill_runner(const struct init *in);
+
+/* wipe.c: 0 or errno. Folders of root that were another user's belong to uid 0, and whoever may
+ * make files in them (and remove his own). */
+int init_wipe_share(const char *root);
+/* What is uid's below root goes; the caller has its effective uid. */
+int init_wipe_tree(const char *root, uid_t uid);
 
 /* pump.c. The host's pipe *fd is taken, and a pipe's end for the program (of this user) left in its
  * place. *ret: the pump, in the epoll set, or NULL when *fd is no pipe and stays as it is. Returns

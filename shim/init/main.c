@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -291,6 +292,8 @@ static void on_request(struct init *in, size_t len, int *fds, size_t n_fds)
         init_done(in, &h, init_watch_begin(in, body, body_len, fds, n_fds), 0, NULL);
     else if (h.op == INIT_PARK)
         init_park(in, &h, body, body_len);
+    else if (h.op == INIT_RENEW)
+        init_renew(in, &h, body, body_len);
     else if (h.op == INIT_STREAM)
         on_stream(in, body, body_len, fds, n_fds);
     else
@@ -358,6 +361,8 @@ static bool read_request(struct init *in)
 static void go_on_killing(struct init *in, bool children)
 {
     bool late = init_now_us() > in->kill_until_us;
+    if (in->pid1 && in->pristine.known) /* the server stays, and reports its child */
+        children = init_others(in) > 0 || init_running(in);
     if (children && !late) {
         init_kill(in, SIGKILL);
         return;
@@ -371,8 +376,10 @@ static void go_on_killing(struct init *in, bool children)
 
 static int next_wait_ms(const struct init *in)
 {
-    if (in->killing)
+    if (in->killing || in->renew.step == RENEW_ALONE)
         return KILL_AGAIN_MS;
+    if (in->renew.step)
+        return SAMPLE_MS;
     if (!init_running(in))
         return -1;
     return in->closely ? SAMPLE_CLOSELY_MS : SAMPLE_MS;
@@ -432,6 +439,8 @@ static void take_turn(struct init *in)
             on_look(in, in->timer);
         else if (what == ON_PARKED)
             init_on_parked(in);
+        else if (what == ON_SERVER)
+            init_on_server(in);
         else if (what == ON_LISTENER)
             init_on_listener(in);
         else if (what >= ON_STREAMS)
@@ -456,6 +465,8 @@ static void run(struct init *in)
             if (in->killing)
                 go_on_killing(in, children);
         }
+        if (in->renew.step)
+            init_renew_turn(in);
         flush(in);
         if (in->quit)
             break;
@@ -533,6 +544,8 @@ int main(int argc, char **argv)
     in.features = init_probe(in.pid1);
     in.say_ready = true;
     if (in.pid1) {
+        if (mkdir("/dev/mqueue", 0755) == 0) /* what is in it is seen by RENEW */
+            (void)mount("mqueue", "/dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
         drop_capabilities();
         init_warm_up();
     }

@@ -33,11 +33,13 @@ static void let_go(struct parked *k)
     close_one(&k->out[0]);
     close_one(&k->out[1]);
     k->pid = 0;
-    k->ready = false;
+    k->ready = k->forked = false;
 }
 
 static void answer(struct init *in, int error)
 {
+    if (in->parked.forked)
+        return; /* RENEW looks for itself */
     struct init_header h = {.op = INIT_PARK, .tag = in->parked.tag};
     init_done(in, &h, error, 0, NULL);
 }
@@ -54,28 +56,78 @@ static int make_pipe(int *mine, int *its, int ours, uid_t uid, gid_t gid)
     return geteuid() == 0 ? fchown(*its, uid, gid) : 0;
 }
 
+/* its: what becomes its fds 0, 1, 2 and 3. */
+static int make_ends(struct parked *k, uid_t uid, gid_t gid, int its[static 4])
+{
+    int control[2] = {-1, -1}, error = 0;
+    if (make_pipe(&k->in, &its[0], 1, uid, gid) < 0 ||
+        make_pipe(&k->out[0], &its[1], 0, uid, gid) < 0 ||
+        make_pipe(&k->out[1], &its[2], 0, uid, gid) < 0 ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) < 0)
+        error = errno;
+    k->sock = control[0];
+    its[3] = control[1];
+    return error;
+}
+
 static int spawn(struct init *in, struct init_start_request *req)
 {
     struct parked *k = &in->parked;
     struct init_start *f = &req->fixed;
-    int its[3] = {-1, -1, -1}, control[2] = {-1, -1}, error = 0;
-    struct launch l = {.req = req, .fds = its, .uncounted = in->pid1};
-    if (make_pipe(&k->in, &its[0], 1, f->uid, f->gid) < 0 ||
-        make_pipe(&k->out[0], &its[1], 0, f->uid, f->gid) < 0 ||
-        make_pipe(&k->out[1], &its[2], 0, f->uid, f->gid) < 0 ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) < 0)
-        error = errno;
-    k->sock = control[0];
-    l.control = control[1];
+    int its[4] = {-1, -1, -1, -1}, error = make_ends(k, f->uid, f->gid, its);
+    struct launch l = {.req = req, .fds = its, .control = its[3], .uncounted = in->pid1};
     f->fds = INIT_FD_STDIN | INIT_FD_STDOUT | INIT_FD_STDERR;
     if (!error) {
         pid_t pid = init_spawn(&l);
         error = pid < 0 ? errno : l.error;
         k->pid = error ? 0 : pid;
     }
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         close_one(&its[i]);
-    close_one(&control[1]);
+    return error;
+}
+
+static int ask_server(struct init *in, const int its[static 4])
+{
+    const struct init_fork what = {.uid = in->renew.uid, .gid = in->renew.gid};
+    const int fds[4] = {its[3], its[0], its[1], its[2]};
+    union {
+        struct cmsghdr align;
+        uint8_t room[CMSG_SPACE(sizeof(fds))];
+    } control = {0};
+    struct iovec iov = {.iov_base = (void *)&what, .iov_len = sizeof(what)};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = &control,
+                         .msg_controllen = sizeof(control)};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(fds));
+    memcpy(CMSG_DATA(c), fds, sizeof(fds));
+    return sendmsg(in->server.sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(what) ? 0 : errno;
+}
+
+static const struct parked nobody = {.sock = -1, .in = -1, .out = {-1, -1}};
+
+int init_park_forked(struct init *in)
+{
+    struct parked *k = &in->parked;
+    struct epoll_event ev = {.events = EPOLLIN, .data.u32 = ON_PARKED};
+    int its[4] = {-1, -1, -1, -1}, dying = k->dying;
+    *k = nobody;
+    k->dying = dying;
+    k->forked = true;
+    k->argc = in->renew.argc;
+    int error = make_ends(k, in->renew.uid, in->renew.gid, its);
+    if (!error && epoll_ctl(in->epoll, EPOLL_CTL_ADD, k->sock, &ev) < 0)
+        error = errno;
+    if (!error)
+        error = ask_server(in, its);
+    for (int i = 0; i < 4; i++)
+        close_one(&its[i]);
+    if (error)
+        let_go(k);
     return error;
 }
 
@@ -91,12 +143,11 @@ void init_park(struct init *in, const struct init_header *h, const uint8_t *body
         init_done(in, h, error, 0, NULL);
         return;
     }
-    *k = (struct parked){.dying = k->dying,
-                         .sock = -1,
-                         .in = -1,
-                         .out = {-1, -1},
-                         .tag = h->tag,
-                         .argc = req.fixed.argc};
+    pid_t dying = k->dying;
+    *k = nobody;
+    k->dying = dying;
+    k->tag = h->tag;
+    k->argc = req.fixed.argc;
     error = spawn(in, &req);
     if (!error && epoll_ctl(in->epoll, EPOLL_CTL_ADD, k->sock, &ev) < 0) {
         error = errno;
@@ -117,7 +168,7 @@ void init_on_parked(struct init *in)
         return; /* it was claimed or ended in this turn */
     if (!k->ready && recv(k->sock, &byte, 1, MSG_DONTWAIT) == 1) {
         k->ready = true;
-        if (in->pid1)
+        if (in->pid1 && !k->forked)
             init_warm_up(); /* it has taken what was kept */
         answer(in, 0);
         return;

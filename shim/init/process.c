@@ -80,12 +80,16 @@ static void reset_signals(void)
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int drop_identity(uid_t uid, gid_t gid)
+static int drop_identity(uid_t uid, gid_t gid, bool server)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[2] = {0};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return -1;
+    if (server) {
+        none[0].effective = none[0].permitted = 1u << CAP_SETUID | 1u << CAP_SETGID;
+        return (int)syscall(SYS_capset, &head, none);
+    }
     if (geteuid() == 0) {
         if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
             return -1;
@@ -154,7 +158,7 @@ static int child(void *arg)
         if (setrlimit((__rlimit_resource_t)limit->resource, &r) < 0)
             child_fail(l, INIT_STAGE_SETUP);
     }
-    if (drop_identity(f->uid, f->gid) < 0)
+    if (drop_identity(f->uid, f->gid, l->server) < 0)
         child_fail(l, INIT_STAGE_SETUP);
     if (chdir(l->req->cwd) < 0)
         child_fail(l, INIT_STAGE_CWD);
@@ -261,6 +265,10 @@ static void launch(struct init *in, struct proc *p, const struct init_start_requ
 
 static void begin(struct init *in, struct proc *p, const struct init_start_request *req, int *fds)
 {
+    if (in->renew.step) {
+        failed(p, EBUSY, INIT_STAGE_FORK);
+        return;
+    }
     p->end_group = req->fixed.fds & INIT_END_GROUP;
     p->start_us = init_now_us();
     p->end.disk_free_min = UINT64_MAX;
@@ -340,11 +348,34 @@ static void end_group(const struct init *in, pid_t leader)
     }
 }
 
+size_t init_others(const struct init *in)
+{
+    struct sysinfo si;
+    size_t ours = 1 + (in->server.pid > 0);
+    if (!in->pid1 || sysinfo(&si) < 0)
+        return init_running(in);
+    return si.procs > ours ? si.procs - ours : 0;
+}
+
+void init_gone(struct init *in, pid_t pid, int status, const struct rusage *ru)
+{
+    if (pid == in->server.pid)
+        init_server_ended(in);
+    if (init_parked_ended(in, pid))
+        return;
+    for (size_t i = 0; i < INIT_MAX_PROCESSES; i++) {
+        struct proc *p = &in->procs[i];
+        if (p->state == PROC_RUNNING && p->pid == pid) {
+            ended(p, status, ru, in->pid1 && init_others(in) > (in->parked.dying > 0));
+            init_tty_leader_ended(in, &p->key);
+        }
+    }
+}
+
 bool init_reap(struct init *in)
 {
     int status;
     struct rusage ru;
-    struct sysinfo si;
     for (;;) {
         siginfo_t next = {0};
         if (waitid(P_ALL, 0, &next, WEXITED | WNOHANG | WNOWAIT) == 0 && next.si_pid > 0)
@@ -354,22 +385,16 @@ bool init_reap(struct init *in)
             continue;
         if (pid <= 0)
             return pid == 0;
-        if (init_parked_ended(in, pid))
-            continue;
-        for (size_t i = 0; i < INIT_MAX_PROCESSES; i++) {
-            struct proc *p = &in->procs[i];
-            if (p->state == PROC_RUNNING && p->pid == pid) {
-                bool others =
-                    in->pid1 && sysinfo(&si) == 0 && si.procs > 1 + (in->parked.dying > 0);
-                ended(p, status, &ru, others);
-                init_tty_leader_ended(in, &p->key);
-            }
-        }
+        init_gone(in, pid, status, &ru);
     }
 }
 
 void init_kill(struct init *in, int signo)
 {
+    if (in->pid1 && in->pristine.known && signo == SIGKILL) {
+        init_kill_runner(in);
+        return;
+    }
     if (in->pid1) {
         (void)kill(-1, signo); /* all but PID 1 */
         return;
@@ -414,16 +439,16 @@ uint32_t init_probe(bool pid1)
 void init_status(const struct init *in, struct init_status *ret)
 {
     struct statfs fs;
-    struct sysinfo si;
     *ret = (struct init_status){.running = (uint32_t)init_running(in)};
     ret->uptime_ms = (init_now_us() - in->boot_us) / 1000;
     if (in->features & INIT_CAN_STATFS && statfs("/", &fs) == 0) {
         ret->disk_size = (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize;
         ret->disk_free = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
     }
-    if (in->features & INIT_CAN_COUNT && sysinfo(&si) == 0)
-        ret->tasks =
-            si.procs > 1u + (in->parked.dying > 0) ? si.procs - 1u - (in->parked.dying > 0) : 0;
+    if (in->features & INIT_CAN_COUNT) {
+        size_t others = init_others(in), dying = in->parked.dying > 0;
+        ret->tasks = others > dying ? (uint32_t)(others - dying) : 0;
+    }
 }
 
 static void sample_one(const struct init *in, const struct init_status *st, struct proc *p)

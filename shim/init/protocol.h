@@ -44,6 +44,8 @@ enum init_op {
     INIT_QUIT = 8, /* no body: init exits 0, and the sandbox with it */
     INIT_PARK =
         9, /* init_start, its key and fds unused: starts a program ahead; DONE when it waits */
+    INIT_RENEW = 10, /* init_start, its key unused: nothing of who ran before is left, and its uid
+                        is who may come next; DONE when that is so. Any error: end the sandbox */
     /* 16..31: terminals */
     INIT_START_TTY = 16, /* init_winsize, then as START; INIT_FD_STDIN and _STDOUT come: pipes,
                             between which and the program stands a terminal */
@@ -137,6 +139,30 @@ enum init_start_fds {
     INIT_AFTER_FILES = 16,
     /* what is parked may become this process: argv begins with what was parked, in its cwd */
     INIT_MAY_PARKED = 32,
+    /* of RENEW: what argv names is started once, as uid 0, and forks what is parked from now on */
+    INIT_FORK = 64,
+};
+
+/* RENEW is for sandboxes that several programs use one after the other, each with a uid of its own
+ * (from INIT_FIRST_UID up, none twice). Nothing may run. Init kills what has the last one's uid
+ * until it is alone (but for the server), removes what is its from cwd, HOME, /tmp, /var/tmp and
+ * /dev/shm, makes cwd anew for the next, and looks whether anything else stayed: System V IPC,
+ * message queues, used TCP, room of the disk. What cannot be undone is an error (ENOTRECOVERABLE).
+ *
+ * With INIT_FORK there is a server: the interpreter that argv starts, with the environment given,
+ * as uid 0 with SETUID and SETGID. It has fd 3, a SEQPACKET socket, writes one byte when it waits,
+ * and then forks for each init_fork with four descriptors: what is to be the child's fds 3, 0, 1,
+ * 2. The child takes that identity and goes on as a parked program does; it is the server who
+ * reports it, by init_forked. A server never runs a line that is not the image's. */
+#define INIT_FIRST_UID 20000
+struct init_fork {
+    uint32_t uid, gid;
+};
+enum init_forked_what { INIT_FORKED = 1, INIT_FORK_ENDED = 2 };
+struct init_forked {
+    uint32_t what;
+    int32_t value; /* pid; wait status */
+    uint64_t utime_us, stime_us;
 };
 
 /* A parked program has fd 3, a stream socket. It writes one byte when it waits; then it reads to
@@ -265,4 +291,5 @@ _Static_assert(sizeof(struct init_header) == 16 && sizeof(struct init_key) == 20
 _Static_assert(sizeof(struct init_start) == 40 && sizeof(struct init_exited) == 64, "layout");
 _Static_assert(sizeof(struct init_started) == 32 && sizeof(struct init_done) == 24, "layout");
 _Static_assert(sizeof(struct init_saw) == 24 && sizeof(struct init_resize) == 24, "layout");
+_Static_assert(sizeof(struct init_forked) == 24 && sizeof(struct init_fork) == 8, "layout");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the structs are the wire");

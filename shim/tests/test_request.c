@@ -98,6 +98,15 @@ int main(void)
                   "request.workspace.cwd");
     check_refused("{\"template\":\"p\",\"command\":\"x\",\"workspace\":{}}",
                   "request.workspace.size");
+
+    CHECK_EQ(decode("{\"template\":\"p\"},\"batch\":{\"id\":\"" S "\",\"shares\":true}", files_len,
+                    &rq, &err),
+             0);
+    CHECK(rq->in_batch && rq->shares && dbx_id_equal(&rq->batch, &rq->sandbox));
+    shim_request_free(rq);
+    rq = NULL;
+    check_refused("{\"template\":\"p\"},\"batch\":{\"shares\":true}", "batch.id");
+    check_refused("{\"template\":\"p\"},\"batch\":7", "batch.id");
     dbx_buf_done(&block);
     return check_result();
 }

@@ -206,20 +206,21 @@ def test_idempotent(api):
 
 
 def test_cancel(api):
-    n = 60
-    batch = start(api, [{"files": program("import time; print('in', flush=True); time.sleep(25)")}] * n)
+    n, quick = 60, 4  # which run beside the first of the others, one after another: by then it has written
+    slow = {"files": program("import time; print('in', flush=True); time.sleep(100)"), "limits": {"wall_ms": 30000}}
+    batch = start(api, [slow, *[{"files": program("pass")}] * quick, *[slow] * (n - quick - 1)], max_parallel=2)
     deadline = time.monotonic() + 60
-    while api.call("GET", f"/api/batches/{batch}?limit=0").json()["counts"]["running"] == 0:
+    while api.call("GET", f"/api/batches/{batch}?limit=0").json()["counts"]["completed"] < quick:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     r = api.call("DELETE", f"/api/batches/{batch}")
     assert r.status_code == 202, r.text
     b = wait_over(api, batch, timeout=30)
     assert b["status"] == "cancelled" and b["cancel_reason"] == "request"
-    assert b["counts"] == {"pending": 0, "running": 0, "completed": 0, "failed": 0, "cancelled": n}
+    assert b["counts"] == {"pending": 0, "running": 0, "completed": quick, "failed": 0, "cancelled": n - quick}
     results = all_results(api, batch)
     ended_once(results, n)
-    assert all(r["verdict"] == "CANCELLED" for r in results)
+    assert sum(r["verdict"] == "CANCELLED" for r in results) == n - quick
     assert any(r["stdout"] == "in\n" for r in results)  # what ran had written that
     again = api.call("DELETE", f"/api/batches/{batch}")
     assert again.status_code == 200 and again.json()["status"] == "cancelled"
@@ -276,11 +277,12 @@ def test_stream_goes_on_elsewhere(devbox, api):
 def test_beside_a_batch(api):
     """Who waits for an answer gets it while a batch fills the machine."""
     batch = start(api, [{"files": program("sum(range(3000000))")}] * 60)
-    for i in range(5):
-        began = time.monotonic()
+    first, i = time.monotonic(), 0
+    while i < 5 or api.call("GET", f"/api/batches/{batch}?limit=0").json()["counts"]["completed"] == 0:
+        began, i = time.monotonic(), i + 1
         assert api.run("python", {"main.py": f"print({i})"})["stdout"] == f"{i}\n"
         assert time.monotonic() - began < 20
-    assert api.call("GET", f"/api/batches/{batch}?limit=0").json()["counts"]["completed"] > 0  # nor does it starve
+        assert began - first < 60  # nor does it starve
     wait_over(api, batch)
 
 
