@@ -252,8 +252,8 @@ def test_limits_while_nobody_is_there(node):
     """A limit that passed is told at once, a cancel comes through, what ended meanwhile is told as it ended."""
     sleeper = "import time\nprint('on', flush=True)\ntime.sleep(1000)\n"
     cancel = node.order("python", {"main.py": sleeper})
-    ends = node.order("python", {"main.py": "import os, sys\nprint('on', flush=True)\nsys.stdin.readline()\nos.write(1, b'x' * 300000)\nsys.exit(9)\n"},
-                      stdin_open=True)
+    goes = "import os, sys, time\nprint('on', flush=True)\nsys.stdin.readline()\ntime.sleep(2)\nos.write(1, b'x' * 300000)\nsys.exit(9)\n"
+    ends = node.order("python", {"main.py": goes}, stdin_open=True)
     for run in (cancel, ends):
         node.until(run, b"on\n")
     wall = node.order("python", {"main.py": sleeper}, limits={**ROOMY, "wall_ms": 6000})
