@@ -6,73 +6,29 @@ import json
 import os
 import pathlib
 import random
-import re
-import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-from benchlib import ROOT, Rows, free_ports, machine_facts, median, say, wait_for
+from benchlib import ROOT, Rows, machine_facts, median, say, wait_for
+from peers import HOME, Nginx, Peer, curl, install, wrk
 
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 from registry_fixture import Upstream  # noqa: E402
 
-HOME = pathlib.Path(os.environ.get("DEVBOX_CACHE") or pathlib.Path.home() / ".cache" / "devbox") / "bench-registry"
 SIZES = {"1 KB": 1000, "90 KB": 90_000, "1 MB": 1_000_000}
-DEBS = ["nginx", "nginx-common", "wrk", "libluajit-5.1-2", "libluajit-5.1-common"]
-SECONDS, CONNECTIONS, WAITERS = 3, 64, 1000
+WAITERS = 1000
 
 
-def install():
-    """nginx and wrk of Debian, unpacked; Verdaccio by npm: into the cache folder, once."""
-    if not (HOME / "root" / "usr" / "sbin" / "nginx").exists() or not (HOME / "root" / "usr" / "bin" / "wrk").exists():
-        say("fetching nginx and wrk")
-        (HOME / "debs").mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", "-q", *DEBS], cwd=HOME / "debs", check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for deb in (HOME / "debs").glob("*.deb"):
-            subprocess.run(["dpkg", "-x", deb, HOME / "root"], check=True)
+def install_verdaccio():
+    """By npm, into the cache folder, once."""
     if not (HOME / "verdaccio" / "node_modules" / "verdaccio").exists():
         say("fetching Verdaccio")
         (HOME / "verdaccio").mkdir(parents=True, exist_ok=True)
         (HOME / "verdaccio" / "package.json").write_text('{"private":true,"overrides":{"node-fetch":"2.7.0"}}')  # not every mirror has its tag "cjs"
         subprocess.run(["npm", "install", "verdaccio@6", "--no-audit", "--no-fund"], cwd=HOME / "verdaccio", check=True, stdout=subprocess.DEVNULL)
-
-
-def answers(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        return True
-    except OSError:
-        return False
-
-
-class Peer:
-    """A process that serves on a port, with a folder of its own."""
-
-    prefix = ""
-
-    def __init__(self, origin):
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="devbox-bench-registry-"))
-        self.dir.chmod(0o755)
-        self.port = free_ports(1)
-        self.log = open(self.dir / "log", "w")
-        self.process = subprocess.Popen(self.command(origin), stdout=self.log, stderr=self.log, cwd=self.dir)
-        wait_for(lambda: self.process.poll() is not None or answers(self.port), 60, f"{type(self).__name__} serves")
-        if self.process.poll() is not None:
-            raise RuntimeError((self.dir / "log").read_text()[-2000:])
-
-    def url(self, path):
-        return f"http://127.0.0.1:{self.port}{self.prefix}{path}"
-
-    def close(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
-        self.log.close()
-        shutil.rmtree(self.dir, ignore_errors=True)
 
 
 class Ours(Peer):
@@ -85,25 +41,11 @@ class Ours(Peer):
                 f"--upstreams={self.dir / 'upstreams'}"]
 
 
-class Nginx(Peer):
-    def command(self, origin):
-        (self.dir / "nginx.conf").write_text(f"""
-daemon off; worker_processes 1; pid {self.dir}/pid; error_log {self.dir}/error.log; user root;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 100000000; server_tokens off;
-  client_body_temp_path {self.dir}/body; proxy_temp_path {self.dir}/temp; fastcgi_temp_path {self.dir}/f; uwsgi_temp_path {self.dir}/u; scgi_temp_path {self.dir}/s;
-  proxy_cache_path {self.dir}/cache levels=1:2 keys_zone=c:16m max_size=1g use_temp_path=off;
-  server {{
-    listen 127.0.0.1:{self.port} backlog=4096;
-    location / {{
-      proxy_pass {origin}/npm/; proxy_cache c; proxy_cache_valid 200 1d; proxy_cache_lock on; proxy_cache_lock_timeout 60s;
+class Proxy(Nginx):
+    server = """location / {
+      proxy_pass ORIGIN/npm/; proxy_cache c; proxy_cache_valid 200 1d; proxy_cache_lock on; proxy_cache_lock_timeout 60s;
       proxy_cache_lock_age 60s; proxy_http_version 1.1; proxy_set_header Connection "";
-    }}
-  }}
-}}
-""")
-        return [HOME / "root" / "usr" / "sbin" / "nginx", "-p", self.dir, "-c", self.dir / "nginx.conf", "-e", self.dir / "error.log"]
+    }"""
 
 
 class Verdaccio(Peer):
@@ -116,24 +58,6 @@ log: {{ type: stdout, format: json, level: error }}
 """)
         return ["node", HOME / "verdaccio" / "node_modules" / "verdaccio" / "bin" / "verdaccio", "--config", self.dir / "config.yaml",
                 "--listen", f"127.0.0.1:{self.port}"]
-
-
-def wrk(url, headers=(), seconds=SECONDS, connections=CONNECTIONS):
-    """(requests/s, p99 in ms) of answers that are all good."""
-    words = [HOME / "root" / "usr" / "bin" / "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "20s"]
-    for h in headers:
-        words += ["-H", h]
-    env = os.environ | {"LD_LIBRARY_PATH": str(HOME / "root" / "usr" / "lib" / f"{os.uname().machine}-linux-gnu")}
-    out = subprocess.run([*words, url], check=True, capture_output=True, text=True, env=env).stdout
-    if "Non-2xx" in out or "Socket errors" in out:
-        raise RuntimeError(f"{url}: {out}")
-    number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", out).groups()
-    return float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)), float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
-
-
-def curl(url, *options):
-    r = subprocess.run(["curl", "-fsS", *options, url], check=True, capture_output=True)
-    return r.stdout
 
 
 def compare(rows, name, path, ours, peers, rounds, headers=(), **how):
@@ -212,6 +136,7 @@ def main():
     rows = Rows(__doc__)
     rounds = rows.args.rounds or 3
     install()
+    install_verdaccio()
     machine_facts()
     origin = Upstream()
     rng = random.Random(1)
@@ -228,7 +153,7 @@ def main():
     say(f"the packument has {len(origin.pages['/npm/large'][2])} bytes")
     peers = []
     try:
-        ours, nginx, verdaccio = peers = [Ours(origin.url), Nginx(origin.url), Verdaccio(origin.url)]
+        ours, nginx, verdaccio = peers = [Ours(origin.url), Proxy(origin.url), Verdaccio(origin.url)]
         for name in SIZES:
             pkg = "t" + name.replace(" ", "").lower()
             compare(rows, f"tarball of {name}", f"/{pkg}/-/{pkg}-1.0.0.tgz", ours,
