@@ -15,12 +15,18 @@ const struct dbx_pg_stmt gw_workspace_sql[] = {
                                           "where w.id = $1::uuid and " ROLE_FOR("w.id") " > 0"},
     /* His own, and those he is a member of or came to by a link. */
     {"ws_list",
-     "select workspace_role(w.id, $1::uuid, false) as role, " WORKSPACE
-     "where (w.owner = $1::uuid or w.id in (select m.workspace_id from workspace_members m join "
-     "users u on u.email = m.email where u.id = $1::uuid union all select l.workspace_id from "
-     "share_links l join link_uses g on g.link_id = l.id where g.user_id = $1::uuid and "
-     "(l.expires_at is null or l.expires_at > now()))) and ($2::bigint = 0 or (w.created_at, w.id) "
-     "< (" TIME("$2") ", $3::uuid)) order by w.created_at desc, w.id desc limit $4::int"},
+     "select " ROLE_OF(
+         "w.id", "$1",
+         "false") " as role, " WORKSPACE "where (w.owner = $1::uuid or w.id in (select "
+                  "m.workspace_id from workspace_members m join "
+                  "users u on u.email = m.email where u.id = $1::uuid union all select "
+                  "l.workspace_id from "
+                  "share_links l join link_uses g on g.link_id = l.id where g.user_id = $1::uuid "
+                  "and "
+                  "(l.expires_at is null or l.expires_at > now()))) and ($2::bigint = 0 or "
+                  "(w.created_at, w.id) "
+                  "< (" TIME(
+                      "$2") ", $3::uuid)) order by w.created_at desc, w.id desc limit $4::int"},
     {"ws_create",
      "with p as (select case when (select count(*) from workspaces where owner = $1::uuid) >= "
      "user_quota($1::uuid, 'workspaces') then 'workspaces' end as problem), ok as (select 1 from p "
