@@ -143,7 +143,7 @@ def test_bad_input_names_the_field(api, ws):
     assert post(ws.path + "/run", {"command": "x", "pty": {"cols": 80}}) == (400, "pty.rows")
     assert post(ws.path + "/run", {"command": "x", "limits": {"cpu_ms": 0}}) == (400, "limits.cpu_ms")
     assert post(ws.path + "/run", {"command": "x", "limits": {"memory_mb": 64}}) == (400, "limits.memory_mb")
-    assert post(ws.path + "/sandbox", {"size": "gpu"}) == (400, "size")
+    assert post(ws.path + "/sandbox", {"size": "gpu"}) == (409, "size")
     assert error_of(api.call("PUT", "/api/files/" + ws.id, json={"content": ""}, headers={"If-Match": "x"})) == (400, "If-Match")
     assert error_of(api.call("GET", "/api/workspaces?limit=0")) == (400, "limit")
     assert api.call("GET", "/api/workspaces/none").status_code == 404
