@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/buf.h"
 #include "common/base/clock.h"
+#include "common/base/fd.h"
 #include "common/base/list.h"
 #include "common/base/str.h"
 #include "common/ext/json.h"
@@ -34,6 +36,11 @@ struct call {
     char *method, *path, *idempotency;
     struct dbx_buf body;
     uint64_t deadline_ms;
+    uint32_t timeout_ms;
+    size_t max_answer;
+    char *accept; /* a header line, or NULL */
+    bool save;
+    int save_fd;
     struct dbx_timer *again;
     bool asking; /* http has it, and will call back */
     cli_api_fn *fn;
@@ -92,6 +99,7 @@ static void call_free(struct call *c)
     free(c->method);
     free(c->path);
     free(c->idempotency);
+    free(c->accept);
     free(c);
 }
 
@@ -197,12 +205,18 @@ static void on_answer(struct dbx_fetch *f, const struct dbx_fetch_result *result
     dbx_json_doc_free(doc);
 }
 
+static int on_data(struct dbx_fetch *f, const void *data, size_t len, void *user)
+{
+    struct call *c = user;
+    return dbx_fetch_status(f) == 200 ? dbx_write_all(c->save_fd, data, len) : 0;
+}
+
 static void try(struct call *c)
 {
     struct cli_api *api = c->api;
     DBX_CLEANUP(dbx_freep)
     char *url = dbx_asprintf("%s%s", api->urls[api->at], c->path);
-    const char *headers[4];
+    const char *headers[5];
     size_t n = 0;
     if (api->authorization)
         headers[n++] = api->authorization;
@@ -210,13 +224,21 @@ static void try(struct call *c)
         headers[n++] = c->idempotency;
     if (c->body.len)
         headers[n++] = "Content-Type: application/json";
+    if (c->accept)
+        headers[n++] = c->accept;
     headers[n] = NULL;
+    if (c->save) {
+        (void)!ftruncate(c->save_fd, 0); /* a pipe keeps what it has */
+        (void)lseek(c->save_fd, 0, SEEK_SET);
+    }
     struct dbx_fetch_opts o = {.method = c->method,
                                .url = url,
                                .headers = headers,
                                .body = c->body.data,
                                .body_len = c->body.len,
-                               .timeout_ms = ONE_TRY_MS,
+                               .timeout_ms = c->timeout_ms,
+                               .max_response = c->max_answer,
+                               .on_data = c->save ? on_data : NULL,
                                .ca_file = api->ca_file};
     c->asking = true;
     dbx_fetch(api->http, &o, on_answer, c);
@@ -232,9 +254,15 @@ void cli_api_call(struct cli_api *api, const struct cli_call *call, cli_api_fn *
     c->path = dbx_strdup(call->path);
     if (call->idempotency_key)
         c->idempotency = dbx_asprintf("Idempotency-Key: %s", call->idempotency_key);
-    dbx_buf_init(&c->body, DBX_MAX_BODY);
+    if (call->accept)
+        c->accept = dbx_asprintf("Accept: %s", call->accept);
+    c->timeout_ms = call->timeout_ms ? call->timeout_ms : ONE_TRY_MS;
+    c->max_answer = call->save ? SIZE_MAX : call->max_answer;
+    c->save = call->save;
+    c->save_fd = call->save_fd;
+    dbx_buf_init(&c->body, call->body_len);
     int r = dbx_buf_append(&c->body, call->body, call->body_len);
-    dbx_assert(r == 0); /* the caller bounds it */
+    dbx_assert(r == 0); /* it has just so much room */
     c->deadline_ms = dbx_now_ms() + call->patience_ms;
     c->again = dbx_timer_new(api->loop, on_again, c);
     dbx_list_push(&api->calls, &c->node);

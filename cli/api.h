@@ -27,6 +27,11 @@ struct cli_call {
     size_t body_len;
     const char *idempotency_key; /* or NULL; a call that is not a GET is tried again only with it */
     uint32_t patience_ms;        /* how long gateways that are away are tried */
+    uint32_t timeout_ms;         /* of one try; default 15 s */
+    size_t max_answer;           /* default 8 MiB */
+    const char *accept;          /* or NULL */
+    bool save;                   /* the body goes into the file save_fd, which is emptied first */
+    int save_fd;
 };
 /* Calls back once, never before it has returned. */
 void cli_api_call(struct cli_api *api, const struct cli_call *call, cli_api_fn *fn, void *user);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/batch.h"
 #include "cli/people.h"
 #include "cli/run.h"
 #include "cli/verdict.h"
@@ -32,6 +33,15 @@ static void usage(FILE *to)
         "revoke ID]\n"
         "       devbox-cli workspaces [list | create NAME [--template T] | delete ID]\n"
         "       devbox-cli share ID [--role viewer|editor] [--email ADDRESS] [--expires TIME]\n"
+        "\n"
+        "       devbox-cli batch run FILE [--template T] [--isolation execution|batch]\n"
+        "                  [--retry never|safe] [--junit FILE]\n"
+        "       devbox-cli batch watch ID [--junit FILE]\n"
+        "\n"
+        "FILE is the body of POST /api/batches, or one execution of it a line (then --template\n"
+        "says of what); - is stdin. On a terminal it tells what failed, else a line of JSON for\n"
+        "each result as it comes, and the batch at the end. Exit code 0 when all passed, 1 when\n"
+        "not. Ctrl-C leaves; the batch goes on, and watch shows it from its begin.\n"
         "\n"
         "These print a table on a terminal, else JSON.\n"
         "\n"
@@ -101,7 +111,8 @@ int main(int argc, char **argv)
     bool help = argc > 1 && (dbx_streq(argv[1], "--help") || dbx_streq(argv[1], "-h") ||
                              dbx_streq(argv[1], "help"));
     fill_standard_fds();
-    bool people = argc > 1 && cli_people_command(argv[1]);
+    bool batch = argc > 1 && dbx_streq(argv[1], "batch");
+    bool people = batch || (argc > 1 && cli_people_command(argv[1]));
     if (!help && !people && (argc < 2 || strcmp(argv[1], "run") != 0))
         return wrong("unknown command '%s'", argc < 2 ? "" : argv[1]);
     int r = help || people ? 0 : parse(argv + 2, &o, &help);
@@ -119,5 +130,7 @@ int main(int argc, char **argv)
     if (!o.key)
         o.key = kept;
     const struct cli_people_opts who = {.urls = o.urls, .key = o.key, .ca_file = o.ca_file};
+    if (batch)
+        return cli_batch(&who, argv + 1);
     return people ? cli_people(&who, argc - 1, argv + 1) : cli_run(&o);
 }

@@ -6,6 +6,7 @@
 
 enum {
     CLI_EXIT_COMPILE = 1,
+    CLI_EXIT_FAILED = 1, /* of a batch, not all passed */
     CLI_EXIT_LIMIT = 124,
     CLI_EXIT_DEVBOX = 125, /* DevBox failed, or what it was given was wrong */
     CLI_EXIT_SIGNAL = 128, /* plus its number */

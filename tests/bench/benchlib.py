@@ -49,10 +49,12 @@ def wait_for(what, timeout, why):
 class Rows:
     """Collects rows; prints them as JSON lines at once, or as a table at the end."""
 
-    def __init__(self, description):
+    def __init__(self, description, more=None):
         parser = argparse.ArgumentParser(description=description)
         parser.add_argument("--json", action="store_true", help="one object a line")
         parser.add_argument("--rounds", type=int, default=0, help="fewer or more of each measurement")
+        if more:
+            more(parser)
         self.args = parser.parse_args()
         self.rows = []
 
