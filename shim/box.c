@@ -452,6 +452,7 @@ static struct shim_box *box_claim(struct shim_execs *execs, const struct shim_re
                                          .memory_mb = size->memory_mb,
                                          .processes = size->processes,
                                          .cpu_millis = size->cpu_millis,
+                                         .workspace = true,
                                          .wait_ms = SHIM_EXEC_CLAIM_MS};
     box->refs++; /* until it is answered */
     box->claim = shim_pool_claim(execs->opts.pool, &opts, on_claimed, box);

@@ -18,6 +18,7 @@
 #include "common/base/metrics.h"
 #include "common/base/str.h"
 #include "common/io/loop.h"
+#include "common/proto/sizes.h"
 #include "shim/demand.h"
 #include "shim/record.h"
 
@@ -38,8 +39,12 @@
 
 enum slot_state { SLOT_STARTING, SLOT_WARM, SLOT_CLAIMED, SLOT_ENDING };
 
-struct kind { /* a template, as the pool sees it */
+/* Warm ones that can stand for each other: a template's, of the pool's disk (for executions) or of
+ * the usual size of workspaces. */
+struct kind {
     const struct bnd_template *tpl;
+    uint64_t disk_mb, memory_mb;
+    bool workspace;
     struct shim_demand demand;
     uint32_t n[SLOT_ENDING + 1];   /* slots by state */
     uint64_t retry_ms, backoff_ms; /* after a start that failed */
@@ -55,7 +60,6 @@ struct slot {
     struct shim_claim *claim; /* who waits for this start; or NULL */
     uint64_t disk_mb, cost_mb;
     uint64_t given_ms; /* to a claim; 0: never */
-    uint32_t cpu_millis;
     uint64_t ordered_ms;
     char digest[BND_DIGEST_LEN + 1]; /* of its image */
 };
@@ -77,7 +81,7 @@ struct shim_claim {
 
 struct shim_pool {
     struct shim_pool_opts opts;
-    struct kind kinds[SHIM_POOL_MAX_TEMPLATES];
+    struct kind kinds[2 * SHIM_POOL_MAX_TEMPLATES]; /* a template's are 2i and 2i + 1 */
     size_t n_kinds;
     struct dbx_list slots, claims;
     uint32_t n_slots, n_claims, n_starting;
@@ -117,7 +121,7 @@ static void slot_state(struct slot *sl, enum slot_state st)
 /* Without a program; what is parked is one, but nobody's yet. */
 static uint64_t overhead_mb(const struct kind *kd)
 {
-    return OVERHEAD_MB + kd->tpl->parked.memory_mb;
+    return OVERHEAD_MB + (kd->workspace ? 0 : kd->tpl->parked.memory_mb);
 }
 
 static void set_cost(struct slot *sl, uint64_t memory_mb)
@@ -196,8 +200,7 @@ static struct slot *slot_new(struct shim_pool *pool, struct kind *kd, struct shi
         .pool = pool,
         .kind = kd,
         .claim = cl,
-        .disk_mb = cl ? cl->opts.disk_mb : pool->opts.disk_mb,
-        .cpu_millis = cl ? cl->opts.cpu_millis : 0,
+        .disk_mb = cl ? cl->opts.disk_mb : kd->disk_mb,
         .ordered_ms = dbx_now_ms(),
     };
     (void)dbx_strcpy(sl->digest, sizeof(sl->digest), kd->tpl->digest ? kd->tpl->digest : "");
@@ -206,10 +209,9 @@ static struct slot *slot_new(struct shim_pool *pool, struct kind *kd, struct shi
         .disk_mb = sl->disk_mb,
         /* warm or made to measure, what it shows as its memory and /dev/shm is the same */
         .memory_mb =
-            (cl && cl->opts.memory_mb > pool->opts.warm_memory_mb ? cl->opts.memory_mb
-                                                                  : pool->opts.warm_memory_mb) +
+            (cl && cl->opts.memory_mb > kd->memory_mb ? cl->opts.memory_mb : kd->memory_mb) +
             OVERHEAD_MB,
-        .cpu_millis = sl->cpu_millis,
+        .plain = kd->workspace,
         .processes = cl ? cl->opts.processes : pool->opts.processes,
         .background = !cl || cl->opts.background,
     };
@@ -229,8 +231,7 @@ static struct slot *slot_new(struct shim_pool *pool, struct kind *kd, struct shi
 
 static bool fits(const struct slot *sl, const struct shim_claim *cl)
 {
-    return sl->kind == cl->kind && sl->disk_mb == cl->opts.disk_mb &&
-           sl->cpu_millis == cl->opts.cpu_millis;
+    return sl->kind == cl->kind && sl->disk_mb == cl->opts.disk_mb;
 }
 
 static bool budget_allows(const struct shim_pool *pool, uint64_t more_mb, uint64_t less_mb)
@@ -261,12 +262,13 @@ static void claim_give(struct shim_claim *cl, struct slot *sl)
 {
     shim_claimed *fn = cl->fn;
     void *user = cl->user;
+    uint32_t cpu_millis = cl->opts.cpu_millis;
     set_cost(sl, cl->opts.memory_mb);
     sl->given_ms = dbx_now_ms();
     observe_wait(cl);
     claim_free(cl); /* lets go of its start, be it this one or another */
     slot_state(sl, SLOT_CLAIMED);
-    sl->pool->opts.source->assign(sl->sb);
+    sl->pool->opts.source->assign(sl->sb, cpu_millis);
     fn(sl->sb, NULL, user);
 }
 
@@ -330,7 +332,7 @@ static bool room_for(const struct shim_pool *pool, uint64_t cost_mb)
 static void note_miss(struct shim_claim *cl)
 {
     const struct shim_pool *pool = cl->pool;
-    bool own = cl->opts.disk_mb == pool->opts.disk_mb && cl->opts.cpu_millis == 0;
+    bool own = cl->opts.disk_mb == cl->kind->disk_mb;
     if (own && !cl->missed && !cl->opts.background && cl->kind->demand.missed < pool->opts.max_warm)
         shim_demand_missed(&cl->kind->demand, dbx_now_ms());
     cl->missed = true;
@@ -415,13 +417,13 @@ static bool serve_one(struct shim_pool *pool, bool *ret_all)
 
 static uint32_t target(const struct shim_pool *pool, const struct kind *kd)
 {
+    uint32_t floor = floor_of(pool, kd);
     if (pool->opts.warm >= 0)
-        return (uint32_t)pool->opts.warm;
-    uint32_t wanted =
-        shim_demand_target(&kd->demand, dbx_now_ms(), pool->opts.max_starts, kd->tpl->warm);
+        return floor;
+    uint32_t wanted = shim_demand_target(&kd->demand, dbx_now_ms(), pool->opts.max_starts, floor);
     if (wanted > pool->opts.max_warm)
         wanted = pool->opts.max_warm;
-    return wanted > kd->tpl->warm ? wanted : kd->tpl->warm;
+    return wanted > floor ? wanted : floor;
 }
 
 /* Warm ones of the pool's own sizes, and those on their way. */
@@ -447,6 +449,8 @@ static uint32_t all_unclaimed(const struct shim_pool *pool)
 
 static uint32_t floor_of(const struct shim_pool *pool, const struct kind *kd)
 {
+    if (kd->workspace)
+        return pool->opts.warm < 0 && kd->tpl->warm > 0;
     return pool->opts.warm >= 0 ? (uint32_t)pool->opts.warm : kd->tpl->warm;
 }
 
@@ -524,8 +528,7 @@ static void end_misfits(struct shim_pool *pool)
     dbx_list_each(it, tmp, &pool->slots)
     {
         struct slot *sl = dbx_list_entry(it, struct slot, node);
-        bool own = sl->disk_mb == pool->opts.disk_mb && sl->cpu_millis == 0 &&
-                   dbx_streq(sl->digest, sl->kind->tpl->digest);
+        bool own = sl->disk_mb == sl->kind->disk_mb && dbx_streq(sl->digest, sl->kind->tpl->digest);
         if (sl->claim || (sl->state != SLOT_STARTING && sl->state != SLOT_WARM))
             continue;
         if (pool->draining || !own)
@@ -666,8 +669,16 @@ struct shim_pool *shim_pool_new(const struct shim_pool_opts *opts)
     set_defaults(&pool->opts);
     dbx_list_init(&pool->slots);
     dbx_list_init(&pool->claims);
-    for (size_t i = 0; i < bnd_store_count(opts->store) && i < SHIM_POOL_MAX_TEMPLATES; i++)
-        pool->kinds[pool->n_kinds++].tpl = bnd_store_at(opts->store, i);
+    const struct dbx_size *usual = dbx_size_find(DBX_SIZE_DEFAULT);
+    for (size_t i = 0; i < bnd_store_count(opts->store) && i < SHIM_POOL_MAX_TEMPLATES; i++) {
+        const struct bnd_template *tpl = bnd_store_at(opts->store, i);
+        pool->kinds[pool->n_kinds++] = (struct kind){
+            .tpl = tpl, .disk_mb = pool->opts.disk_mb, .memory_mb = pool->opts.warm_memory_mb};
+        pool->kinds[pool->n_kinds++] = (struct kind){.tpl = tpl,
+                                                     .disk_mb = usual->disk_mb,
+                                                     .memory_mb = usual->memory_mb,
+                                                     .workspace = true};
+    }
     pool->kick = dbx_timer_new(opts->node->loop, on_kick, pool);
     pool->retry = dbx_timer_new(opts->node->loop, on_kick, pool);
     pool->calm = dbx_timer_new(opts->node->loop, on_kick, pool);
@@ -728,18 +739,20 @@ struct shim_pool *shim_pool_free(struct shim_pool *pool)
     return NULL;
 }
 
-static struct kind *find_kind(struct shim_pool *pool, const char *name)
+/* What no kind has the disk for is made to measure, as the first. */
+static struct kind *find_kind(struct shim_pool *pool, const char *name, uint64_t disk_mb,
+                              bool workspace)
 {
-    for (size_t i = 0; i < pool->n_kinds; i++)
+    for (size_t i = 0; i < pool->n_kinds; i += 2)
         if (dbx_streq(pool->kinds[i].tpl->name, name))
-            return &pool->kinds[i];
+            return &pool->kinds[i + (workspace && pool->kinds[i + 1].disk_mb == disk_mb)];
     return NULL;
 }
 
 static void admit(struct shim_pool *pool, struct shim_claim *cl)
 {
     struct dbx_err *err = &cl->refused;
-    cl->kind = find_kind(pool, cl->opts.template);
+    cl->kind = find_kind(pool, cl->opts.template, cl->opts.disk_mb, cl->opts.workspace);
     if (pool->draining)
         dbx_err_set(err, -ECANCELED, DBX_UNAVAIL, "the node is shutting down");
     else if (!cl->kind)
@@ -795,7 +808,7 @@ struct shim_sandbox *shim_pool_adopt(struct shim_pool *pool, const struct dbx_id
                                      const struct shim_sandbox_record *rec, int control,
                                      uint64_t claimed_mb)
 {
-    struct kind *kd = find_kind(pool, rec->template);
+    struct kind *kd = find_kind(pool, rec->template, rec->disk_mb, rec->plain);
     if (!kd || !kd->tpl->image) {
         dbx_close(control);
         return NULL;
@@ -805,8 +818,7 @@ struct shim_sandbox *shim_pool_adopt(struct shim_pool *pool, const struct dbx_id
                         .pool = pool,
                         .kind = kd,
                         .state = claimed_mb ? SLOT_CLAIMED : SLOT_WARM,
-                        .disk_mb = rec->disk_mb,
-                        .cpu_millis = rec->cpu_millis};
+                        .disk_mb = rec->disk_mb};
     (void)dbx_strcpy(sl->digest, sizeof(sl->digest), rec->digest);
     dbx_list_push(&pool->slots, &sl->node);
     pool->n_slots++;
@@ -827,18 +839,23 @@ void shim_pool_counts(const struct shim_pool *pool, struct shim_pool_counts *ret
         .waiting = pool->n_claims,
         .memory_mb = pool->opts.memory_mb,
         .memory_used_mb = pool->used_mb,
-        .n_templates = pool->n_kinds,
+        .n_templates = pool->n_kinds / 2,
     };
     for (size_t i = 0; i < pool->n_kinds; i++) {
         const struct kind *kd = &pool->kinds[i];
+        struct shim_pool_template_counts *c = &ret->templates[i / 2];
         ret->claimed += kd->n[SLOT_CLAIMED];
         ret->ending += kd->n[SLOT_ENDING];
-        ret->templates[i].name = kd->tpl->name;
-        ret->templates[i].image = kd->tpl->image != NULL;
-        ret->templates[i].warm = kd->n[SLOT_WARM];
-        ret->templates[i].starting = kd->n[SLOT_STARTING];
-        ret->templates[i].claimed = kd->n[SLOT_CLAIMED];
-        ret->templates[i].target = target(pool, kd);
+        c->name = kd->tpl->name;
+        c->image = kd->tpl->image != NULL;
+        c->starting += kd->n[SLOT_STARTING];
+        c->claimed += kd->n[SLOT_CLAIMED];
+        if (kd->workspace) {
+            c->workspace_warm = kd->n[SLOT_WARM];
+        } else {
+            c->warm = kd->n[SLOT_WARM];
+            c->target = target(pool, kd);
+        }
     }
 }
 

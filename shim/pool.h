@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The warm pool: sandboxes of each template made ahead, used once. A claim takes a warm one whose
- * sizes fit, else has one made to measure, else waits its turn, bounded and with a deadline. The
- * pool fills itself in the background, when the claims leave it room. */
+/* The warm pool: sandboxes of each template made ahead, used once: for executions as many as demand
+ * asks for from the template's own number up, for workspaces of the usual size one or more. A claim
+ * takes a warm one whose sizes fit, else has one made to measure, else waits its turn, bounded and
+ * with a deadline. The pool fills itself in the background, when the claims leave it room. */
 #pragma once
 
 #include "common/base/err.h"
@@ -17,7 +18,7 @@ struct shim_pool_source {
     void (*hurry)(struct shim_sandbox *sb);
     struct shim_sandbox *(*create)(void *ctx, const struct shim_sandbox_opts *opts,
                                    const struct shim_sandbox_handlers *h, void *user);
-    void (*assign)(struct shim_sandbox *sb);
+    void (*assign)(struct shim_sandbox *sb, uint32_t cpu_millis);
     void (*end)(struct shim_sandbox *sb);
 };
 
@@ -66,6 +67,7 @@ struct shim_claim_opts {
     uint32_t cpu_millis; /* 0: no limit */
     uint64_t wait_ms;    /* deadline; default 10000 */
     bool background;     /* of many: what is held for those that are alone is left to them */
+    bool workspace;      /* for a workspace: nothing is parked in it */
 };
 /* Exactly once, never before shim_pool_claim has returned. sb is in state assigned and the caller's
  * to use and to end; the caller calls shim_sandbox_set_owner in this call. Else err: NOT_FOUND no
@@ -83,9 +85,10 @@ struct shim_pool_counts {
     uint64_t memory_mb, memory_used_mb;
     size_t n_templates;
     struct shim_pool_template_counts {
-        const char *name; /* the store's */
-        bool image;       /* it has one */
-        uint32_t warm, starting, claimed, target;
+        const char *name;                         /* the store's */
+        bool image;                               /* it has one */
+        uint32_t warm, starting, claimed, target; /* warm, target: those for executions */
+        uint32_t workspace_warm;                  /* those of the usual size of workspaces */
     } templates[SHIM_POOL_MAX_TEMPLATES];
 };
 void shim_pool_counts(const struct shim_pool *pool, struct shim_pool_counts *ret);

@@ -58,6 +58,7 @@ static const struct field sandbox_fields[] = {
     NEEDED(14, NUM, S, mark.pids),
     NEEDED(15, FLAG, S, fresh),
     NEEDED(16, TEXT, S, digest),
+    FIELD(17, FLAG, S, plain),
 };
 #undef S
 

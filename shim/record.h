@@ -18,6 +18,7 @@ struct shim_sandbox_record {
     int32_t sentry;
     uint64_t limit_bytes, idle_bytes;
     bool fresh;      /* nothing was ever asked of it */
+    bool plain;      /* nothing is parked in it */
     char digest[72]; /* of its image */
     struct shim_cgroup_stat mark;
 };

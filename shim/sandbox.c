@@ -180,7 +180,8 @@ struct shim_sandbox *shim_sandbox_adopt(const struct shim_node *node, const stru
                                            .disk_mb = rec->disk_mb,
                                            .memory_mb = rec->memory_mb,
                                            .cpu_millis = rec->cpu_millis,
-                                           .processes = rec->processes};
+                                           .processes = rec->processes,
+                                           .plain = rec->plain};
     struct shim_sandbox *sb = sandbox_new(node, id, &opts, h, user);
     sb->cg = shim_cgroup_adopt(node->cgroups, sb->id_text);
     (void)dbx_strcpy(sb->digest, sizeof(sb->digest), rec->digest);
@@ -200,6 +201,7 @@ void shim_sb__save(struct shim_sandbox *sb)
                                       .memory_mb = sb->opts.memory_mb,
                                       .cpu_millis = sb->opts.cpu_millis,
                                       .processes = sb->opts.processes,
+                                      .plain = sb->opts.plain,
                                       .sentry = sb->sentry,
                                       .limit_bytes = sb->limit_bytes,
                                       .idle_bytes = sb->idle_bytes,
@@ -316,8 +318,9 @@ void shim_sandbox_yield(struct shim_sandbox *sb)
         dbx_log(DBX_LOG_WARN, &sb->log, "its share of the CPU stays large");
 }
 
-void shim_sandbox_assign(struct shim_sandbox *sb)
+void shim_sandbox_assign(struct shim_sandbox *sb, uint32_t cpu_millis)
 {
+    sb->opts.cpu_millis = cpu_millis;
     shim_sandbox_hurry(sb);
     shim_sb__set_state(sb, SHIM_SB_ASSIGNED);
     shim_sb__save(sb);

@@ -73,9 +73,10 @@ struct shim_sandbox_opts {
     uint64_t disk_mb;
     uint64_t memory_mb;  /* what programs inside see as the machine's memory, and the limit until
                             claimed */
-    uint32_t cpu_millis; /* 0: no limit */
+    uint32_t cpu_millis; /* 0: no limit; while it is made there is none */
     uint32_t processes;
     bool background; /* nobody waits for it: while it is made, those that run have precedence */
+    bool plain;      /* nothing is parked in it */
 };
 
 /* on_ready, then on_lost, each at most once; on_gone once, the last. Never before the call that
@@ -110,7 +111,8 @@ void shim_sandbox_set_owner(struct shim_sandbox *sb, const struct shim_sandbox_h
                             void *user);
 /* Somebody waits for it now. */
 void shim_sandbox_hurry(struct shim_sandbox *sb);
-void shim_sandbox_assign(struct shim_sandbox *sb); /* warm -> assigned; the pool does it */
+/* warm -> assigned; the pool does it. cpu_millis holds from the next shim_sandbox_set_limits on. */
+void shim_sandbox_assign(struct shim_sandbox *sb, uint32_t cpu_millis);
 /* assigned|idle -> running; running -> idle. */
 void shim_sandbox_set_running(struct shim_sandbox *sb,
                               bool running); /* assigned|idle -> running; running -> idle */

@@ -52,7 +52,8 @@ static uint64_t base_bytes(const struct shim_sandbox *sb, const struct shim_cgro
                            uint64_t bytes)
 {
     uint64_t own = own_bytes(st);
-    if (!sb->opts.tpl->parked.run || own < sb->idle_bytes || own > sb->idle_bytes + bytes)
+    if (!sb->opts.tpl->parked.run || sb->opts.plain || own < sb->idle_bytes ||
+        own > sb->idle_bytes + bytes)
         return own;
     return sb->idle_bytes;
 }

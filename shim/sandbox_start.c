@@ -115,7 +115,7 @@ static void check_ready(struct shim_sandbox *sb)
     struct dbx_err err = {0};
     if (sb->state != SHIM_SB_PROVISIONING || !sb->init_ready)
         return;
-    if (sb->opts.tpl->parked.run && !sb->settled && !sb->parking)
+    if (sb->opts.tpl->parked.run && !sb->opts.plain && !sb->settled && !sb->parking)
         park(sb);
     if (!sb->sentry || sb->parking)
         return;
@@ -375,7 +375,6 @@ int shim_sb__start(struct shim_sandbox *sb, struct dbx_err *err)
     DBX_CLEANUP(dbx_closep) int theirs = -1;
     const struct shim_cgroup_limits limits = {
         .memory_bytes = sb->opts.memory_mb << 20,
-        .cpu_millis = sb->opts.cpu_millis,
         .processes = sb->opts.processes,
     };
     int control[2] = {-1, -1};

@@ -194,6 +194,9 @@ static void before_metrics(void *user)
         snprintf(labels, sizeof(labels), "template=\"%.64s\"", c.templates[i].name);
         dbx_metric_set(dbx_gauge("devbox_shim_pool_warm", labels, "Warm sandboxes"),
                        c.templates[i].warm);
+        dbx_metric_set(dbx_gauge("devbox_shim_pool_workspace_warm", labels,
+                                 "Warm sandboxes of the usual size of workspaces"),
+                       c.templates[i].workspace_warm);
     }
 }
 

@@ -5,6 +5,7 @@
 #include "bundles/bundles.h"
 #include "common/base/fs.h"
 #include "common/io/loop.h"
+#include "common/proto/sizes.h"
 #include "tests/unit/check.h"
 
 #include <errno.h>
@@ -44,8 +45,9 @@ static struct shim_sandbox *fake_create(void *ctx, const struct shim_sandbox_opt
     return (struct shim_sandbox *)(void *)f;
 }
 
-static void fake_assign(struct shim_sandbox *sb)
+static void fake_assign(struct shim_sandbox *sb, uint32_t cpu_millis)
 {
+    (void)cpu_millis;
     struct fake *f = (struct fake *)(void *)sb;
     CHECK(f->ready && !f->assigned && !f->ended);
     f->assigned = true;
@@ -203,6 +205,38 @@ static void test_made_to_measure(void)
     settle();
     CHECK_EQ(t.last_code, -ECANCELED);
     CHECK(t.fakes[t.n - 1].ended);
+    finish();
+}
+
+/* One of the size of most workspaces is there for each template, whatever its CPU will be; an
+ * execution does not get it. */
+static void test_workspaces(void)
+{
+    const struct dbx_size *usual = dbx_size_find(DBX_SIZE_DEFAULT);
+    const struct shim_claim_opts opts = {.disk_mb = usual->disk_mb,
+                                         .memory_mb = usual->memory_mb,
+                                         .cpu_millis = usual->cpu_millis,
+                                         .workspace = true};
+    begin((struct shim_pool_opts){.warm = -1, .max_starts = 4});
+    shim_pool_start(t.pool);
+    settle();
+    size_t made = t.n;
+    CHECK_EQ(counts("python")->workspace_warm, 1);
+    CHECK_EQ(counts("python")->warm, counts("python")->target);
+    t.stuck = true;
+    claim(opts);
+    settle();
+    CHECK_EQ(t.given, 1);
+    CHECK(t.last->opts.plain && t.last->opts.disk_mb == usual->disk_mb);
+    CHECK_EQ(counts("python")->workspace_warm, 0);
+    CHECK_EQ(t.n, made);
+    claim((struct shim_claim_opts){.disk_mb = usual->disk_mb});
+    settle();
+    bool measured = false;
+    for (size_t i = made; i < t.n; i++)
+        measured |= !t.fakes[i].opts.plain && t.fakes[i].opts.disk_mb == usual->disk_mb;
+    CHECK(measured);
+    CHECK_EQ(t.given, 1);
     finish();
 }
 
@@ -469,6 +503,7 @@ int main(void)
     test_rebuilt_image(cache);
     test_fills_and_gives();
     test_made_to_measure();
+    test_workspaces();
     test_takes_over_a_start();
     test_overtaken_start();
     test_refusals();
