@@ -3,10 +3,10 @@
 
 #include <errno.h>
 #include <grp.h>
-#include <seccomp.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include "common/ext/confine.h"
 
 #define NOBODY 65534
 #define MAX_MEMORY (512ul << 20)
@@ -50,24 +50,14 @@ static int drop_user(struct dbx_err *err)
 /* What libc and libarchive try without needing it is refused; anything else is the end. */
 static int filter(struct dbx_err *err)
 {
-    static const int allowed[] = {
-        SCMP_SYS(read),       SCMP_SYS(write),     SCMP_SYS(brk),           SCMP_SYS(mmap),
-        SCMP_SYS(munmap),     SCMP_SYS(mremap),    SCMP_SYS(madvise),       SCMP_SYS(futex),
-        SCMP_SYS(exit_group), SCMP_SYS(exit),      SCMP_SYS(clock_gettime), SCMP_SYS(rt_sigreturn),
-        SCMP_SYS(mprotect),   SCMP_SYS(getrandom), SCMP_SYS(gettimeofday)};
-    static const int refused[] = {SCMP_SYS(open),   SCMP_SYS(openat), SCMP_SYS(newfstatat),
-                                  SCMP_SYS(fstat),  SCMP_SYS(stat),   SCMP_SYS(readlink),
-                                  SCMP_SYS(access), SCMP_SYS(ioctl),  SCMP_SYS(lseek)};
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
-    int r = ctx ? 0 : -ENOMEM;
-    for (size_t i = 0; r == 0 && i < DBX_ARRAY_LEN(allowed); i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
-    for (size_t i = 0; r == 0 && i < DBX_ARRAY_LEN(refused); i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), refused[i], 0);
-    if (r == 0)
-        r = seccomp_load(ctx);
-    seccomp_release(ctx);
-    return r < 0 ? dbx_err_set(err, r, DBX_INTERNAL, "the seccomp filter: %d", r) : 0;
+    static const char *const allowed[] = {
+        "read",          "write",        "brk",          "mmap", "munmap",   "mremap",
+        "madvise",       "futex",        "exit_group",   "exit", "mprotect", "getrandom",
+        "clock_gettime", "rt_sigreturn", "gettimeofday", NULL};
+    static const char *const refused[] = {"open",     "openat", "newfstatat", "fstat", "stat",
+                                          "readlink", "access", "ioctl",      "lseek", NULL};
+    const struct dbx_seccomp f = {.allow = allowed, .refuse = refused, .otherwise = DBX_SYS_KILL};
+    return dbx_seccomp(&f, err);
 }
 
 int unpack_confine(struct dbx_err *err)
@@ -75,7 +65,9 @@ int unpack_confine(struct dbx_err *err)
     int r = drop_user(err);
     if (r == 0)
         r = set_limits(err);
-    if (r == 0 && (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0))
-        r = dbx_err_sys(err, "give up privileges");
+    if (r == 0)
+        r = dbx_confine_caps(0, err);
+    if (r == 0)
+        r = dbx_confine_memory(err);
     return r == 0 ? filter(err) : r;
 }
