@@ -10,6 +10,7 @@
 struct gw {
     const struct gw_config *cfg; /* borrowed from main */
     struct dbx_loop *loop;       /* borrowed from main */
+    int unpacker;                /* borrowed from main: of unpack.h */
     struct dbx_keyring *keys;    /* all owned from here on */
     struct gw_store *store;
     struct dbx_olog *olog; /* NULL until its folder can be opened */

@@ -4,31 +4,70 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/fd.h"
 #include "common/base/log.h"
+#include "common/ext/confine.h"
 #include "common/io/loop.h"
 #include "gateway/config.h"
 #include "gateway/server.h"
+#include "gateway/unpack.h"
 
 static void on_terminate(void *user)
 {
     gw_server_drain(user);
 }
 
-static int run(const struct gw_config *cfg)
+static void on_refused_call(const char *name, void *user)
+{
+    (void)user;
+    dbx_log(DBX_LOG_WARN, NULL, "the system call %s is not allowed: refused", name);
+}
+
+static int start(const struct gw_config *cfg, struct dbx_loop *loop, int unpacker, struct gw **gw)
 {
     struct dbx_err err = {0};
+    int r = dbx_seccomp_watch(loop, on_refused_call, NULL, &err);
+    if (r == 0)
+        r = gw_server_start(cfg, loop, unpacker, gw, &err);
+    if (r < 0)
+        dbx_log(DBX_LOG_ERR, NULL, "start: %s", err.msg);
+    return r;
+}
+
+static int run(const struct gw_config *cfg, int unpacker)
+{
     struct gw *gw = NULL;
     struct dbx_loop *loop = dbx_loop_new();
     int code = 1;
-    if (gw_server_start(cfg, loop, &gw, &err) < 0) {
-        dbx_log(DBX_LOG_ERR, NULL, "start: %s", err.msg);
-    } else {
+    if (start(cfg, loop, unpacker, &gw) == 0) {
         dbx_loop_on_terminate(loop, on_terminate, gw);
         code = dbx_loop_run(loop);
     }
     gw_server_free(gw);
+    dbx_seccomp_unwatch();
     dbx_loop_free(loop);
     return code;
+}
+
+/* Nothing is started from here on, and nothing written but what is asked for over sockets. */
+static int confine(int *ret_unpacker, struct dbx_err *err)
+{
+    static const char *const allow[] = {"mkdir", "mkdirat", "unlink", "unlinkat", NULL};
+    const struct dbx_seccomp filter = {.sets = DBX_SYS_BASE | DBX_SYS_NET | DBX_SYS_READ,
+                                       .allow = allow,
+                                       .otherwise = DBX_SYS_TELL};
+    int r = gw_unpacker_start(ret_unpacker, err);
+    return r == 0 ? dbx_confine(&filter, err) : r;
+}
+
+static int confined(const struct gw_config *cfg)
+{
+    DBX_CLEANUP(dbx_closep) int unpacker = -1;
+    struct dbx_err err = {0};
+    if (confine(&unpacker, &err) == 0)
+        return run(cfg, unpacker);
+    dbx_log(DBX_LOG_ERR, NULL, "start: %s", err.msg);
+    return 1;
 }
 
 int main(int argc, char **argv)
@@ -47,7 +86,7 @@ int main(int argc, char **argv)
     } else {
         dbx_log_init("gateway", cfg.log_format,
                      (enum dbx_log_level)dbx_log_level_parse(cfg.log_level));
-        code = run(&cfg);
+        code = confined(&cfg);
     }
     dbx_config_done(&cfg, gw_config_fields, gw_config_len);
     return code;

@@ -244,12 +244,13 @@ static int start_httpd(struct gw *gw, struct dbx_err *err)
 
 static void on_drain_timer(void *user);
 
-int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, struct gw **ret,
-                    struct dbx_err *err)
+int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, int unpacker,
+                    struct gw **ret, struct dbx_err *err)
 {
     struct gw *gw = DBX_NEW(struct gw);
     gw->cfg = cfg;
     gw->loop = loop;
+    gw->unpacker = unpacker;
     dbx_list_init(&gw->requests);
     dbx_list_init(&gw->sessions);
     dbx_list_init(&gw->batch_readers);

@@ -8,9 +8,9 @@ struct gw_config;
 struct dbx_loop;
 
 /* Everything that must be right at start is checked here; what is merely away (database, scheduler,
- * log) is tried again until it is there. */
-int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, struct gw **ret,
-                    struct dbx_err *err) DBX_MUST_USE;
+ * log) is tried again until it is there. unpacker: of unpack.h, the caller's. */
+int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, int unpacker,
+                    struct gw **ret, struct dbx_err *err) DBX_MUST_USE;
 /* SIGTERM: takes nothing new, tells viewers to reconnect, lets requests finish, then stops the loop
  * with 0. */
 void gw_server_drain(struct gw *gw);

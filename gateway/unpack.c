@@ -4,13 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/base/fd.h"
@@ -22,8 +21,6 @@
 #define READ_AT_ONCE (256u << 10)
 
 struct unpacking {
-    struct dbx_loop *loop;
-    pid_t pid;
     int out;
     struct dbx_watch *watch;
     struct dbx_timer *deadline;
@@ -53,16 +50,13 @@ static int read_answer(struct dbx_buf *answer, struct dbx_err *err)
     return dbx_err_set(err, -EINVAL, kind, "%.230s", words + 1);
 }
 
-/* It has closed its end, or is killed: its end follows at once. */
+/* It has closed its end, or is given up: then its next write ends it, or its limit of CPU does. */
 static void finish(struct unpacking *u)
 {
     struct dbx_err err = {0};
     u->watch = dbx_watch_free(u->watch);
     u->deadline = dbx_timer_free(u->deadline);
     dbx_close(u->out);
-    (void)kill(u->pid, SIGKILL);
-    while (waitpid(u->pid, NULL, 0) < 0 && errno == EINTR)
-        continue;
     if (read_answer(&u->answer, &err) < 0)
         u->fn(NULL, &err, u->arg);
     else
@@ -119,32 +113,53 @@ static int program(char *path, size_t size)
     return (size_t)snprintf(path, size, "%s/devbox-unpack", self) < size ? 0 : -ENAMETOOLONG;
 }
 
-static int spawn(int in, int out, pid_t *ret_pid, struct dbx_err *err)
+static int spawn(int sock, struct dbx_err *err)
 {
     static char *const no_env[] = {NULL};
     char path[PATH_MAX + 16];
     char *const argv[] = {"devbox-unpack", NULL};
     posix_spawn_file_actions_t fa;
+    pid_t pid;
     int r = program(path, sizeof(path));
     if (r == 0)
         r = -posix_spawn_file_actions_init(&fa);
     if (r < 0)
         return dbx_err_set(err, r, DBX_INTERNAL, "start devbox-unpack: %s", strerror(-r));
-    r = -posix_spawn_file_actions_adddup2(&fa, in, 0);
+    r = -posix_spawn_file_actions_adddup2(&fa, sock, 0);
     if (r == 0)
-        r = -posix_spawn_file_actions_adddup2(&fa, out, 1);
-    if (r == 0)
-        r = -posix_spawn(ret_pid, path, &fa, NULL, argv, no_env);
+        r = -posix_spawn(&pid, path, &fa, NULL, argv, no_env);
     posix_spawn_file_actions_destroy(&fa);
     return r < 0 ? dbx_err_set(err, r, DBX_INTERNAL, "start %s: %s", path, strerror(-r)) : 0;
 }
 
-int gw_unpack(struct dbx_loop *loop, const void *archive, size_t len, gw_unpack_fn *fn, void *arg,
-              struct dbx_err *err)
+int gw_unpacker_start(int *ret_sock, struct dbx_err *err)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return dbx_err_sys(err, "socketpair");
+    int r = spawn(pair[1], err);
+    dbx_close(pair[1]);
+    if (r < 0)
+        dbx_close(pair[0]);
+    else
+        *ret_sock = pair[0];
+    return r;
+}
+
+static int ask(int sock, int in, int out, struct dbx_err *err)
+{
+    const int fds[2] = {in, out};
+    int r = dbx_send_fds(sock, "u", 1, fds, 2);
+    return r < 0 ? dbx_err_set(err, r, r == -EAGAIN ? DBX_LIMIT : DBX_INTERNAL,
+                               "devbox-unpack does not take an archive: %s", strerror(-r))
+                 : 0;
+}
+
+int gw_unpack(struct dbx_loop *loop, int sock, const void *archive, size_t len, gw_unpack_fn *fn,
+              void *arg, struct dbx_err *err)
 {
     DBX_CLEANUP(dbx_closep) int in = -1;
     int pipes[2];
-    pid_t pid = 0;
     int r = memory_file(archive, len, &in, err);
     if (r < 0)
         return r;
@@ -152,15 +167,13 @@ int gw_unpack(struct dbx_loop *loop, const void *archive, size_t len, gw_unpack_
         return dbx_err_sys(err, "pipe");
     r = dbx_set_nonblock(pipes[1], false);
     if (r == 0)
-        r = spawn(in, pipes[1], &pid, err);
+        r = ask(sock, in, pipes[1], err);
     dbx_close(pipes[1]);
     if (r < 0) {
         dbx_close(pipes[0]);
         return r;
     }
     struct unpacking *u = DBX_NEW(struct unpacking);
-    u->loop = loop;
-    u->pid = pid;
     u->out = pipes[0];
     u->fn = fn;
     u->arg = arg;

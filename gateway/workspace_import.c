@@ -309,7 +309,7 @@ static void begin_archive(struct gw_write *wr)
                            NULL);
         return;
     }
-    if (gw_unpack(rq->gw->loop, body, len, on_unpacked, rq, &err) < 0) {
+    if (gw_unpack(rq->gw->loop, rq->gw->unpacker, body, len, on_unpacked, rq, &err) < 0) {
         gw_req_fail(rq, &err, NULL);
         return;
     }

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* devbox-unpack: an archive on descriptor 0, the block of its files on descriptor 1. What comes
+/* devbox-unpack: descriptor 0 is the gateway's socket. Each message on it carries two descriptors,
+ * an archive and where the block of its files goes, and is given a process of its own. What comes
  * before the block says how it went: "ok\n", or "invalid WORDS\n", "limit WORDS\n", "internal
- * WORDS\n".
+ * WORDS\n". Ends with the socket.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -47,13 +51,13 @@ static int run(struct dbx_buf *out, struct dbx_err *err)
     return r;
 }
 
-int main(void)
+/* The process of one archive: it is descriptor 0, the answer goes to 1, and there is no other. */
+_Noreturn static void unpack_one(void)
 {
     struct dbx_err err = {0};
     struct dbx_buf out;
     char line[400];
-    close_range(2, ~0u, 0); /* nobody is talked to but descriptor 1 */
-    (void)setlocale(LC_CTYPE, "C.UTF-8");
+    close_range(2, ~0u, 0);
     dbx_buf_init(&out, MAX_OUT);
     int r = run(&out, &err);
     int n = snprintf(line, sizeof(line), "%s%s\n",
@@ -66,4 +70,39 @@ int main(void)
     if (r == 0 && line[0] == 'o')
         r = dbx_write_all(1, out.data, out.len);
     _exit(r < 0);
+}
+
+/* False when the socket is closed. Who gets no process sees its answer end at once. */
+static bool take_one(void)
+{
+    struct pollfd p = {.fd = 0, .events = POLLIN};
+    char byte;
+    int fds[2];
+    size_t len, nfds = 0;
+    if (poll(&p, 1, -1) < 0)
+        return errno == EINTR;
+    int r = dbx_recv_fds(0, &byte, 1, &len, fds, 2, &nfds);
+    if (r < 0)
+        return r == -EAGAIN || r == -EINTR || r == -EMSGSIZE;
+    if (nfds == 2 && fork() == 0) {
+        if (dup2(fds[0], 0) < 0 || dup2(fds[1], 1) < 0)
+            _exit(1);
+        unpack_one();
+    }
+    for (size_t i = 0; i < nfds; i++)
+        dbx_close(fds[i]);
+    return len > 0;
+}
+
+int main(void)
+{
+    const int devnull = open("/dev/null", O_RDWR);
+    (void)signal(SIGCHLD, SIG_IGN); /* nobody asks how they ended */
+    if (devnull < 0 || dup2(devnull, 1) < 0 || dup2(devnull, 2) < 0)
+        return 1;
+    close_range(3, ~0u, 0);
+    (void)setlocale(LC_CTYPE, "C.UTF-8");
+    while (take_one())
+        continue;
+    return 0;
 }
