@@ -2,6 +2,7 @@
 /* devbox-registry-cache: packages from npm, PyPI, Go and crates, kept. Only wiring here. */
 #include "common/base/config.h"
 #include "common/base/map.h"
+#include "common/ext/confine.h"
 #include "common/io/http_client.h"
 #include "common/io/httpd.h"
 #include "common/io/loop.h"
@@ -108,7 +109,22 @@ static void done(struct rc *rc)
     dbx_map_free(rc->absent);
     rc_rules_free(rc->rules);
     rc_upstreams_done(&rc->ups);
+    dbx_seccomp_unwatch();
     dbx_loop_free(rc->loop);
+}
+
+static void on_refused_call(const char *name, void *user)
+{
+    (void)user;
+    dbx_log(DBX_LOG_WARN, NULL, "the system call %s is not allowed: refused", name);
+}
+
+static int confine(struct dbx_err *err)
+{
+    const struct dbx_seccomp filter = {.sets = DBX_SYS_BASE | DBX_SYS_NET | DBX_SYS_READ |
+                                               DBX_SYS_WRITE,
+                                       .otherwise = DBX_SYS_TELL};
+    return dbx_confine(&filter, err);
 }
 
 static int run(struct rc *rc, struct dbx_err *err)
@@ -116,7 +132,9 @@ static int run(struct rc *rc, struct dbx_err *err)
     struct rc_store_stats st;
 
     rc->loop = dbx_loop_new();
-    int r = prepare(rc, err);
+    int r = dbx_seccomp_watch(rc->loop, on_refused_call, NULL, err);
+    if (r == 0)
+        r = prepare(rc, err);
     if (r == 0) {
         rc_store_stats(rc->store, &st);
         dbx_log(DBX_LOG_INFO, NULL, "listens at %s, port %u; %" PRIu64 " blobs, %" PRIu64 " bytes",
@@ -137,9 +155,10 @@ static int start(struct rc *rc, struct dbx_err *err)
     if (level < 0)
         return dbx_err_field(err, "log_level", "is err, warn, info or debug");
     dbx_log_init("registry-cache", cfg->log_format, (enum dbx_log_level)level);
-    if (!cfg->fsck)
-        return run(rc, err);
-    int r = rc_store_fsck(cfg->dir, &bad, err);
+    int r = confine(err);
+    if (r < 0 || !cfg->fsck)
+        return r < 0 ? r : run(rc, err);
+    r = rc_store_fsck(cfg->dir, &bad, err);
     return r == 0 && bad ? 3 : r;
 }
 

@@ -3,6 +3,7 @@
 #include "common/base/config.h"
 #include "common/base/map.h"
 #include "common/base/metrics.h"
+#include "common/ext/confine.h"
 #include "common/ext/pg.h"
 #include "common/io/httpd.h"
 #include "common/io/loop.h"
@@ -101,6 +102,21 @@ static int prepare(struct sched *s, struct dbx_err *err)
     return 0;
 }
 
+static void on_refused_call(const char *name, void *user)
+{
+    (void)user;
+    dbx_log(DBX_LOG_WARN, NULL, "the system call %s is not allowed: refused", name);
+}
+
+static int confine(struct dbx_err *err)
+{
+    static const char *const allow[] = {"unlink", "unlinkat", NULL}; /* listen = unix:PATH */
+    const struct dbx_seccomp filter = {.sets = DBX_SYS_BASE | DBX_SYS_NET | DBX_SYS_READ,
+                                       .allow = allow,
+                                       .otherwise = DBX_SYS_TELL};
+    return dbx_confine(&filter, err);
+}
+
 static int run(struct sched *s, struct dbx_err *err)
 {
     static const struct sched_leader_handlers lead = {.on_lead = on_lead, .on_lost = on_lost};
@@ -116,7 +132,9 @@ static int run(struct sched *s, struct dbx_err *err)
     pg.stmts = sched_sql(&pg.nstmts);
     s->pg = dbx_pg_new(&pg);
     s->leader = sched_leader_new(s->loop, s->cfg->database, &lead, s);
-    int r = dbx_httpd_new(&http, &s->httpd, err);
+    int r = dbx_seccomp_watch(s->loop, on_refused_call, NULL, err);
+    if (r == 0)
+        r = dbx_httpd_new(&http, &s->httpd, err);
     if (r < 0)
         return r;
     dbx_log(DBX_LOG_INFO, NULL, "listens at %s, port %u", s->cfg->listen, dbx_httpd_port(s->httpd));
@@ -133,6 +151,7 @@ static void done(struct sched *s)
     s->pg = s->pg ? dbx_pg_free(s->pg) : NULL;
     dbx_map_free(s->conn_by_id);
     dbx_keyring_free(s->keys);
+    dbx_seccomp_unwatch();
     dbx_loop_free(s->loop);
 }
 
@@ -151,7 +170,9 @@ int main(int argc, char **argv)
     }
     if (!go_on)
         return 0;
-    int r = prepare(&s, &err);
+    int r = confine(&err);
+    if (r == 0)
+        r = prepare(&s, &err);
     if (r == 0) {
         s.loop = dbx_loop_new();
         r = run(&s, &err);

@@ -21,6 +21,7 @@ class Postgres:
         self.as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
         if self.as_user:
             shutil.chown(self.dir, "postgres", "postgres")
+            self.dir.chmod(0o711)  # daemons pass without a capability
         self.conninfo = f"host={self.dir} user=postgres dbname=postgres"
         subprocess.run([*self.as_user, bindir() / "initdb", "-D", self.dir / "data", "-N", "-A", "trust", "-U", "postgres",
                         "-E", "UTF8", "--locale=C.UTF-8"], check=True, capture_output=True, cwd="/")
