@@ -3,6 +3,7 @@
 #include "common/base/config.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
+#include "common/ext/confine.h"
 #include "common/io/httpd.h"
 #include "common/io/loop.h"
 #include "shim/keeper.h"
@@ -75,22 +76,51 @@ static int serve_http(const struct config *cfg, struct dbx_loop *loop, struct db
     return cfg->listen[0] ? dbx_httpd_new(&opts, ret, err) : 0;
 }
 
-static int run(const struct config *cfg)
+static void on_refused_call(const char *name, void *user)
 {
-    struct dbx_loop *loop = dbx_loop_new();
+    (void)user;
+    dbx_log(DBX_LOG_WARN, NULL, "the system call %s is not allowed: refused", name);
+}
+
+/* Once everything is open: pipes, rings and sockets that are there, or that are passed to it. It
+ * can open no file (but remove its socket), connect nowhere, and make no other ring. */
+static int confine(struct dbx_loop *loop, struct dbx_err *err)
+{
+    static const char *const allow[] = {"accept4",     "recvmsg",        "sendmsg",    "recvfrom",
+                                        "sendto",      "shutdown",       "getsockopt", "setsockopt",
+                                        "getsockname", "io_uring_enter", "unlink",     NULL};
+    const struct dbx_seccomp filter = {
+        .sets = DBX_SYS_BASE, .allow = allow, .otherwise = DBX_SYS_TELL};
+    int r = dbx_seccomp_watch(loop, on_refused_call, NULL, err);
+    return r == 0 ? dbx_seccomp(&filter, err) : r;
+}
+
+static int start(const struct config *cfg, struct dbx_loop *loop, struct keeper **k,
+                 struct dbx_httpd **hd, struct dbx_err *err)
+{
     struct keeper_opts opts = {.loop = loop,
                                .socket = cfg->socket,
                                .pump = cfg->pump,
                                .max_processes = (uint32_t)cfg->max_processes,
                                .max_sandboxes = (uint32_t)cfg->max_sandboxes};
+    int r = dbx_confine_caps(0, err);
+    if (r == 0)
+        r = dbx_confine_memory(err);
+    if (r == 0)
+        r = keeper_new(&opts, k, err);
+    if (r == 0)
+        r = serve_http(cfg, loop, hd, err);
+    return r == 0 ? confine(loop, err) : r;
+}
+
+static int run(const struct config *cfg)
+{
+    struct dbx_loop *loop = dbx_loop_new();
     struct dbx_err err = {0};
     struct dbx_httpd *hd = NULL;
     struct keeper *k = NULL;
     int code = 1;
-    int r = keeper_new(&opts, &k, &err);
-    if (r == 0)
-        r = serve_http(cfg, loop, &hd, &err);
-    if (r < 0) {
+    if (start(cfg, loop, &k, &hd, &err) < 0) {
         dbx_log(DBX_LOG_ERR, NULL, "cannot start: %s", err.msg);
     } else {
         if (keeper_pump_reason(k)->code)
@@ -102,6 +132,7 @@ static int run(const struct config *cfg)
     if (hd)
         dbx_httpd_free(hd);
     keeper_free(k);
+    dbx_seccomp_unwatch();
     dbx_loop_free(loop);
     return code;
 }
