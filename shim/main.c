@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* devbox-shim: the node agent. The map is in docs/architecture.md. */
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 
 #include "common/base/log.h"
+#include "common/ext/confine.h"
 #include "common/io/loop.h"
 #include "shim/config.h"
 #include "shim/shim.h"
@@ -13,13 +15,65 @@ static void on_terminate(void *user)
     shim_drain(user);
 }
 
+#define CAP(name) (1ull << CAP_##name)
+
+/* What runsc needs has to stay here too: what it is started with is no more than we have. Of the
+ * filter it is the same. So this is what neither ever does; what a sandbox may is runsc's to say.
+ */
+static int confine(struct dbx_err *err)
+{
+    static const uint64_t keep = CAP(SYS_ADMIN) | CAP(SETUID) | CAP(SETGID) | CAP(SETFCAP) |
+                                 CAP(SYS_PTRACE) | CAP(SYS_CHROOT) | CAP(CHOWN) |
+                                 CAP(DAC_OVERRIDE) | CAP(FOWNER) | CAP(KILL) | CAP(SETPCAP);
+    static const char *const refuse[] = {"init_module",
+                                         "finit_module",
+                                         "delete_module",
+                                         "kexec_load",
+                                         "kexec_file_load",
+                                         "bpf",
+                                         "perf_event_open",
+                                         "userfaultfd",
+                                         "add_key",
+                                         "request_key",
+                                         "keyctl",
+                                         "swapon",
+                                         "swapoff",
+                                         "reboot",
+                                         "iopl",
+                                         "ioperm",
+                                         "acct",
+                                         "quotactl",
+                                         "quotactl_fd",
+                                         "settimeofday",
+                                         "clock_settime",
+                                         "clock_adjtime",
+                                         "adjtimex",
+                                         "sethostname",
+                                         "setdomainname",
+                                         "syslog",
+                                         "open_by_handle_at",
+                                         "lookup_dcookie",
+                                         "vhangup",
+                                         "fanotify_init",
+                                         "pidfd_getfd",
+                                         "process_vm_readv",
+                                         "process_vm_writev",
+                                         "io_uring_setup",
+                                         NULL};
+    const struct dbx_seccomp filter = {.refuse = refuse, .otherwise = DBX_SYS_ALLOW};
+    int r = dbx_confine_caps(keep, err);
+    if (r == 0)
+        r = dbx_confine_memory(err);
+    return r == 0 ? dbx_seccomp(&filter, err) : r;
+}
+
 static int run(const struct shim_config *cfg)
 {
     struct dbx_err err = {0};
     struct shim *sh = NULL;
     struct dbx_loop *loop = dbx_loop_new();
     int code = 1;
-    if (shim_start(cfg, loop, &sh, &err) < 0) {
+    if (confine(&err) < 0 || shim_start(cfg, loop, &sh, &err) < 0) {
         dbx_log(DBX_LOG_ERR, NULL, "start: %s", err.msg);
     } else {
         dbx_loop_on_terminate(loop, on_terminate, sh);
