@@ -21,7 +21,7 @@
 struct config {
     char *state_dir, *cache_dir, *bin_dir, *source_dir, *bind, *runsc, *ide_dir, *node_id,
         *tls_cert, *tls_key, *log_format, *output_log, *kafka_libs;
-    uint64_t port, gateways;
+    uint64_t port, gateways, uid_base;
     bool images;
 };
 
@@ -54,6 +54,8 @@ static const struct dbx_config_field fields[] = {
      .doc = "An output log of your own (kafka:HOST:PORT); files in the state folder otherwise."},
     {"kafka_libs", DBX_CONFIG_PATH, FIELD(kafka_libs), .def = "",
      .doc = "Folder of Apache Kafka's jars: it is started, and is the output log."},
+    {"uid_base", DBX_CONFIG_U64, FIELD(uid_base), .def = "64600", .min = 1000, .max = 2000000000,
+     .doc = "The daemons run as this user and those after it (docs/operations.md)."},
     {"log_format", DBX_CONFIG_STRING, FIELD(log_format), .def = "logfmt", .doc = "logfmt or json."},
 };
 
@@ -141,9 +143,10 @@ static int run(const struct config *cfg, struct dbx_err *err)
         .output_log = cfg->output_log,
         .kafka_libs = cfg->kafka_libs,
         .images = cfg->images,
+        .uid_base = (uint32_t)cfg->uid_base,
     };
     struct dbx_loop *loop = dbx_loop_new();
-    struct supervisor *sup = sup_new(loop, cfg->state_dir);
+    struct supervisor *sup = sup_new(loop, cfg->state_dir, cfg->bin_dir);
     if ((r = sup_define(sup, &opts, err)) == 0) {
         dbx_loop_on_terminate(loop, on_terminate, sup);
         sup_start(sup);

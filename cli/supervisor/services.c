@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cli/supervisor/supervisor.h"
+#include "cli/supervisor/view.h"
 #include "common/base/fd.h"
 #include "common/base/fs.h"
 #include "common/base/rand.h"
@@ -19,6 +20,18 @@
 
 #define KAFKA_PORTS 19092
 #define KAFKA_PAIRS 3000
+#define MAX_PROPERTIES 65536
+
+/* Users and groups, from uid_base on. No names are needed for them: the kernel goes by numbers. */
+enum {
+    USER_GATEWAY,
+    USER_SCHEDULER,
+    USER_REGISTRY,
+    USER_KEEPER,
+    USER_KAFKA,
+    GROUP_DATABASE,
+    GROUP_LOG
+};
 
 enum { STAGE_DATABASE, STAGE_SCHEDULER, STAGE_KEEPER, STAGE_SHIM, STAGE_GATEWAY };
 
@@ -43,16 +56,41 @@ static struct sup_service *add_daemon(struct plan *p, const char *name, const ch
     return sv;
 }
 
+/* The same as a user of its own, which sees of our files what its arguments name, and its program.
+ * Unlike setpriv devbox-confine says so itself when the supervisor is gone. */
+static struct sup_service *add_confined(struct plan *p, const char *name, const char *instance,
+                                        int stage, unsigned user)
+{
+    struct sup_service *sv = sup_add(p->sup, name, instance, SUP_DAEMON, stage);
+    sup_user(sv, p->o->uid_base + user, p->run_dir);
+    sup_see(sv, false, "%s", p->o->bin_dir);
+    sup_arg(sv, "%s/devbox-%s", p->o->bin_dir, name);
+    return sv;
+}
+
 static void arg2(struct sup_service *sv, const char *flag, const char *value)
 {
     sup_arg(sv, "%s", flag);
     sup_arg(sv, "%s", value);
+    if (sv->uid && value[0] == '/')
+        sup_see(sv, false, "%s", value);
 }
 
 static void arg_path(struct sup_service *sv, const char *flag, const char *dir, const char *name)
 {
     sup_arg(sv, "%s", flag);
     sup_arg(sv, "%s/%s", dir, name);
+    if (sv->uid)
+        sup_see(sv, false, "%s/%s", dir, name);
+}
+
+/* A folder that is the daemon's own, and something in it. */
+static void arg_own(struct sup_service *sv, const char *flag, const char *dir, const char *name,
+                    const char *file)
+{
+    sup_arg(sv, "%s", flag);
+    sup_arg(sv, "%s/%s%s", dir, name, file);
+    sup_see(sv, true, "%s/%s", dir, name);
 }
 
 /* ws://host:port/path of a service whose url is http://host:port. */
@@ -63,12 +101,20 @@ static void arg_link(struct sup_service *sv, const char *flag, const struct sup_
     sup_arg(sv, "ws%s%s", to->url + strlen("http"), path);
 }
 
+static void arg_database(struct plan *p, struct sup_service *sv)
+{
+    sup_arg(sv, "--database=host=%s user=postgres dbname=postgres", p->database);
+    sv->gids[0] = p->o->uid_base + GROUP_DATABASE;
+    sup_see(sv, false, "%s", p->database);
+}
+
 static void define_postgres(struct plan *p)
 {
     struct sup_service *sv = sup_add(p->sup, "postgres", "postgres", SUP_DAEMON, STAGE_DATABASE);
     sup_arg(sv, "%s/cli/supervisor/run-postgres", p->o->source_dir);
     sup_arg(sv, "%s/postgres", p->o->state_dir);
     sup_arg(sv, "%s", p->database);
+    sup_arg(sv, "%u", p->o->uid_base + GROUP_DATABASE);
     sv->stop_signal = SIGINT; /* PostgreSQL's fast shutdown */
     sv->stop_ms = 20000;
 }
@@ -128,11 +174,46 @@ static int define_output_log(struct plan *p, struct dbx_err *err)
     return 0;
 }
 
+/* A gateway reads the files of the log by its group; of Kafka it may need a file of properties, and
+ * what that names in turn. */
+static void see_output_log(struct plan *p, struct sup_service *sv)
+{
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
+    char path[PATH_MAX];
+    const char *at;
+    if (dbx_starts_with(p->output_log, "file:")) {
+        sv->gids[1] = p->o->uid_base + GROUP_LOG;
+        sup_see(sv, false, "%s", p->output_log + strlen("file:"));
+    } else if ((at = strstr(p->output_log, "properties="))) {
+        at += strlen("properties=");
+        snprintf(path, sizeof(path), "%.*s", (int)strcspn(at, "&"), at);
+        sup_see(sv, false, "%s", path);
+        if (dbx_fs_read(path, MAX_PROPERTIES, &buf, NULL) < 0)
+            return; /* the daemon tells */
+        for (char *line = strtok_r((char *)dbx_buf_cstr(&buf), "\n", (char **)&at); line;
+             line = strtok_r(NULL, "\n", (char **)&at)) {
+            char *value = strchr(line, '=');
+            value = value ? value + 1 + strspn(value + 1, " \t") : NULL;
+            if (value && value[0] == '/' && sv->n_seen < SUP_MAX_SEEN)
+                sup_see(sv, false, "%.*s", (int)strcspn(value, " \t\r"), value);
+        }
+    }
+}
+
+static int share_output_log(struct plan *p, struct dbx_err *err)
+{
+    if (!dbx_starts_with(p->output_log, "file:"))
+        return 0;
+    return view_give(p->output_log + strlen("file:"), 0, p->o->uid_base + GROUP_LOG, 02750, true,
+                     err);
+}
+
 static int define_scheduler(struct plan *p, struct dbx_err *err)
 {
-    struct sup_service *sv = add_daemon(p, "scheduler", "scheduler", STAGE_SCHEDULER);
+    struct sup_service *sv =
+        add_confined(p, "scheduler", "scheduler", STAGE_SCHEDULER, USER_SCHEDULER);
     sup_arg(sv, "--listen=fd:3");
-    sup_arg(sv, "--database=host=%s user=postgres dbname=postgres", p->database);
+    arg_database(p, sv);
     arg_path(sv, "--keys", p->o->state_dir, "keys/cluster.key");
     p->scheduler = sv;
     return sup_listen(sv, "127.0.0.1", 0, false, err);
@@ -140,19 +221,21 @@ static int define_scheduler(struct plan *p, struct dbx_err *err)
 
 static int define_keeper(struct plan *p, struct dbx_err *err)
 {
-    struct sup_service *sv = add_daemon(p, "shim-keeper", "shim-keeper", STAGE_KEEPER);
+    struct sup_service *sv =
+        add_confined(p, "shim-keeper", "shim-keeper", STAGE_KEEPER, USER_KEEPER);
     sup_arg(sv, "--listen=fd:3");
-    arg_path(sv, "--socket", p->run_dir, "keeper.sock");
+    arg_own(sv, "--socket", p->run_dir, "keeper", "/keeper.sock");
     return sup_listen(sv, "127.0.0.1", 0, false, err);
 }
 
 /* Its socket is the shim's: what a sandbox asks for comes in there. */
 static int define_registry(struct plan *p, struct dbx_err *err)
 {
-    struct sup_service *sv = add_daemon(p, "registry-cache", "registry-cache", STAGE_KEEPER);
+    struct sup_service *sv =
+        add_confined(p, "registry-cache", "registry-cache", STAGE_KEEPER, USER_REGISTRY);
     sup_arg(sv, "--listen=fd:3");
-    arg_path(sv, "--socket", p->run_dir, "registry.sock");
-    arg_path(sv, "--dir", p->o->state_dir, "registry/store");
+    arg_own(sv, "--socket", p->run_dir, "registry", "/registry.sock");
+    arg_own(sv, "--dir", p->o->state_dir, "registry/store", "");
     arg_path(sv, "--upstreams", p->o->state_dir, "registry/upstreams.conf");
     arg_path(sv, "--rules", p->o->state_dir, "registry/rules.conf");
     return sup_listen(sv, "127.0.0.1", 0, false, err);
@@ -176,8 +259,8 @@ static int define_shim(struct plan *p, struct dbx_err *err)
     arg2(sv, "--cgroup-base", strrchr(p->run_dir, '/') + 1);
     arg2(sv, "--runsc", p->o->runsc);
     arg_path(sv, "--init", p->o->bin_dir, "sandbox");
-    arg_path(sv, "--keeper-socket", p->run_dir, "keeper.sock");
-    arg_path(sv, "--registry-socket", p->run_dir, "registry.sock");
+    arg_path(sv, "--keeper-socket", p->run_dir, "keeper/keeper.sock");
+    arg_path(sv, "--registry-socket", p->run_dir, "registry/registry.sock");
     arg2(sv, "--output-log", p->output_log);
     p->shim = sv;
     return 0;
@@ -188,9 +271,9 @@ static int define_gateway(struct plan *p, unsigned i, struct dbx_err *err)
     char instance[32];
     bool tls = p->o->tls_cert && p->o->tls_cert[0];
     snprintf(instance, sizeof(instance), "gateway-%u", i);
-    struct sup_service *sv = add_daemon(p, "gateway", instance, STAGE_GATEWAY);
+    struct sup_service *sv = add_confined(p, "gateway", instance, STAGE_GATEWAY, USER_GATEWAY);
     sup_arg(sv, "--listen=fd:3");
-    sup_arg(sv, "--database=host=%s user=postgres dbname=postgres", p->database);
+    arg_database(p, sv);
     arg_link(sv, "--scheduler", p->scheduler, "/gateway");
     arg_path(sv, "--keys", p->o->state_dir, "keys/cluster.key");
     arg_path(sv, "--templates-dir", p->o->source_dir, "bundles/templates");
@@ -198,6 +281,7 @@ static int define_gateway(struct plan *p, unsigned i, struct dbx_err *err)
         arg2(sv, "--ide-dir", p->o->ide_dir);
     arg_path(sv, "--admin-key-file", p->o->state_dir, "keys/admin.key");
     arg2(sv, "--output-log", p->output_log);
+    see_output_log(p, sv);
     if (tls) {
         arg2(sv, "--tls-cert", p->o->tls_cert);
         arg2(sv, "--tls-key", p->o->tls_key);
@@ -236,11 +320,14 @@ int sup_define(struct supervisor *s, const struct sup_opts *o, struct dbx_err *e
     if (chmod(p.run_dir, 0711) < 0) /* whatever the umask */
         return dbx_err_sys(err, "set the mode of '%s'", p.run_dir);
     snprintf(p.database, sizeof(p.database), "%s/pg", p.run_dir);
+    r = dbx_fs_mkdirs(p.database, 0700, err); /* to be seen by those that start before it does */
+    if (r < 0)
+        return r;
 
     define_postgres(&p);
-    if ((r = define_output_log(&p, err)) < 0 || (r = define_scheduler(&p, err)) < 0 ||
-        (r = define_keeper(&p, err)) < 0 || (r = define_registry(&p, err)) < 0 ||
-        (r = define_shim(&p, err)) < 0)
+    if ((r = define_output_log(&p, err)) < 0 || (r = share_output_log(&p, err)) < 0 ||
+        (r = define_scheduler(&p, err)) < 0 || (r = define_keeper(&p, err)) < 0 ||
+        (r = define_registry(&p, err)) < 0 || (r = define_shim(&p, err)) < 0)
         return r;
     for (unsigned i = 0; i < o->gateways; i++)
         if ((r = define_gateway(&p, i, err)) < 0)

@@ -36,6 +36,7 @@ struct supervisor {
     struct dbx_loop *loop;
     struct dbx_http_client *http;
     char *state_dir;
+    const char *bin_dir; /* borrowed */
     struct sup_service *services[SUP_MAX_SERVICES];
     size_t n;
     bool stopping;
@@ -46,11 +47,12 @@ struct supervisor {
 static void service_start(struct sup_service *sv);
 static void write_status(struct supervisor *s);
 
-struct supervisor *sup_new(struct dbx_loop *loop, const char *state_dir)
+struct supervisor *sup_new(struct dbx_loop *loop, const char *state_dir, const char *bin_dir)
 {
     struct supervisor *s = DBX_NEW(struct supervisor);
     s->loop = loop;
     s->state_dir = dbx_strdup(state_dir);
+    s->bin_dir = bin_dir;
     s->http = dbx_http_client_new(loop);
     return s;
 }
@@ -103,6 +105,22 @@ void sup_arg(struct sup_service *sv, const char *fmt, ...)
     sv->argv[sv->argc++] = arg;
 }
 
+void sup_user(struct sup_service *sv, uint32_t uid, const char *run_dir)
+{
+    sv->uid = uid;
+    snprintf(sv->root, sizeof(sv->root), "%s/root", run_dir);
+}
+
+void sup_see(struct sup_service *sv, bool own, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    dbx_assert(sv->n_seen < SUP_MAX_SEEN);
+    dbx_assert(vasprintf(&sv->seen[sv->n_seen].path, fmt, ap) >= 0);
+    sv->seen[sv->n_seen++].own = own;
+    va_end(ap);
+}
+
 static int listen_on(struct sockaddr *sa, socklen_t len, struct dbx_err *err, const char *host,
                      uint16_t port)
 {
@@ -153,8 +171,41 @@ static int open_log(const struct sup_service *sv)
     return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
 }
 
+/* The words of devbox-confine, and the service's own behind them. Numbers are the caller's. */
+struct words {
+    char *argv[16 + 2 * SUP_MAX_SEEN + SUP_MAX_ARGS];
+    char program[PATH_MAX], uid[16], groups[32];
+};
+
+static void make_words(struct sup_service *sv, struct words *w)
+{
+    size_t n = 0;
+    snprintf(w->program, sizeof(w->program), "%s/devbox-confine", sv->sup->bin_dir);
+    snprintf(w->uid, sizeof(w->uid), "%u", sv->uid);
+    snprintf(w->groups, sizeof(w->groups),
+             sv->gids[1]   ? "%u,%u"
+             : sv->gids[0] ? "%u"
+                           : "",
+             sv->gids[0], sv->gids[1]);
+    char *const head[] = {w->program, "--name", sv->name,   "--uid",  w->uid,
+                          "--root",   sv->root, "--groups", w->groups};
+    if (sv->uid)
+        for (size_t i = 0; i < DBX_ARRAY_LEN(head); i++)
+            w->argv[n++] = head[i];
+    for (size_t i = 0; sv->uid && i < sv->n_seen; i++) {
+        w->argv[n++] = sv->seen[i].own ? "--own" : "--show";
+        w->argv[n++] = sv->seen[i].path;
+    }
+    if (sv->uid)
+        w->argv[n++] = "--";
+    for (size_t i = 0; i < sv->argc; i++)
+        w->argv[n++] = sv->argv[i];
+    w->argv[n] = NULL;
+}
+
 static int spawn(struct sup_service *sv, int log_fd)
 {
+    struct words w;
     posix_spawn_file_actions_t fa;
     posix_spawnattr_t attr;
     sigset_t none, all;
@@ -173,7 +224,8 @@ static int spawn(struct sup_service *sv, int log_fd)
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
                                         POSIX_SPAWN_SETPGROUP);
     pid_t pid = 0;
-    int r = posix_spawnp(&pid, sv->argv[0], &fa, &attr, sv->argv, environ);
+    make_words(sv, &w);
+    int r = posix_spawnp(&pid, w.argv[0], &fa, &attr, w.argv, environ);
     posix_spawn_file_actions_destroy(&fa);
     posix_spawnattr_destroy(&attr);
     return r ? -r : pid;
@@ -407,6 +459,8 @@ struct supervisor *sup_free(struct supervisor *s)
         struct sup_service *sv = s->services[i];
         for (size_t k = 0; k < sv->argc; k++)
             free(sv->argv[k]);
+        for (size_t k = 0; k < sv->n_seen; k++)
+            free(sv->seen[k].path);
         dbx_close(sv->listen_fd);
         free(sv);
     }

@@ -12,6 +12,8 @@ struct supervisor;
 
 #define SUP_MAX_ARGS 48
 #define SUP_MAX_SERVICES 24
+#define SUP_MAX_SEEN 16
+#define SUP_RUN_DIR_MAX 64
 
 enum sup_kind {
     SUP_DAEMON, /* started again whenever it ends */
@@ -24,6 +26,14 @@ struct sup_service {
     enum sup_kind kind;
     char *argv[SUP_MAX_ARGS]; /* owned, NULL-terminated */
     size_t argc;
+    uint32_t uid;                   /* of its own user; 0: it is started as we are */
+    char root[SUP_RUN_DIR_MAX + 8]; /* where its view is made */
+    uint32_t gids[2];               /* further groups of it; 0: none */
+    struct {
+        char *path; /* owned */
+        bool own;
+    } seen[SUP_MAX_SEEN]; /* of our files; others it cannot see (view.h) */
+    size_t n_seen;
     int listen_fd; /* passed as descriptor 3; -1 when it has none */
     char url[128]; /* http://host:port, or "" */
     int stop_signal;
@@ -50,14 +60,20 @@ struct sup_opts {
     const char *output_log; /* "": files in the state folder, or Kafka started here */
     const char *kafka_libs; /* the jars of Apache Kafka, ""; it is started when they are given */
     uint64_t port, gateways;
-    bool images; /* build the images that are missing */
+    bool images;       /* build the images that are missing */
+    uint32_t uid_base; /* the daemons' users: this number and those after it */
 };
 
-struct supervisor *sup_new(struct dbx_loop *loop, const char *state_dir);
+/* bin_dir: where devbox-confine is; borrowed. */
+struct supervisor *sup_new(struct dbx_loop *loop, const char *state_dir, const char *bin_dir);
 struct sup_service *sup_add(struct supervisor *s, const char *name, const char *instance,
                             enum sup_kind kind, int stage);
 void sup_arg(struct sup_service *sv, const char *fmt, ...)
     DBX_PRINTF(2, 3); /* appends one argument */
+/* The service runs as a user of its own, in a view of its own (devbox-confine), which is made below
+ * run_dir. */
+void sup_user(struct sup_service *sv, uint32_t uid, const char *run_dir);
+void sup_see(struct sup_service *sv, bool own, const char *fmt, ...) DBX_PRINTF(3, 4);
 /* Opens the listening socket of a service and notes its url. port 0: any. */
 int sup_listen(struct sup_service *sv, const char *host, uint16_t port, bool tls,
                struct dbx_err *err) DBX_MUST_USE;
@@ -75,7 +91,6 @@ void sup_end_leftovers(const char *state_dir);
 int sup_define(struct supervisor *s, const struct sup_opts *o, struct dbx_err *err) DBX_MUST_USE;
 /* Where the sockets of one state folder are: a Unix socket's path is short, the folder's may be
  * long. */
-#define SUP_RUN_DIR_MAX 64
 int sup_run_dir(const char *state_dir, char out[static SUP_RUN_DIR_MAX],
                 struct dbx_err *err) DBX_MUST_USE;
 /* Makes STATE/keys/{cluster.key,admin.key} at first start. */
