@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* devbox-confine: between the supervisor and a daemon.
  *
- *   devbox-confine --name NAME --uid N [--groups N,N] --root DIR [--show PATH]... [--own PATH]... -- PROGRAM ARGS
+ *   devbox-confine --name NAME --uid N [--groups N,N] --root DIR [--show PATH]... [--own PATH]...
+ * -- PROGRAM ARGS
  *
  * The program sees the system's folders read-only, what is shown of ours, the folders it owns, and
  * nothing else, all at the paths it always had; it runs as a user of its own without a capability,
@@ -84,10 +85,12 @@ static int parse(struct words *w, int argc, char **argv, char ***ret_program, st
  * names there are shown too: that is how an operator hands over a certificate. */
 static void clean_environment(struct words *w)
 {
-    static const char *const kept[] = {"PATH=", "LANG=", "LC_", "TZ=", "http_proxy=", "https_proxy=",
-                                       "no_proxy=", "all_proxy=", "HTTP_PROXY=", "HTTPS_PROXY=",
-                                       "NO_PROXY=", "ALL_PROXY=", "SSL_CERT_", "CURL_CA_BUNDLE=",
-                                       "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS="};
+    static const char *const kept[] = {
+        "PATH=",        "LANG=",           "LC_",           "TZ=",
+        "http_proxy=",  "https_proxy=",    "no_proxy=",     "all_proxy=",
+        "HTTP_PROXY=",  "HTTPS_PROXY=",    "NO_PROXY=",     "ALL_PROXY=",
+        "SSL_CERT_",    "CURL_CA_BUNDLE=", "ASAN_OPTIONS=", "UBSAN_OPTIONS=",
+        "LSAN_OPTIONS="};
     char ours[64];
     size_t n = 0;
     int len = snprintf(ours, sizeof(ours), "DEVBOX_%s_", w->name);
@@ -137,7 +140,8 @@ static int confine(struct words *w, struct dbx_err *err)
     /* After the last change of user, which forgets it. */
     if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return dbx_err_sys(err, "end with the supervisor");
-    return getppid() == parent ? 0 : dbx_err_set(err, -ESRCH, DBX_UNAVAIL, "the supervisor is gone");
+    return getppid() == parent ? 0
+                               : dbx_err_set(err, -ESRCH, DBX_UNAVAIL, "the supervisor is gone");
 }
 
 int main(int argc, char **argv)

@@ -89,7 +89,8 @@ static int set_flags(const char *target, bool writable, struct dbx_err *err)
     if (syscall(SYS_mount_setattr, AT_FDCWD, target, AT_RECURSIVE, &attr, sizeof(attr)) == 0)
         return 0;
     unsigned long flags = MS_REMOUNT | MS_BIND | OLD_FLAGS | (writable ? MS_NOEXEC : MS_RDONLY);
-    return mount(NULL, target, NULL, flags, NULL) < 0 ? dbx_err_sys(err, "protect '%s'", target) : 0;
+    return mount(NULL, target, NULL, flags, NULL) < 0 ? dbx_err_sys(err, "protect '%s'", target)
+                                                      : 0;
 }
 
 static int bind_folder(const char *path, const char *target, bool writable, struct dbx_err *err)
@@ -165,8 +166,8 @@ static int own(const struct view *v, const char *path, struct dbx_err *err)
 /* Links as links: /bin is usr/bin nowadays. */
 static int show_system(const struct view *v, uid_t uid, struct dbx_err *err)
 {
-    static const char *const dirs[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc",
-                                       "/opt/devbox"};
+    static const char *const dirs[] = {"/usr",   "/bin",   "/sbin", "/lib",
+                                       "/lib32", "/lib64", "/etc",  "/opt/devbox"};
     char target[PATH_MAX], link[PATH_MAX], real[PATH_MAX];
     int r = 0;
     for (size_t i = 0; r == 0 && i < DBX_ARRAY_LEN(dirs); i++) {
@@ -216,9 +217,10 @@ static int show_proc(const struct view *v, struct dbx_err *err)
     int r = inside(v, "/proc", target, err);
     if (r < 0)
         return r;
-    bool own_options = uname(&u) == 0 && (strtol(u.release, &minor, 10) > 5 ||
-                                          (strtol(u.release, &minor, 10) == 5 && *minor == '.' &&
-                                           strtol(minor + 1, NULL, 10) >= 8));
+    bool own_options =
+        uname(&u) == 0 &&
+        (strtol(u.release, &minor, 10) > 5 ||
+         (strtol(u.release, &minor, 10) == 5 && *minor == '.' && strtol(minor + 1, NULL, 10) >= 8));
     unsigned long flags = OLD_FLAGS | MS_NOEXEC | MS_RDONLY;
     if (dbx_fs_mkdirs(target, 0555, err) == 0 && own_options &&
         mount("proc", target, "proc", flags, "hidepid=2") == 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The files that a daemon sees: a mount namespace of its own, whose root is an empty tmpfs into which
- * what it may see is bound. Folders stay the host's (a socket that is made anew there later is seen);
- * files are copied, so that what only root may read need not be given to another user. */
+/* The files that a daemon sees: a mount namespace of its own, whose root is an empty tmpfs into
+ * which what it may see is bound. Folders stay the host's (a socket that is made anew there later
+ * is seen); files are copied, so that what only root may read need not be given to another user. */
 #pragma once
 
 #include "common/base/err.h"
@@ -18,8 +18,8 @@ struct view {
     size_t n;
 };
 
-/* own: a folder that is the user's, made and given to it with all that is in it; else read-only, and
- * what is missing is left out. */
+/* own: a folder that is the user's, made and given to it with all that is in it; else read-only,
+ * and what is missing is left out. */
 void view_add(struct view *v, const char *path, bool own);
 /* For good: this process and what it starts. */
 int view_enter(const struct view *v, uid_t uid, struct dbx_err *err) DBX_MUST_USE;

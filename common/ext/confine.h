@@ -44,8 +44,8 @@ struct dbx_seccomp {
  * death whatever `otherwise` says. Threads that run already are confined too. */
 int dbx_seccomp(const struct dbx_seccomp *f, struct dbx_err *err) DBX_MUST_USE;
 
-/* All of the above, for a daemon that needs no capability: first thing in main, before any thread and
- * any descriptor that a stranger could reach. */
+/* All of the above, for a daemon that needs no capability: first thing in main, before any thread
+ * and any descriptor that a stranger could reach. */
 int dbx_confine(const struct dbx_seccomp *f, struct dbx_err *err) DBX_MUST_USE;
 
 /* Calls fn once for each name that was told, in the loop. */
