@@ -23,8 +23,8 @@ static void on_terminate(void *user)
 static int confine(struct dbx_err *err)
 {
     static const uint64_t keep = CAP(SYS_ADMIN) | CAP(SETUID) | CAP(SETGID) | CAP(SETFCAP) |
-                                 CAP(SYS_PTRACE) | CAP(SYS_CHROOT) | CAP(CHOWN) |
-                                 CAP(DAC_OVERRIDE) | CAP(FOWNER) | CAP(KILL) | CAP(SETPCAP);
+                                 CAP(SYS_CHROOT) | CAP(CHOWN) | CAP(DAC_OVERRIDE) | CAP(FOWNER) |
+                                 CAP(KILL) | CAP(SETPCAP);
     static const char *const refuse[] = {"init_module",
                                          "finit_module",
                                          "delete_module",

@@ -131,7 +131,7 @@ static int cover_file(const struct view *v, const char *path, uid_t uid, struct 
         r = copy_file(path, copy, uid, err);
     if (r == 0 && mount(copy, target, NULL, MS_BIND, NULL) < 0)
         r = dbx_err_sys(err, "show '%s'", path);
-    return r;
+    return r == 0 ? set_flags(target, false, err) : r;
 }
 
 /* What stands there already, because a folder above it is shown, needs nothing. */
