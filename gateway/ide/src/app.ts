@@ -4,6 +4,7 @@ import {createSignal} from "solid-js";
 import * as api from "./net/api";
 import {CallError, offline, reached, words} from "./net/http";
 import {Project} from "./project/project";
+import * as ahead from "./project/ahead";
 import {keepTemplate} from "./session";
 import {STARTERS} from "./project/starters";
 
@@ -48,9 +49,8 @@ async function openWorkspace(id: string): Promise<void> {
   setProject(null);
   setFailure("");
   try {
-    const tree = api.tree(id);
-    tree.catch(() => undefined); // told below
-    const p = new Project(await api.workspace(id));
+    const {info, tree} = ahead.workspace(id);
+    const p = new Project(await info);
     const r = route();
     if (r.page !== "workspace" || r.id !== id) return p.close();
     setLive(true);

@@ -15,6 +15,7 @@ import {render} from "solid-js/web";
 import {dispatch} from "./core/commands";
 import {failure, go, project, route, show} from "./app";
 import {words} from "./net/http";
+import * as ahead from "./project/ahead";
 import {resume, who} from "./session";
 import {applyTheme} from "./settings";
 import "./commands/editor";
@@ -96,7 +97,10 @@ render(() => <App />, root);
 
 // Monaco is on its way while the rest is asked for.
 void loadEditor();
-resume().catch((e: unknown) => {
+const begun = resume();
+const at = untrack(route);
+if (at.page === "workspace") ahead.ask(at.id);
+begun.catch((e: unknown) => {
   toast(words(e), {bad: true});
   setTimeout(() => location.reload(), 5000);
 });

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The editor, which is Monaco, bound to documents. Texts have "\n" between lines, whatever a file had. */
+/** The editor, which is Monaco, bound to documents. Texts have "\n" between lines, whatever a file had. Its core is painted first; the
+ *  features (finding, suggestions, folding ...) are a chunk of their own, and an editor that was made without them is made anew: one turn
+ *  of the page, with the text, the cursors and the focus where they were. */
 import {createEffect, createRoot} from "solid-js";
 import {editor, MarkerSeverity, Range, Uri} from "monaco-editor/editor";
 import EditorWorker from "monaco-editor/editor/editor.worker?worker";
-import "./features";
 import {Emitter} from "../core/event";
 import {difference} from "../core/merge";
 import type {Problem} from "../core/problems";
@@ -107,31 +108,75 @@ function mark(b: Bound): void {
   );
 }
 
+const alive = new Set<Handle>();
+let features: Promise<void> | null = null;
+
+/** Fetches the features, and gives them to the editors that are there. */
+function loadFeatures(): Promise<void> {
+  features ??= import("./features").then(
+    () => alive.forEach((h) => h.renew()),
+    (e: unknown) => {
+      console.error(e);
+      features = null; // with the next action, again
+    },
+  );
+  return features;
+}
+
 class Handle implements EditorHandle {
   readonly cursor = new Emitter<Cursor>();
   readonly focused = new Emitter<void>();
-  private code: editor.IStandaloneCodeEditor;
+  private code!: editor.IStandaloneCodeEditor;
   private doc: Document | null = null;
   private stop: () => void;
 
-  constructor(host: HTMLElement) {
-    this.code = editor.create(host, {...common, model: null});
+  constructor(private host: HTMLElement) {
+    this.make();
     this.stop = createRoot((dispose) => {
-      createEffect(() => {
-        const s = settings();
-        this.code.updateOptions({
-          fontSize: s.fontSize,
-          lineHeight: Math.round(s.fontSize * 1.55),
-          wordWrap: s.wrap ? "on" : "off",
-          minimap: {enabled: s.minimap},
-          accessibilitySupport: s.screenReader ? "on" : "auto",
-        });
-      });
+      createEffect(() => this.code.updateOptions(this.options()));
       return dispose;
     });
+    alive.add(this);
+  }
+
+  private make(): void {
+    this.code = editor.create(this.host, {...common, ...this.options(), model: null});
     this.code.onDidChangeCursorSelection(() => this.tell());
     this.code.onDidChangeModelOptions(() => this.tell());
     this.code.onDidFocusEditorWidget(() => this.focused.emit());
+  }
+
+  private options(): editor.IEditorOptions & editor.IGlobalEditorOptions {
+    const s = settings();
+    const readOnly = this.doc?.readOnly() ?? false;
+    return {
+      fontSize: s.fontSize,
+      lineHeight: Math.round(s.fontSize * 1.55),
+      wordWrap: s.wrap ? "on" : "off",
+      minimap: {enabled: s.minimap},
+      accessibilitySupport: s.screenReader ? "on" : "auto",
+      readOnly,
+      domReadOnly: readOnly,
+      readOnlyMessage: {value: "You may look at this workspace, not change it."},
+      ...(this.doc && {ariaLabel: this.doc.path() + ", editor. Tab indents; Ctrl+M lets Tab move on."}),
+    };
+  }
+
+  /** The same editor, with what has been registered since it was made. */
+  renew(): void {
+    if (this.code.inComposition) {
+      const once = this.code.onDidCompositionEnd(() => {
+        once.dispose();
+        setTimeout(() => alive.has(this) && this.renew());
+      });
+      return;
+    }
+    const [model, view, focused] = [this.code.getModel(), this.code.saveViewState(), this.code.hasWidgetFocus()];
+    this.code.dispose();
+    this.make();
+    this.code.setModel(model);
+    if (view) this.code.restoreViewState(view);
+    if (focused) this.code.focus();
   }
 
   now(): Cursor | null {
@@ -158,18 +203,13 @@ class Handle implements EditorHandle {
     const language = languageOf(doc.path());
     if (model.getLanguageId() !== language) editor.setModelLanguage(model, language);
     this.doc = doc;
-    const readOnly = doc.readOnly();
-    this.code.updateOptions({
-      readOnly,
-      domReadOnly: readOnly,
-      readOnlyMessage: {value: "You may look at this workspace, not change it."},
-      ariaLabel: doc.path() + ", editor. Tab indents; Ctrl+M lets Tab move on.",
-    });
+    this.code.updateOptions(this.options());
     if (this.code.getModel() !== model) {
       this.code.setModel(model);
       if (view) this.code.restoreViewState(view as editor.ICodeEditorViewState);
     }
     this.tell();
+    if (!features) requestAnimationFrame(() => setTimeout(() => void loadFeatures()));
   }
   view(): unknown {
     return this.doc && this.code.getModel() ? this.code.saveViewState() : null;
@@ -186,10 +226,13 @@ class Handle implements EditorHandle {
     this.code.focus();
   }
   action(id: string): void {
-    this.code.focus();
-    this.code.trigger("devbox", id, null);
+    void loadFeatures().then(() => {
+      this.code.focus();
+      this.code.trigger("devbox", id, null);
+    });
   }
   dispose(): void {
+    alive.delete(this);
     this.stop();
     this.code.dispose();
   }

@@ -4,6 +4,7 @@
 import {Emitter} from "../core/event";
 import {isNumber, isObject, isString} from "../core/store";
 import {call, CallError, hasKey} from "./http";
+import {entries, type Entry} from "./wire";
 
 const MAX_DELAY = 5_000;
 export type Message = Record<string, unknown>;
@@ -35,8 +36,8 @@ interface Held {
 }
 
 export class WorkspaceSocket {
-  /** The tree is another one than it was. */
-  readonly tree = new Emitter<void>();
+  /** The tree is another one than it was: this, or (null) one that has to be asked for. */
+  readonly tree = new Emitter<Entry[] | null>();
   readonly role = new Emitter<string>();
   /** Access was taken away, or the workspace is gone. */
   readonly revoked = new Emitter<void>();
@@ -68,7 +69,7 @@ export class WorkspaceSocket {
       message: (m) => {
         if (m["type"] !== "tree" && m["type"] !== "events") return;
         if (isString(m["seq"])) this.since = m["seq"];
-        this.tree.emit();
+        this.tree.emit(m["type"] === "tree" ? entries(m["entries"]) : null);
       },
       closed: (code) => code === "unavailable" && setTimeout(() => tree.reopen(), 1000),
       broken: () => true,

@@ -7,6 +7,7 @@ import {merge} from "../core/merge";
 import {isObject, isString, recall, remember} from "../core/store";
 import * as api from "../net/api";
 import {CallError, offline, words} from "../net/http";
+import * as ahead from "./ahead";
 
 export type SaveState = "loading" | "saved" | "dirty" | "saving" | "offline" | "conflict" | "gone" | "binary" | "failed";
 
@@ -70,7 +71,7 @@ export class Document {
 
   private async load(): Promise<void> {
     try {
-      const {content, etag} = await api.readFile(this.id);
+      const {content, etag} = await ahead.content(this.id);
       if (typeof content !== "string") {
         this.setState("binary");
         return;

@@ -67,8 +67,9 @@ export class Project {
       }),
     );
     this.stops.push(
-      this.transport.socket.tree.on(() => {
+      this.transport.socket.tree.on((all) => {
         clearTimeout(this.soon);
+        if (all && this.ready()) return void this.files.refresh(Promise.resolve(all));
         this.soon = window.setTimeout(() => void this.files.refresh().catch(() => undefined), 40);
       }),
     );
@@ -76,7 +77,7 @@ export class Project {
     window.addEventListener("pagehide", leaving);
     const visible = () => {
       if (document.visibilityState === "hidden") this.keepDrafts();
-      else this.poll();
+      else this.poll("once");
     };
     document.addEventListener("visibilitychange", visible);
     this.stops.push(() => {
@@ -103,10 +104,10 @@ export class Project {
     }
     this.setReady(true);
     void this.run.restore();
-    this.poll();
+    this.poll("later");
   }
 
-  private poll(): void {
+  private poll(at: "once" | "later"): void {
     clearTimeout(this.timer);
     const again = () => (this.timer = window.setTimeout(() => void tick(), REFRESH_MS));
     let quiet = 0;
@@ -116,7 +117,8 @@ export class Project {
       if (document.visibilityState === "visible" && !quiet) await this.files.refresh().catch(() => undefined);
       again();
     };
-    void tick();
+    if (at === "once") void tick();
+    else again();
   }
 
   /** What changed in the tree and is open here. */
