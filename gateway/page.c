@@ -15,7 +15,7 @@
     "form-action 'none'; frame-ancestors 'none'"
 #define FOR_EVER "public, max-age=31536000, immutable"
 
-static void reply_asset(struct gw_req *rq, const struct gw_asset *a)
+static void reply_asset(struct gw_req *rq, const struct gw_asset *a, int status)
 {
     static const char *const codings[GW_CODINGS] = {
         [GW_GZIP] = "gzip", [GW_BROTLI] = "br", [GW_IDENTITY] = NULL};
@@ -28,18 +28,23 @@ static void reply_asset(struct gw_req *rq, const struct gw_asset *a)
         {"Vary", "Accept-Encoding"},
         {codings[coding] ? "Content-Encoding" : NULL, codings[coding]},
         {NULL, NULL}};
-    if (gw_etag_matches(dbx_http_header(rq->http, "if-none-match"), b->etag))
+    if (status == 200 && gw_etag_matches(dbx_http_header(rq->http, "if-none-match"), b->etag))
         gw_req_reply(rq, 304, a->type, headers, NULL, 0);
     else
-        gw_req_reply(rq, 200, a->type, headers, b->data.data, b->data.len);
+        gw_req_reply(rq, status, a->type, headers, b->data.data, b->data.len);
+}
+
+bool gw_page_reply(struct gw_req *rq, int status)
+{
+    const struct gw_asset *a = gw_assets_find(rq->gw->assets, "index.html");
+    if (a)
+        reply_asset(rq, a, status);
+    return a;
 }
 
 void gw_page_get(struct gw_req *rq)
 {
-    const struct gw_asset *a = gw_assets_find(rq->gw->assets, "index.html");
-    if (a)
-        reply_asset(rq, a);
-    else
+    if (!gw_page_reply(rq, 200))
         gw_req_fail_status(rq, 404, DBX_NOT_FOUND, "no_ide",
                            "this gateway was started without an IDE", NULL);
 }
@@ -48,7 +53,7 @@ void gw_page_asset(struct gw_req *rq)
 {
     const struct gw_asset *a = gw_assets_find(rq->gw->assets, dbx_http_path(rq->http) + 1);
     if (a)
-        reply_asset(rq, a);
+        reply_asset(rq, a, 200);
     else
         gw_req_not_found(rq);
 }

@@ -135,6 +135,7 @@ const struct gw_route gw_routes[] = {
     {"GET", "/metrics", get_metrics, GW_AUTH_NONE, SMALL_BODY},
     {"GET", "/", gw_page_get, GW_AUTH_NONE, SMALL_BODY},
     {"GET", "/w/{}", gw_page_get, GW_AUTH_NONE, SMALL_BODY},
+    {"GET", "/recover", gw_page_get, GW_AUTH_NONE, SMALL_BODY},
     {"GET", "/assets/{}", gw_page_asset, GW_AUTH_NONE, SMALL_BODY},
     {"GET", "/icon.svg", gw_page_asset, GW_AUTH_NONE, SMALL_BODY},
 };

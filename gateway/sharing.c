@@ -10,6 +10,7 @@
 #include "gateway/access.h"
 #include "gateway/auth.h"
 #include "gateway/executions.h"
+#include "gateway/page.h"
 #include "gateway/people.h"
 #include "gateway/people_int.h"
 #include "gateway/rate.h"
@@ -297,6 +298,13 @@ static bool wants_page(struct gw_req *rq)
     return dbx_streq(dbx_http_method(rq->http), "GET") && accept && strstr(accept, "text/html");
 }
 
+/* No such link, any more or ever: a browser gets the page, which says so in words. */
+static void no_such_link(struct gw_req *rq)
+{
+    if (gw_rate_allow(rq, &misses, rq->peer) && !(wants_page(rq) && gw_page_reply(rq, 404)))
+        gw_req_not_found(rq);
+}
+
 static void on_used(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct gw_req *rq = arg;
@@ -304,8 +312,7 @@ static void on_used(const struct dbx_pg_result *res, const struct dbx_err *err, 
     if (gw_answered(rq, err)) {
         /* nothing to do */
     } else if (dbx_pg_rows(res) == 0) {
-        if (gw_rate_allow(rq, &misses, rq->peer))
-            gw_req_not_found(rq);
+        no_such_link(rq);
     } else {
         const char *id = dbx_pg_text(res, 0, "workspace_id", NULL);
         char location[64];
@@ -358,8 +365,7 @@ static void on_looked(const struct dbx_pg_result *res, const struct dbx_err *err
     if (gw_answered(rq, err)) {
         /* nothing to do */
     } else if (dbx_pg_rows(res) == 0) {
-        if (gw_rate_allow(rq, &misses, rq->peer))
-            gw_req_not_found(rq);
+        no_such_link(rq);
     } else if (gw_rate_allow(rq, &new_guests, rq->peer)) {
         struct dbx_id id = dbx_id_new();
         v->made_guest = true;
@@ -380,8 +386,7 @@ void gw_links_use(struct gw_req *rq)
     rq->op_free = free;
     gw_req_origin(rq, v->origin);
     if (strlen(rq->params.first) != SLUG_LEN) {
-        if (gw_rate_allow(rq, &misses, rq->peer))
-            gw_req_not_found(rq);
+        no_such_link(rq);
         return;
     }
     if (!dbx_id_is_zero(&rq->user.id) && !rq->csrf_missing) {

@@ -298,12 +298,16 @@ def test_the_ide_is_served(w):
         request.url = url + path  # as it stands, dots and all
         return requests.Session().send(request, timeout=5)
 
-    for path in ("/", "/w/some-id"):
+    for path in ("/", "/w/some-id", "/recover"):
         r = get(path)
         assert r.status_code == 200 and r.text == "<html>" and r.headers["Content-Type"] == "text/html; charset=utf-8"
         assert "script-src 'self';" in r.headers["Content-Security-Policy"] and "frame-ancestors 'none'" in r.headers["Content-Security-Policy"]
         assert r.headers["Cache-Control"] == "no-cache"
         assert get(path, **{"If-None-Match": r.headers["ETag"]}).status_code == 304
+    for path in ("/s/" + "x" * 22, "/s/x"):  # a link that is none: words for a browser, and an error for a program
+        r = get(path, Accept="text/html,*/*")
+        assert r.status_code == 404 and r.text == "<html>" and "script-src 'self';" in r.headers["Content-Security-Policy"]
+        assert get(path).json()["error"]["code"] == "not_found"
     r = get("/assets/a-1.js")
     assert r.text == "let a = 1" and "immutable" in r.headers["Cache-Control"] and "Content-Encoding" not in r.headers
     assert r.headers["X-Content-Type-Options"] == "nosniff" and r.headers["Vary"] == "Accept-Encoding"
