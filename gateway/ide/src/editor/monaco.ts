@@ -5,12 +5,15 @@
 import {createEffect, createRoot} from "solid-js";
 import {editor, MarkerSeverity, Range, Uri} from "monaco-editor/editor";
 import EditorWorker from "monaco-editor/editor/editor.worker?worker";
+import {StandaloneServices} from "monaco-editor/editor/standalone/browser/standaloneServices";
+import {getSingletonServiceDescriptors} from "monaco-editor/platform/instantiation/common/extensions";
 import {Emitter} from "../core/event";
+import {languageName, languageOf} from "../core/languages";
 import {difference} from "../core/merge";
 import type {Problem} from "../core/problems";
 import type {Buffer, Document} from "../project/document";
 import {settings, themeChanged} from "../settings";
-import {languageName, languageOf} from "./languages";
+import "./languages";
 import type {Cursor, EditorHandle, EditorPort, MergeHandle} from "./port";
 import {useTheme} from "./theme";
 
@@ -38,6 +41,9 @@ const common: editor.IEditorOptions & editor.IGlobalEditorOptions = {
   hideCursorInOverviewRuler: true,
   unicodeHighlight: {ambiguousCharacters: false},
   links: true,
+  quickSuggestions: {other: true, comments: false, strings: false},
+  wordBasedSuggestions: "matchingDocuments",
+  acceptSuggestionOnEnter: "off", // words of the file are a guess: Tab takes one, Enter ends the line
 };
 
 /** Puts a text into a model by the smallest edit: cursors elsewhere stay, and it can be undone. */
@@ -111,10 +117,18 @@ function mark(b: Bound): void {
 const alive = new Set<Handle>();
 let features: Promise<void> | null = null;
 
+/** Monaco looks once at what is registered, when its first editor is made: what came since is shown to it. */
+function adopt(): void {
+  const {_services: services} = StandaloneServices.initialize({});
+  for (const [id, descriptor] of getSingletonServiceDescriptors()) if (!services.get(id)) services.set(id, descriptor);
+  editor.addKeybindingRules([]); // it forgets which keys it knew
+  for (const h of alive) h.renew();
+}
+
 /** Fetches the features, and gives them to the editors that are there. */
 function loadFeatures(): Promise<void> {
   features ??= import("./features").then(
-    () => alive.forEach((h) => h.renew()),
+    adopt,
     (e: unknown) => {
       console.error(e);
       features = null; // with the next action, again
