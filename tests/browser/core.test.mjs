@@ -17,6 +17,7 @@ const {readProblems} = await from("problems");
 const {pathProblem, freeName} = await from("path");
 const {readZip} = await from("zip");
 const {Modes} = await from("modes");
+const {symbolsOf} = await from("symbols");
 
 function lines(...chunks) {
   const all = [];
@@ -169,4 +170,17 @@ test("modes of a terminal: what holds, as the escapes that set it", () => {
   n.set([25], true);
   assert.equal(n.prefix(), "\x1b[?1000h\x1b[?1006h");
   assert.ok(!n.fullScreen);
+});
+
+test("names that a text defines, by language", () => {
+  const names = (language, text) => symbolsOf(text, language).map((s) => s.kind + " " + s.name + ":" + s.line + ":" + s.column);
+  assert.deepEqual(names("go", "package x\ntype T struct{}\nfunc (t *T) Do() {}\nfunc main() {\n}\nvar a = 1"), ["type T:2:6", "function Do:3:13", "function main:4:6", "variable a:6:5"]);
+  assert.deepEqual(names("rust", "pub struct P<T> {}\nimpl<T> Show for P<T> where T: Copy {\n    pub async fn go(&self) {}\n}\nmacro_rules! m {}\nconst N: u8 = 1;"), ["struct P:1:12", "impl Show for P<T>:2:9", "function go:3:18", "macro m:5:14", "variable N:6:7"]);
+  assert.deepEqual(names("typescript", "export async function f<T>() {}\nexport const g = async (a: number): Promise<void> => {};\nclass C {\n  private async m(x: string): Promise<void> {\n    if (x) {\n    }\n  }\n}\ninterface I {}\nlet v = 1;"), ["function f:1:23", "function g:2:14", "class C:3:7", "method m:4:17", "interface I:9:11", "variable v:10:5"]);
+  assert.deepEqual(names("markdown", "# One\ntext\n## Two ##\n"), ["heading One:1:3", "heading Two:3:4"]);
+  assert.deepEqual(names("plaintext", "def x(): pass"), []);
+  const began = performance.now();
+  for (const language of ["python", "typescript", "go", "rust", "markdown", "css", "shell", "yaml", "toml", "html"])
+    for (const line of ["(".repeat(500), "a ".repeat(250), "<".repeat(500), " ".repeat(499) + "x", "const " + "(".repeat(490), "impl" + " a".repeat(240), "# " + "# ".repeat(240)]) symbolsOf((line + "\n").repeat(200), language);
+  assert.ok(performance.now() - began < 5000, "no line takes long");
 });

@@ -98,6 +98,56 @@ test("an address that is not shared is not there", async (t) => {
   await stranger.getByText("There is no such workspace, or it is not shared with you.").waitFor();
 });
 
+test("a link: its page when it is taken back, and a copy from it on the start page", async (t) => {
+  const {page, id} = await workspaceWith(t, {"main.py": "print('shared')\n"}, {name: "to copy"});
+  const link = await api("POST", `/api/workspaces/${id}/links`, {role: "viewer"});
+  const other = await person(t);
+  await other.goto(url);
+  const field = other.getByLabel("Link to a workspace that somebody shares");
+  await field.fill("what is this");
+  await other.getByRole("button", {name: "Copy it"}).click();
+  await other.getByText("This is no link to a workspace").waitFor();
+  await field.fill(url + "/s/" + link.slug);
+  await other.getByRole("button", {name: "Copy it"}).click();
+  await editor(other);
+  await other.locator(".view-lines").getByText("shared").waitFor();
+  assert.notEqual(new URL(other.url()).pathname, "/w/" + id);
+  await eventually("it is his own", () => other.getByRole("button", {name: "Run", exact: true}).isEnabled());
+  await api("DELETE", `/api/workspaces/${id}/links/${link.id}`);
+  const late = await person(t);
+  const answer = await late.goto(url + "/s/" + link.slug);
+  assert.equal(answer.status(), 404);
+  await late.getByRole("heading", {name: "This link leads nowhere"}).waitFor();
+  await late.getByRole("button", {name: "To the start page"}).click();
+  await late.locator("[data-template=python]:enabled").waitFor();
+  assert.ok(await page.locator(".head").isVisible());
+});
+
+test("another password by an administrator's link, once", async (t) => {
+  const email = `lost-${Date.now()}@example.org`;
+  await fetch(url + "/api/auth/register", {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify({email, password: "forgotten long ago"})});
+  const user = (await api("GET", "/api/users?email=" + encodeURIComponent(email))).items.find((u) => u.email === email);
+  const {token} = await api("POST", `/api/users/${user.id}/recovery`);
+  const page = await person(t);
+  await page.goto(url + "/recover#" + token);
+  await page.getByRole("heading", {name: "Choose another password"}).waitFor();
+  assert.equal(new URL(page.url()).hash, "", "the token does not stay in the address");
+  await page.getByLabel(/New password/).fill("remembered this time");
+  await page.getByRole("button", {name: "Change it"}).click();
+  await page.getByText("Your password is another one now").waitFor();
+  await page.getByText(email).waitFor();
+  await page.reload();
+  await page.getByText(email).waitFor();
+  const again = await person(t);
+  await again.goto(url + "/recover#" + token);
+  await again.getByLabel(/New password/).fill("somebody else's");
+  await again.getByRole("button", {name: "Change it"}).click();
+  await again.getByText("this link was used, has expired, or never was").waitFor();
+  await again.goto(url + "/recover");
+  await again.reload();
+  await again.getByText("This address is not whole.").waitFor();
+});
+
 test("taking a share back ends what the other one sees; a changed role changes what he may do", async (t) => {
   const {page, id} = await workspaceWith(t, {"main.py": "1\n"});
   await api("PUT", "/api/workspaces/" + id, {sharing_mode: "view"});

@@ -9,7 +9,7 @@ import {keepTemplate} from "./session";
 import {STARTERS} from "./project/starters";
 
 export const [project, setProject] = createSignal<Project | null>(null);
-export type Route = {page: "start"} | {page: "workspace"; id: string} | {page: "link"; slug: string};
+export type Route = {page: "start"} | {page: "workspace"; id: string} | {page: "link"} | {page: "recover"; token: string};
 export const [route, setRoute] = createSignal<Route>(read());
 /** Why the workspace of the address cannot be shown, in words. */
 export const [failure, setFailure] = createSignal("");
@@ -17,10 +17,20 @@ export const [online, setOnline] = createSignal(true);
 export const [live, setLive] = createSignal(true);
 export const [busy, setBusy] = createSignal("");
 
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part; // then nothing has this name
+  }
+}
+
 function read(): Route {
   const [kind, name] = location.pathname.split("/").filter(Boolean);
-  if (kind === "w" && name) return {page: "workspace", id: decodeURIComponent(name)};
-  if (kind === "s" && name) return {page: "link", slug: decodeURIComponent(name)};
+  if (kind === "w" && name) return {page: "workspace", id: decoded(name)};
+  // A link that is good leads on to its workspace before this page is asked for.
+  if (kind === "s") return {page: "link"};
+  if (kind === "recover") return {page: "recover", token: location.hash.slice(1)};
   return {page: "start"};
 }
 

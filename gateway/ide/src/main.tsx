@@ -33,6 +33,7 @@ import {Shell} from "./ui/shell";
 import {Start} from "./ui/start";
 import {toast, Toasts} from "./ui/toast";
 
+const Recover = lazy(() => import("./ui/recover"));
 const Access = lazy(() => import("./ui/access"));
 
 applyTheme();
@@ -50,6 +51,19 @@ function Waiting() {
   );
 }
 
+function BadLink() {
+  return (
+    <main class="nothing-open" style={{position: "fixed"}}>
+      <img src="/icon.svg" alt="" width="56" height="56" />
+      <h1>This link leads nowhere</h1>
+      <p>It was taken back, it has run out, or a part of it is missing. Ask whoever gave it to you for another one.</p>
+      <button class="button primary" onClick={() => go("/")}>
+        To the start page
+      </button>
+    </main>
+  );
+}
+
 function App() {
   createEffect(() => {
     const port = editorPort();
@@ -64,6 +78,12 @@ function App() {
   return (
     <>
       <Switch fallback={<Start />}>
+        <Match when={route().page === "recover"}>
+          <Recover />
+        </Match>
+        <Match when={route().page === "link"}>
+          <BadLink />
+        </Match>
         <Match when={who().state === "out"}>
           <Start />
         </Match>
@@ -96,9 +116,9 @@ root.textContent = "";
 render(() => <App />, root);
 
 // Monaco is on its way while the rest is asked for.
-void loadEditor();
-const begun = resume();
 const at = untrack(route);
+if (at.page === "start" || at.page === "workspace") void loadEditor();
+const begun = resume();
 if (at.page === "workspace") ahead.ask(at.id);
 begun.catch((e: unknown) => {
   toast(words(e), {bad: true});

@@ -75,6 +75,12 @@ export const asGuest = (): Promise<void> => withCookie(api.guest(), "guests");
 export const signIn = (email: string, password: string): Promise<void> => withCookie(api.login(email, password), "accounts");
 export const register = (email: string, password: string): Promise<void> => withCookie(api.signUp(email, password), "accounts");
 
+export async function recover(token: string, password: string): Promise<void> {
+  await api.recover(token, password);
+  keepKey(null);
+  await identify(false);
+}
+
 export async function signOut(): Promise<void> {
   const w = who();
   if (w.state === "in" && !w.byKey) await api.logout().catch((e: unknown) => console.warn(words(e)));

@@ -69,6 +69,7 @@ register([
     },
   },
   {id: "editor.goToLine", title: "Go to a line", category: "Go", keys: ["Ctrl+G"], when: edits, run: () => openPalette(":")},
+  {id: "editor.goToSymbol", title: "Go to a name in this file", category: "Go", keys: ["Mod+Shift+O"], when: edits, run: () => openPalette("@")},
   {id: "editor.goTo", title: "Go to", hidden: true, when: edits, run: (arg) => isObject(arg) && isNumber(arg["line"]) && handle()?.reveal(arg["line"], isNumber(arg["column"]) ? arg["column"] : 1)},
   action("editor.undo", "Undo", "undo"),
   action("editor.redo", "Redo", "redo"),

@@ -217,6 +217,21 @@ register([
     },
   },
   {
+    id: "file.format",
+    title: "Format this file",
+    category: "Edit",
+    keys: ["Alt+Shift+F"],
+    when: () => writable() && project()!.layout.active !== null,
+    run: async () => {
+      const {formatActive} = await import("./format");
+      const d = project()!.active;
+      if (!d) return;
+      await d.save();
+      const problem = d.state() === "saved" ? await formatActive(project()!, d) : d.problem;
+      if (problem) toast(baseName(d.path()) + " is not formatted: " + problem, {bad: true});
+    },
+  },
+  {
     id: "file.remake",
     title: "Make it again",
     hidden: true,

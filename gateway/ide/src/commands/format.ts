@@ -1,41 +1,80 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Formats by the formatter of the template's image, where it has one: it writes the file in the sandbox, and what it printed is taken. */
+/** Formats a file: by the formatter of the template's image, which reads the file in the sandbox and prints what it is to be; what the web
+ *  is written in, by Prettier in the page. */
 import * as api from "../net/api";
 import {extension} from "../core/path";
 import type {Document} from "../project/document";
 import type {Project} from "../project/project";
-import {STARTERS} from "../project/starters";
+import {FORMATTERS} from "../project/starters";
 
-export async function formatActive(project: Project, d: Document): Promise<void> {
-  const format = STARTERS[project.info().template]?.format;
-  if (!format?.extensions.includes(extension(d.path())) || project.readOnly) return;
+const PRETTIER = new Set(["js", "mjs", "cjs", "jsx", "ts", "mts", "cts", "tsx", "css", "html", "htm", "json", "md", "yaml", "yml"]);
+const MAX_TEXT = 512 << 10;
+const COMMAND_NOT_FOUND = 127;
+
+/** What came of it, in words; "" when the file is formatted. */
+export async function formatActive(project: Project, d: Document): Promise<string> {
+  const ext = extension(d.path());
+  const formatter = FORMATTERS[ext];
+  if (project.readOnly) return "You may look at this workspace, not change it.";
+  if (!formatter && !PRETTIER.has(ext)) return "There is no formatter for this kind of file.";
   const before = d.buffer.get();
-  const text = await formatted(project, ["gofmt", d.path()]).catch(() => null);
-  if (text === null || text === "" || text === before || d.buffer.get() !== before) return;
-  d.buffer.set(text);
+  if (before.length > MAX_TEXT) return "The file is too large to format.";
+  const got = formatter ? await bySandbox(project, d.path(), formatter) : await byPrettier(project, d.path(), before);
+  if (got.problem) return got.problem;
+  if (d.buffer.get() !== before) return "It was changed meanwhile, and is as it was.";
+  if (got.text === before || !got.text) return "";
+  d.buffer.set(got.text);
   d.edited();
   await d.save();
+  return "";
 }
 
-/** What the command prints, or null when it fails (a syntax error is no reason not to save). */
-function formatted(project: Project, command: string[]): Promise<string | null> {
+interface Result {
+  text: string;
+  problem: string;
+}
+
+async function byPrettier(project: Project, path: string, text: string): Promise<Result> {
+  try {
+    const {formatted} = await import("../editor/prettier");
+    const config = project.files.byPath().get(".prettierrc") ?? project.files.byPath().get(".prettierrc.json");
+    const rules = config ? (await api.readFile(config.id)).content : "";
+    return {text: await formatted(path, text, typeof rules === "string" ? rules : ""), problem: ""};
+  } catch (e) {
+    return {text: "", problem: firstLine(e instanceof Error ? e.message : String(e))};
+  }
+}
+
+const firstLine = (text: string): string => text.trim().split("\n")[0]?.slice(0, 200) ?? "";
+
+function bySandbox(project: Project, path: string, formatter: {name: string; command: string[]}): Promise<Result> {
+  const [name, ...args] = formatter.command;
+  const command = ["sh", "-c", 'f=$1; shift; exec "$@" <"$f"', "sh", path, name!, ...args];
   return api.run(project.id, {command}).then(
     (ref) =>
       new Promise((resolve) => {
         let out = "";
+        let complaint = "";
+        const finish = (problem: string) => {
+          leave();
+          resolve({text: out, problem});
+        };
         const leave = project.transport.follow(ref, {
           output: (stream, data) => {
-            if (stream === "stdout" && typeof data === "string") out += data;
+            if (typeof data !== "string") return;
+            if (stream === "stdout") out += data;
+            else complaint += data;
           },
           running: () => undefined,
-          reset: () => (out = ""),
-          gap: () => resolve(null),
-          failed: () => resolve(null),
+          reset: () => (out = complaint = ""),
+          gap: () => finish("What " + formatter.name + " wrote is lost."),
+          failed: finish,
           ended: (end) => {
-            leave();
-            resolve(end.verdict === "OK" ? out : null);
+            if (end.verdict === "OK") finish("");
+            else finish(end.exitCode === COMMAND_NOT_FOUND ? "This workspace's template has no " + formatter.name + "." : firstLine(complaint) || formatter.name + " did not take it.");
           },
         });
       }),
+    (e: unknown) => ({text: "", problem: e instanceof Error ? e.message : String(e)}),
   );
 }

@@ -2,7 +2,7 @@
 /** Keys and sessions of whoever uses the page. */
 import {isObject, isString} from "../core/store";
 import {call} from "./http";
-import {BadAnswer, items} from "./wire";
+import {BadAnswer, pages} from "./wire";
 
 export const SCOPES = ["read", "write", "run", "account", "admin"] as const;
 export type Scope = (typeof SCOPES)[number];
@@ -43,7 +43,7 @@ export async function myScopes(): Promise<Scope[]> {
   const o = await call("GET", "/api/me");
   return isObject(o) ? scopes(o["scopes"]) : [];
 }
-export const keys = async (): Promise<Key[]> => items(await call("GET", "/api/keys"), key);
+export const keys = (): Promise<Key[]> => pages("/api/keys", key);
 /** The key with its secret, which is told this once. */
 export async function createKey(label: string, scopes: Scope[], days: number): Promise<{key: Key; secret: string}> {
   const expires = days ? {expires_at: new Date(Date.now() + days * 86_400_000).toISOString()} : {};
@@ -52,5 +52,5 @@ export async function createKey(label: string, scopes: Scope[], days: number): P
   return {key: key(o), secret: o["key"]};
 }
 export const deleteKey = async (id: string): Promise<void> => void (await call("DELETE", "/api/keys/" + part(id)));
-export const sessions = async (): Promise<Session[]> => items(await call("GET", "/api/sessions"), session);
+export const sessions = (): Promise<Session[]> => pages("/api/sessions", session);
 export const deleteSession = async (id: string): Promise<void> => void (await call("DELETE", "/api/sessions/" + part(id)));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import {asText, fromBase64, toBase64} from "../core/bytes";
 import {isObject, isString} from "../core/store";
-import {call, request, send, setCsrf} from "./http";
+import {call, CallError, request, send, setCsrf} from "./http";
 import * as wire from "./wire";
 
 /** Content of a file: text, or bytes that are none. */
@@ -19,7 +19,7 @@ export interface FileContent {
 // --- workspaces ---
 
 export const templates = async () => wire.items(await call("GET", "/api/templates"), wire.template);
-export const workspaces = async () => wire.items(await call("GET", "/api/workspaces?limit=50"), wire.workspace);
+export const workspaces = () => wire.pages("/api/workspaces", wire.workspace);
 export const workspace = async (id: string) => wire.workspace(await call("GET", "/api/workspaces/" + part(id)));
 export const createWorkspace = async (name: string, template: string) =>
   wire.workspace(await call("POST", "/api/workspaces", {body: {name, template}}));
@@ -138,6 +138,7 @@ export async function me(): Promise<Person> {
 }
 export const login = (email: string, password: string) => call("POST", "/api/auth/login", {body: {email, password}});
 export const signUp = (email: string, password: string) => call("POST", "/api/auth/register", {body: {email, password}});
+export const recover = (token: string, password: string) => call("POST", "/api/auth/recover", {body: {token, password}});
 export const guest = () => call("POST", "/api/auth/guest", {body: {}});
 export const logout = () => call("POST", "/api/auth/logout", {body: {}});
 
@@ -151,17 +152,29 @@ export interface Member {
   role: string;
 }
 export const members = async (id: string): Promise<Member[]> =>
-  wire.items(await call("GET", "/api/workspaces/" + part(id) + "/members"), (v) => {
+  wire.pages("/api/workspaces/" + part(id) + "/members", (v) => {
     if (!isObject(v) || !isString(v["email"]) || !isString(v["role"])) throw new wire.BadAnswer("member");
     return {email: v["email"], role: v["role"]};
   });
-export const links = async (id: string): Promise<ShareLink[]> => wire.items(await call("GET", "/api/workspaces/" + part(id) + "/links"), link);
+export const links = async (id: string): Promise<ShareLink[]> => wire.pages("/api/workspaces/" + part(id) + "/links", link);
 export const addMember = async (id: string, email: string, role: string) =>
   void (await call("PUT", "/api/workspaces/" + part(id) + "/members/" + part(email), {body: {role}}));
 export const removeMember = async (id: string, email: string) => void (await call("DELETE", "/api/workspaces/" + part(id) + "/members/" + part(email)));
 export async function createLink(id: string, role: string): Promise<ShareLink> {
   return link(await call("POST", "/api/workspaces/" + part(id) + "/links", {body: {role}}));
 }
+/** By a link, or by a workspace's address: which workspace it is. Following a link gives its role. */
+export async function workspaceBy(address: string): Promise<string> {
+  const [, kind, name] = /^(?:https?:\/\/[^/]+)?\/?(s|w)\/([\w-]+)\/?(?:[?#].*)?$/.exec(address.trim()) ?? [];
+  if (!kind || !name) throw new Error("This is no link to a workspace: one looks like " + location.origin + "/s/…");
+  if (kind === "w") return name;
+  const o = await call("POST", "/s/" + name, {body: {}}).catch((e: unknown) => {
+    throw e instanceof CallError && e.status === 404 ? new Error("This link leads nowhere: it was taken back, or has run out.") : e;
+  });
+  if (!isObject(o) || !isString(o["workspace_id"])) throw new wire.BadAnswer("link");
+  return o["workspace_id"];
+}
+
 function link(o: unknown): ShareLink {
   if (!isObject(o) || !isString(o["id"]) || !isString(o["slug"])) throw new wire.BadAnswer("link");
   // The address of this page, whatever name the server knows itself by.

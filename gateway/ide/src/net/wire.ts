@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import {isNumber, isObject, isString} from "../core/store";
+import {call} from "./http";
 
 /** What the server says, checked: nothing of it is trusted to have a shape. */
 export type Status = "pending" | "running" | "completed" | "failed" | "cancelled";
@@ -99,6 +100,21 @@ export function items<T>(v: unknown, item: (v: unknown) => T): T[] {
   const list = object(v, "list")["items"];
   if (!Array.isArray(list)) throw new BadAnswer("items");
   return list.map(item);
+}
+
+const MAX_PAGES = 20;
+
+/** A list to its end, page by page; of an endless one, its beginning. */
+export async function pages<T>(path: string, item: (v: unknown) => T): Promise<T[]> {
+  const all: T[] = [];
+  let cursor: unknown = null;
+  for (let n = 0; n < MAX_PAGES; n++) {
+    const answer: unknown = await call("GET", path + "?limit=100" + (isString(cursor) ? "&cursor=" + encodeURIComponent(cursor) : ""));
+    all.push(...items(answer, item));
+    cursor = object(answer, "list")["next_cursor"];
+    if (!isString(cursor)) break;
+  }
+  return all;
 }
 
 export function template(v: unknown): Template {

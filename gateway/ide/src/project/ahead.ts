@@ -13,6 +13,11 @@ export interface Ahead {
 const opened = new Map<string, Ahead>();
 const contents = new Map<string, Promise<api.FileContent>>();
 
+/** What was asked too early (nobody was signed in) is asked again. */
+function orAgain<T>(asked: Promise<T> | undefined, ask: () => Promise<T>): Promise<T> {
+  return quiet(asked ? asked.catch(ask) : ask());
+}
+
 /** Told to whoever takes it, not to the console. */
 function quiet<T>(p: Promise<T>): Promise<T> {
   p.catch(() => undefined);
@@ -36,11 +41,11 @@ export function ask(workspace: string): void {
 export function workspace(id: string): Ahead {
   const there = opened.get(id);
   opened.delete(id);
-  return there ?? {info: api.workspace(id), tree: quiet(api.tree(id))};
+  return {info: orAgain(there?.info, () => api.workspace(id)), tree: orAgain(there?.tree, () => api.tree(id))};
 }
 
 export function content(file: string): Promise<api.FileContent> {
   const there = contents.get(file);
   contents.delete(file);
-  return there ?? api.readFile(file);
+  return orAgain(there, () => api.readFile(file));
 }

@@ -7,8 +7,6 @@ export interface Starter {
   files: Record<string, string>;
   /** The command of Run where the workspace has no configuration of its own. */
   command: string;
-  /** Formats the file in $1, where the template's image has a formatter. */
-  format?: {extensions: string[]; command: string[]};
 }
 
 const PYTHON = `"""A small greeter: change it, then press Run (Ctrl+Enter)."""
@@ -97,7 +95,6 @@ export const STARTERS: Record<string, Starter> = {
     open: "main.go",
     files: {"main.go": GO, "go.mod": "module app\n\ngo 1.24\n"},
     command: "go build -o /tmp/app . && exec /tmp/app",
-    format: {extensions: ["go"], command: ["gofmt", "-l", "-w"]},
   },
   rust: {
     description: "Safe and fast",
@@ -105,6 +102,13 @@ export const STARTERS: Record<string, Starter> = {
     files: {"src/main.rs": RUST, "Cargo.toml": '[package]\nname = "app"\nversion = "0.1.0"\nedition = "2021"\n\n[dependencies]\n'},
     command: "cargo run --quiet --offline",
   },
+};
+
+/** What formats a file of that extension: it is given the text, and prints it. */
+export const FORMATTERS: Record<string, {name: string; command: string[]}> = {
+  py: {name: "black", command: ["black", "--quiet", "-"]},
+  go: {name: "gofmt", command: ["gofmt"]},
+  rs: {name: "rustfmt", command: ["rustfmt", "--quiet", "--edition", "2021"]},
 };
 
 /** How one file is run by itself. */

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/** One box for commands (">"), files, and lines (":"). */
+/** One box for commands (">"), files, lines (":"), and what the file in front defines ("@"). */
 import {createEffect, createMemo, createSignal, For, onMount, Show} from "solid-js";
 import {execute, keysOf, listed, type Command} from "../core/commands";
 import {fuzzy, type Match} from "../core/fuzzy";
+import {languageOf} from "../core/languages";
 import {baseName, dirName} from "../core/path";
 import {isString, recall, remember} from "../core/store";
+import {hasSymbols, symbolsOf, type Symbol} from "../core/symbols";
 import {isIgnored} from "../project/files";
 import {project} from "../app";
 import {FileIcon} from "./icons";
@@ -14,6 +16,7 @@ interface Choice {
   about: string;
   keys: string;
   path?: string;
+  indent?: number;
   at: number[];
   run: () => unknown;
 }
@@ -66,8 +69,20 @@ function fileChoices(q: string): Choice[] {
   }));
 }
 
+/** In the order of the text until something is typed. */
+function symbolChoices(q: string): Choice[] {
+  const d = project()?.active;
+  if (!d) return [];
+  const all = symbolsOf(d.buffer.get(), languageOf(d.path()));
+  const least = Math.min(...all.map((s) => s.depth));
+  const go = (s: Symbol) => execute("editor.goTo", {line: s.line, column: s.column});
+  const found = q ? ranked(all, (s) => s.name, q, () => 0) : all.slice(0, 500).map((item) => ({item, match: {at: []}}));
+  return found.map(({item, match}) => ({title: item.name, indent: q ? 0 : Math.min(8, item.depth - least), about: item.kind + " · line " + item.line, keys: "", at: match.at, run: () => go(item)}));
+}
+
 function choices(text: string): Choice[] {
   if (text.startsWith(">")) return commandChoices(text.slice(1).trim());
+  if (text.startsWith("@")) return symbolChoices(text.slice(1).trim());
   const line = /^:(\d*)(?::(\d+))?$/.exec(text);
   if (!line) return fileChoices(text.trim());
   const n = Number(line[1]);
@@ -125,7 +140,12 @@ function PaletteBox(props: {start: string}) {
   const none = () => {
     if (text().startsWith(">")) return "No command has this name.";
     if (text().startsWith(":")) return "Type the number of a line.";
-    return "No file has this name. Type > for commands, : for a line.";
+    if (text().startsWith("@")) {
+      const d = project()?.active;
+      if (!d) return "No file is open.";
+      return hasSymbols(languageOf(d.path())) ? "This file defines no such name." : "In files of this kind no names are known.";
+    }
+    return "No file has this name. Type > for commands, : for a line, @ for a name in this file.";
   };
   return (
     <dialog
@@ -144,8 +164,8 @@ function PaletteBox(props: {start: string}) {
         aria-expanded="true"
         aria-controls="palette-list"
         aria-activedescendant={found().length ? "palette-" + at() : undefined}
-        aria-label="Name of a file; > for commands, : for a line"
-        placeholder="Name of a file   ( > commands   : line )"
+        aria-label="Name of a file; > for commands, : for a line, @ for a name in this file"
+        placeholder="Name of a file   ( > commands   : line   @ name in it )"
         value={text()}
         spellcheck={false}
         autocomplete="off"
@@ -157,7 +177,7 @@ function PaletteBox(props: {start: string}) {
           {(c, i) => (
             <div class="palette-item" id={"palette-" + i()} role="option" aria-selected={i() === at()} onPointerMove={() => setAt(i())} onClick={() => choose(c)}>
               <Show when={c.path}>{(path) => <FileIcon path={path()} />}</Show>
-              <span>
+              <span style={c.indent ? {"padding-left": c.indent * 4 + "px"} : undefined}>
                 <Marked text={c.title} at={c.at} />
               </span>
               <span class="about">{c.about}</span>

@@ -182,6 +182,20 @@ export function Start() {
       setBusy("");
     }
   };
+  const [link, setLink] = createSignal("");
+  const copyFrom = async (e: SubmitEvent) => {
+    e.preventDefault();
+    setBusy("link");
+    try {
+      if (!inside()) await asGuest();
+      const w = await api.forkWorkspace(await api.workspaceBy(link()));
+      go("/w/" + w.id);
+    } catch (error) {
+      toast(words(error), {bad: true});
+    } finally {
+      setBusy("");
+    }
+  };
   const remove = async (w: WorkspaceInfo) => {
     const yes = await ask({title: "Delete “" + w.name + "”?", text: "All its files go, and what runs in it ends. This cannot be undone.", ok: "Delete", danger: true});
     if (yes === null) return;
@@ -278,6 +292,13 @@ export function Start() {
                   Choose a zip
                 </button>
               </div>
+              <form class="from-link" onSubmit={(e) => void copyFrom(e)}>
+                <Icon name="link" />
+                <input class="field" required aria-label="Link to a workspace that somebody shares" placeholder="Or paste a link to somebody’s workspace" spellcheck={false} autocomplete="off" value={link()} onInput={(e) => setLink(e.currentTarget.value)} />
+                <button class="button" disabled={busy() !== ""}>
+                  {busy() === "link" ? "Copying…" : "Copy it"}
+                </button>
+              </form>
             </section>
             <Show when={who().state === "out"}>
               <SignIn />
