@@ -73,6 +73,11 @@ struct sched_node *sched_core_box_node(const struct sched_core *core, const stru
     return box ? box->node : NULL;
 }
 
+bool sched_core_has_boxes(const struct sched_core *core)
+{
+    return dbx_map_count(core->boxes) > 0;
+}
+
 void sched_core_box_live(struct sched_core *core, const struct dbx_id *sandbox,
                          struct sched_node *node)
 {

@@ -158,6 +158,7 @@ void sched_core_box_live(struct sched_core *core, const struct dbx_id *sandbox,
                          struct sched_node *node);
 void sched_core_box_gone(struct sched_core *core, const struct dbx_id *sandbox,
                          const struct sched_node *node);
+bool sched_core_has_boxes(const struct sched_core *core);
 void sched_core_boxes_reset(struct sched_core *core,
                             const struct sched_node *node); /* it has none */
 /* All processes of a sandbox, in any state. */

@@ -131,6 +131,7 @@ static int run(struct sched *s, struct dbx_err *err)
 
     pg.stmts = sched_sql(&pg.nstmts);
     s->pg = dbx_pg_new(&pg);
+    s->news = sched_news_new(s);
     s->leader = sched_leader_new(s->loop, s->cfg->database, &lead, s);
     int r = dbx_seccomp_watch(s->loop, on_refused_call, NULL, err);
     if (r == 0)
@@ -145,6 +146,7 @@ static int run(struct sched *s, struct dbx_err *err)
 static void done(struct sched *s)
 {
     s->leader = sched_leader_free(s->leader);
+    s->news = sched_news_free(s->news);
     if (s->core)
         sched_reign_end(s, "the end");
     s->httpd = s->httpd ? dbx_httpd_free(s->httpd) : NULL;

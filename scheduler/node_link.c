@@ -406,6 +406,9 @@ void sched_node_msg(struct sched_conn *cn, const struct dbx_link_msg *m)
         on_state(cn, m);
     } else if (strcmp(m->op, "files") == 0) {
         sched_node_files(cn, m);
+    } else if (strcmp(m->op, "files_since") == 0) {
+        if (sched_node_files_since(cn, m, &err) < 0)
+            (void)dbx_link_reply_error(cn->link, m->rid, &err);
     } else if (strcmp(m->op, "sandbox_ended") == 0) {
         on_sandbox_ended(cn, m);
     } else if (strcmp(m->op, "started") == 0 || strcmp(m->op, "ended") == 0) {

@@ -20,6 +20,7 @@ struct dbx_pg_result;
 struct dbx_timer;
 struct sched_hello;
 struct sched_leader;
+struct sched_news;
 struct sched_report;
 struct sched_store;
 
@@ -41,6 +42,7 @@ struct sched {
     struct dbx_pg *pg;
     struct dbx_httpd *httpd;
     struct sched_leader *leader;
+    struct sched_news *news;
     struct sched_metrics metrics;
 
     /* Links; they outlive a reign by a moment. */
@@ -109,6 +111,10 @@ void sched_tell_gateways(struct sched *s, const char *op, sched_fill *fill, void
 void sched_gateway_msg(struct sched_conn *cn, const struct dbx_link_msg *m);
 void sched_node_msg(struct sched_conn *cn, const struct dbx_link_msg *m);
 void sched_node_files(struct sched_conn *cn, const struct dbx_link_msg *m); /* files.c */
+int sched_node_files_since(struct sched_conn *cn, const struct dbx_link_msg *m,
+                           struct dbx_err *err) DBX_MUST_USE; /* news.c */
+struct sched_news *sched_news_new(struct sched *s);
+struct sched_news *sched_news_free(struct sched_news *nw);
 void sched_node_expire(struct sched *s, uint64_t now);
 void sched_node_end_sandbox(struct sched *s, const struct sched_node *node,
                             const struct dbx_id *sandbox);

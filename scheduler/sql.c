@@ -137,6 +137,20 @@ static const struct dbx_pg_stmt stmts[] = {
                     " and placed_at is null limit 10000"},
     {"files", "select * from devbox_files_of_sandbox($1::uuid, $2, $3::text[], $4::text[],"
               " $5::bytea[], $6::text[], $7::bigint[])"},
+    /* $1 workspaces whose files have changed: where their sandboxes stand. */
+    {"boxes_of", "select s.id, s.node_id, w.revision from workspaces w join sandboxes s on s.id ="
+                 " w.sandbox_id where w.id = any ($1::uuid[]) and s.node_id is not null"
+                 " and s.ended_at is null"},
+    /* What differs of the record since revision $3, -1: all of it. No type: it is gone. */
+    {"files_since",
+     "with w as (select w.id, w.revision from workspaces w join sandboxes s on s.id = w.sandbox_id"
+     " where s.id = $1::uuid and s.node_id = $2 and s.ended_at is null),"
+     " e as (select e.path, e.from_path from file_events e join w on e.workspace_id = w.id"
+     "   where e.revision > $3::bigint and e.op <> 'skipped' and $3::bigint >= 0),"
+     " p as (select path from e union select from_path from e where from_path is not null"
+     "   union select f.path from files f join w on f.workspace_id = w.id where $3::bigint < 0)"
+     " select w.revision, p.path, f.type, f.content from w left join p on true"
+     " left join files f on f.workspace_id = w.id and f.path = p.path order by p.path"},
     {"load_boxes", "select id, node_id from sandboxes where kind = 'workspace'"
                    " and ended_at is null and node_id is not null"},
     {"load_nodes", "select id, url from nodes where state <> 'lost'"},

@@ -3,9 +3,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/map.h"
-#include "common/ext/crypto.h"
 #include "common/io/loop.h"
-#include "common/proto/files.h"
 #include "shim/ledger.h"
 #include "shim/record.h"
 
@@ -29,123 +27,6 @@ void shim_box__unref(struct shim_box *box)
     free(box);
 }
 
-/* ---- files ---- */
-
-void shim_box_forget_files(struct shim_box *box)
-{
-    struct dbx_map_iter it = {0};
-    while (dbx_map_next(box->written, &it)) {
-        void *value = it.value;
-        (void)dbx_map_del(box->written, it.key, it.key_len);
-        free(value);
-    }
-    box->revision = -1;
-}
-
-uint32_t shim_box__mode(const uint8_t *data, size_t len)
-{
-    return len > 2 && memcmp(data, "#!", 2) == 0 ? 0755 : 0644;
-}
-
-/* A program made it, later than the files that come. */
-static bool newer(const struct shim_written *wn, int64_t revision)
-{
-    return wn->local || wn->revision > revision;
-}
-
-/* What stands in the table and not among the files of record is to be gone: what is deeper first.
- */
-static int by_path_backwards(const void *a, const void *b)
-{
-    return -strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static int add_gone(struct shim_box *box, int64_t revision, struct dbx_buf *out)
-{
-    size_t n = 0;
-    char **paths = dbx_calloc(dbx_map_count(box->written) + 1, sizeof(*paths));
-    struct dbx_map_iter it = {0};
-    int r = 0;
-    while (dbx_map_next(box->written, &it)) {
-        struct shim_written *wn = it.value;
-        if (wn->wanted || newer(wn, revision))
-            continue;
-        paths[n++] = dbx_strndup(it.key, it.key_len);
-        (void)dbx_map_del(box->written, it.key, it.key_len);
-        free(wn);
-    }
-    qsort(paths, n, sizeof(*paths), by_path_backwards);
-    for (size_t i = 0; i < n; i++) {
-        struct dbx_file f = {
-            .gone = true, .path = paths[i], .path_len = (uint16_t)strlen(paths[i])};
-        if (r == 0)
-            r = dbx_files_add(out, &f);
-        free(paths[i]);
-    }
-    free(paths);
-    return r;
-}
-
-static int add_changed(struct shim_box *box, int64_t revision, const struct dbx_file *f,
-                       struct dbx_buf *out)
-{
-    struct shim_written *wn = dbx_map_get(box->written, f->path, f->path_len);
-    struct shim_written now = {.folder = f->folder, .mode = f->mode, .wanted = true};
-    dbx_sha256(f->data, f->folder ? 0 : f->size, now.sha);
-    if (wn && newer(wn, revision))
-        return 0;
-    bool same = wn && wn->folder == now.folder && wn->mode == now.mode &&
-                memcmp(wn->sha, now.sha, sizeof(now.sha)) == 0;
-    if (!wn) {
-        wn = DBX_NEW(struct shim_written);
-        (void)dbx_map_put(box->written, f->path, f->path_len, wn);
-    }
-    *wn = now;
-    return same ? 0 : dbx_files_add(out, f);
-}
-
-/* Marks what is still wanted, so that what is not can be removed before anything is written. */
-static void mark_wanted(struct shim_box *box, const struct dbx_buf *files)
-{
-    struct dbx_map_iter it = {0};
-    struct dbx_file f;
-    size_t at = 0;
-    while (dbx_map_next(box->written, &it))
-        ((struct shim_written *)it.value)->wanted = false;
-    while (dbx_files_next(files->data, files->len, &at, &f) > 0) {
-        struct shim_written *wn = dbx_map_get(box->written, f.path, f.path_len);
-        if (wn && wn->folder == f.folder)
-            wn->wanted = true;
-    }
-}
-
-int shim_box_files(struct shim_exec *ex, struct dbx_buf *out, struct dbx_err *err)
-{
-    struct shim_box *box = ex->box;
-    const struct dbx_buf *files = &ex->rq->files;
-    struct dbx_file f;
-    size_t at = 0;
-    int r;
-    dbx_buf_init(out, INIT_MAX_FILES_BODY - 4096); /* leaves room for the path of the root */
-    if (ex->rq->revision <= box->revision)
-        return 0; /* those of an older process come late */
-    r = dbx_files_begin(out);
-    size_t empty = out->len;
-    mark_wanted(box, files);
-    if (r == 0)
-        r = add_gone(box, ex->rq->revision, out);
-    while (r == 0 && files->len > 0 && dbx_files_next(files->data, files->len, &at, &f) > 0)
-        r = add_changed(box, ex->rq->revision, &f, out);
-    if (r < 0) {
-        shim_box_forget_files(box);
-        return dbx_err_set(err, r, DBX_LIMIT, "the files do not fit into a block");
-    }
-    box->revision = ex->rq->revision;
-    if (out->len == empty)
-        dbx_buf_clear(out);
-    return 0;
-}
-
 /* ---- for the next shim ---- */
 
 static struct shim_ledger *ledger_of(const struct shim_box *box)
@@ -153,7 +34,7 @@ static struct shim_ledger *ledger_of(const struct shim_box *box)
     return box->execs->opts.ledger ? *box->execs->opts.ledger : NULL;
 }
 
-static void save(struct shim_box *box)
+void shim_box__save(struct shim_box *box)
 {
     DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
     if (!box->sb || box->ended || !ledger_of(box))
@@ -221,7 +102,7 @@ static void nobody_left(struct shim_box *box)
         box->idle_at_ms = dbx_now_ms() + box->idle_ms;
     uint64_t now = dbx_now_ms();
     dbx_timer_start(box->idle, box->idle_at_ms > now ? box->idle_at_ms - now : 0, 0);
-    save(box);
+    shim_box__save(box);
 }
 
 void shim_box_leave(struct shim_exec *ex)
@@ -370,7 +251,7 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
     shim_sandbox_set_owner(sb, &sandbox_handlers, box);
     shim_sandbox_open_registry(sb);
     shim_sandbox_set_running(sb, true);
-    save(box);
+    shim_box__save(box);
     shim_box__sync_begin(box);
     dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox is %s", shim_sandbox_id_text(sb));
     dbx_list_each(it, tmp, &box->members)
@@ -412,7 +293,7 @@ static void on_max(void *user)
     box->refs++;
     box->closing = true;
     because(box, "max_age");
-    save(box);
+    shim_box__save(box);
     dbx_list_each(it, tmp, &box->members)
         end_member(dbx_list_entry(it, struct shim_exec, box_link));
     if (dbx_list_empty(&box->members))
@@ -470,7 +351,7 @@ void shim_box_join(struct shim_exec *ex)
     box->idle_ms = (uint64_t)ex->rq->idle_ms;
     box->idle_at_ms = 0;
     dbx_timer_stop(box->idle);
-    save(box);
+    shim_box__save(box);
     shim_exec__set_state(ex, SHIM_EX_CLAIMING);
     if (box->sb)
         enter(ex);
@@ -528,7 +409,7 @@ void shim_box_touch(struct shim_box *box)
         return;
     box->idle_at_ms = dbx_now_ms() + box->idle_ms;
     dbx_timer_start(box->idle, box->idle_ms, 0);
-    save(box);
+    shim_box__save(box);
 }
 
 bool shim_box_closing(const struct shim_box *box)
@@ -542,7 +423,7 @@ void shim_box_cancel(struct shim_box *box)
     box->refs++;
     box->closing = true;
     because(box, "requested");
-    save(box);
+    shim_box__save(box);
     dbx_list_each(it, tmp, &box->members)
         shim_exec_cancel(dbx_list_entry(it, struct shim_exec, box_link));
     if (dbx_list_empty(&box->members))

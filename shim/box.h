@@ -14,6 +14,7 @@
 #include "common/proto/id.h"
 #include "common/proto/sizes.h"
 
+struct dbx_link_msg;
 struct shim_box;
 struct shim_exec;
 struct shim_execs;
@@ -37,6 +38,13 @@ void shim_box_leave(struct shim_exec *ex);
 /* Its files of record: what has changed since they were last written, or 0 bytes for nothing. out
  * is initialised here. */
 int shim_box_files(struct shim_exec *ex, struct dbx_buf *out, struct dbx_err *err) DBX_MUST_USE;
+/* The record is at this revision; it is asked for what is not here. All: also when nobody said so.
+ */
+void shim_box_news(struct shim_box *box, int64_t revision);
+void shim_boxes_pull(struct shim_execs *execs);
+/* The answer: `since`, `revision`, and a block of what has changed between. */
+int shim_box_record_files(struct shim_box *box, const struct dbx_link_msg *m,
+                          struct dbx_err *err) DBX_MUST_USE;
 void shim_box_forget_files(
     struct shim_box *box); /* they could not be written: all of them the next time */
 /* Nobody wants it any more: its processes end as CANCELLED, then it ends. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by box.c (the sandbox and who is in it) and box_sync.c (what programs do to its files). */
+/* Shared by box.c (the sandbox and who is in it), box_files.c (files of record on their way in) and
+ * box_sync.c (what programs do to them). */
 #pragma once
 
 #include "common/ext/crypto.h"
@@ -25,7 +26,12 @@ struct shim_box {
     const struct dbx_size *size;
     const char *why; /* it ends; NULL: nothing was said yet */
     bool closing, ended;
-    int64_t revision;        /* of the files that were written */
+    int64_t revision;  /* of the files that were written; -1: nothing is known */
+    bool behind;       /* something of it was left alone, for a program's change */
+    uint64_t asked_ms; /* what has changed since was asked for then; 0: it was not */
+    bool ask_again;
+    bool fenced; /* init says when a FILES is done */
+    uint64_t files_sent, files_done;
     struct dbx_map *written; /* path -> struct shim_written, owned */
     struct shim_box_sync *sync;
 };
@@ -33,14 +39,21 @@ struct shim_box {
 /* What sandbox and record last agreed on at a path. */
 struct shim_written {
     bool folder;
-    bool local; /* a program's, and not yet a file of record */
+    bool local;               /* a program's, and not yet a file of record */
+    bool agreed, base_folder; /* the record has had it as `base` */
+    bool seen;                /* since this shim is there */
+    uint64_t writing; /* number of the FILES that wrote it last; what init told before is older */
     uint32_t mode;
-    uint8_t sha[DBX_SHA256_LEN];
+    uint8_t sha[DBX_SHA256_LEN], base[DBX_SHA256_LEN];
     int64_t revision; /* of the record, with it; 0: as it came with a process */
     bool wanted;      /* while the files are compared */
 };
 
 void shim_box__unref(struct shim_box *box);
+void shim_box__save(struct shim_box *box);
+void shim_box__pull(struct shim_box *box); /* asks what has changed of the record */
+/* box_sync.c: a program's change at this path is on its way to the record. */
+bool shim_box__sync_has(const struct shim_box *box, const char *path, size_t len);
 uint32_t shim_box__mode(const uint8_t *data, size_t len); /* of a file of record */
 
 /* Begins once box->sb is there; where an earlier shim had begun it goes on. */

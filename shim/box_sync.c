@@ -45,6 +45,7 @@ struct shim_box_sync {
     struct change changes[MAX_CHANGES];
     size_t n;
     bool due, busy;
+    bool unsure; /* the record may make more of the batch than it says */
 };
 
 static void send_batch(struct shim_box *box);
@@ -63,7 +64,7 @@ static void clear_batch(struct shim_box_sync *sy)
     for (size_t i = 0; i < sy->n; i++)
         free(sy->changes[i].path);
     sy->n = 0;
-    sy->due = false;
+    sy->due = sy->unsure = false;
     dbx_buf_clear(&sy->block);
     int r = dbx_files_begin(&sy->block);
     dbx_assert(r == 0);
@@ -78,9 +79,43 @@ static void add(struct shim_box_sync *sy, const char *kind, const char *path, si
         dbx_hex_encode(base->sha, sizeof(base->sha), c->base);
 }
 
+bool shim_box__sync_has(const struct shim_box *box, const char *path, size_t len)
+{
+    const struct shim_box_sync *sy = box->sync;
+    for (size_t i = 0; sy && i < sy->n; i++)
+        if (strlen(sy->changes[i].path) == len && memcmp(sy->changes[i].path, path, len) == 0)
+            return true;
+    return false;
+}
+
 static bool has_room(const struct shim_box_sync *sy)
 {
     return sy->n < MAX_CHANGES;
+}
+
+/* A program's; what the record had of it stays known until it has this one. */
+static void put_local(struct shim_box *box, const struct shim_change *c,
+                      const struct shim_written *now)
+{
+    struct shim_written *wn = dbx_map_get(box->written, c->path, c->path_len);
+    struct shim_written was = {0};
+    if (wn) {
+        was = *wn;
+    } else {
+        wn = DBX_NEW(struct shim_written);
+        (void)dbx_map_put(box->written, c->path, c->path_len, wn);
+    }
+    *wn = *now;
+    wn->seen = true;
+    wn->agreed = was.agreed;
+    wn->base_folder = was.base_folder;
+    memcpy(wn->base, was.base, sizeof(wn->base));
+}
+
+/* It happened before our last write there was done, and was overwritten by that. */
+static bool told_before_write(const struct shim_box *box, const struct shim_written *wn)
+{
+    return box->fenced && wn && wn->writing > box->files_done;
 }
 
 static void take_file(struct shim_box *box, const struct shim_change *c)
@@ -89,6 +124,9 @@ static void take_file(struct shim_box *box, const struct shim_change *c)
     struct shim_written *wn = dbx_map_get(box->written, c->path, c->path_len);
     struct shim_written now = {.mode = shim_box__mode(c->data, c->size), .local = true};
     dbx_sha256(c->data, c->size, now.sha);
+    bool before = told_before_write(box, wn);
+    if (wn)
+        wn->seen = true;
     if (wn && !wn->folder && memcmp(wn->sha, now.sha, sizeof(now.sha)) == 0 && !c->skipped)
         return;
     const struct dbx_file f = {.mode = now.mode,
@@ -98,25 +136,24 @@ static void take_file(struct shim_box *box, const struct shim_change *c)
                                .size = c->size};
     if (dbx_files_add(&sy->block, &f) < 0)
         return; /* cannot be: its maximum leaves room for one more */
-    add(sy, "file", c->path, c->path_len, c->skipped ? NULL : wn, c->size);
-    if (!wn) {
-        wn = DBX_NEW(struct shim_written);
-        (void)dbx_map_put(box->written, c->path, c->path_len, wn);
-    }
-    *wn = now;
+    add(sy, "file", c->path, c->path_len, c->skipped || before ? NULL : wn, c->size);
+    sy->unsure |= c->skipped || before;
+    if (before)
+        wn->local = true; /* what we wrote stands there; this comes back to it from the record */
+    else
+        put_local(box, c, &now);
 }
 
 static void take_folder(struct shim_box *box, const struct shim_change *c)
 {
     struct shim_written *wn = dbx_map_get(box->written, c->path, c->path_len);
+    if (wn)
+        wn->seen = true;
     if (wn && wn->folder)
         return;
     add(box->sync, "folder", c->path, c->path_len, wn, 0);
-    if (!wn) {
-        wn = DBX_NEW(struct shim_written);
-        (void)dbx_map_put(box->written, c->path, c->path_len, wn);
-    }
-    *wn = (struct shim_written){.folder = true, .local = true, .mode = 0755};
+    const struct shim_written now = {.folder = true, .local = true, .mode = 0755};
+    put_local(box, c, &now);
 }
 
 static int by_path_backwards(const void *a, const void *b)
@@ -131,6 +168,8 @@ static void take_gone(struct shim_box *box, const struct shim_change *c)
     char *paths[MAX_CHANGES];
     struct dbx_map_iter it = {0};
     size_t n = 0;
+    if (told_before_write(box, dbx_map_get(box->written, c->path, c->path_len)))
+        return;
     while (n < MAX_CHANGES && dbx_map_next(box->written, &it)) {
         const char *key = it.key;
         bool same = it.key_len >= c->path_len && memcmp(key, c->path, c->path_len) == 0;
@@ -173,6 +212,12 @@ static void take(struct shim_box *box, const struct shim_change *c)
         break;
     case INIT_CHANGE_REST:
         sy->due = true;
+        break;
+    case INIT_CHANGE_FENCE:
+        box->files_done++;
+        break;
+    case INIT_CHANGE_THERE:
+        break;
     }
 }
 
@@ -206,9 +251,12 @@ static void taken(struct shim_box *box, int64_t before, int64_t after)
         if (wn) {
             wn->local = false;
             wn->revision = after;
+            wn->agreed = before >= 0;
+            wn->base_folder = wn->folder;
+            memcpy(wn->base, wn->sha, sizeof(wn->base));
         }
     }
-    if (box->revision == before)
+    if (box->revision == before && !sy->unsure)
         box->revision = after;
 }
 
@@ -227,6 +275,11 @@ static void on_answer(const struct dbx_link_msg *m, const struct dbx_err *err, v
         taken(box, err ? -1 : dbx_json_get_i64(m->header, "before", -1),
               err ? 0 : dbx_json_get_i64(m->header, "after", 0));
         clear_batch(sy);
+        shim_box__save(box);
+        if (box->behind) {
+            box->behind = false;
+            shim_box__pull(box);
+        }
         if (sy->watch)
             dbx_watch_set(sy->watch, DBX_READ);
         if (!decode(box)) /* what was read with it */
@@ -307,7 +360,7 @@ static void on_pipe(void *user, int events, int error)
 static void on_watching(uint64_t value, const struct dbx_err *err, void *user)
 {
     struct shim_box *box = DBX_CAST(struct shim_box, SHIM_BOX_MAGIC, user);
-    (void)value;
+    box->fenced = !err && value == 1;
     if (err && err->code != -ECANCELED)
         dbx_log(DBX_LOG_WARN, &box->log, "its files are not watched: %s", err->msg);
     shim_box__unref(box);

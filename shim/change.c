@@ -19,8 +19,9 @@ int shim_change_next(const uint8_t *data, size_t len, struct shim_change *ret, s
     if (len < sizeof(c))
         return 0;
     memcpy(&c, data, sizeof(c));
-    bool has_data = c.kind == INIT_CHANGE_FILE, has_path = c.kind <= INIT_CHANGE_TOO_LARGE;
-    if (c.kind < INIT_CHANGE_FILE || c.kind > INIT_CHANGE_REST || c.flags & ~INIT_CHANGE_SKIPPED ||
+    bool has_data = c.kind == INIT_CHANGE_FILE,
+         has_path = c.kind <= INIT_CHANGE_TOO_LARGE || c.kind == INIT_CHANGE_THERE;
+    if (c.kind < INIT_CHANGE_FILE || c.kind > INIT_CHANGE_THERE || c.flags & ~INIT_CHANGE_SKIPPED ||
         c.path_len > INIT_MAX_PATH || (c.path_len > 0) != has_path ||
         (has_data && c.size > INIT_MAX_CHANGE) || c.size > INT64_MAX)
         return -EBADMSG;

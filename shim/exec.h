@@ -59,6 +59,8 @@ struct shim_execs_opts {
     void (*on_box_ended)(const char *sandbox_id, const char *why, void *user);
     /* What happened to the files of a workspace's sandbox, to the scheduler: false when none is
      * there; else fn is called once. Or NULL. */
+    /* A message without an answer. False: no scheduler is there. Or NULL. */
+    bool (*tell)(const char *op, dbx_link_fill *fill, void *arg, void *user);
     bool (*report_files)(dbx_link_fill *fill, void *arg, const void *blob, size_t len,
                          dbx_link_answer *fn, void *fn_user, void *user);
     void (*on_change)(void *user); /* the count of live ones changed */

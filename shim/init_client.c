@@ -354,7 +354,8 @@ int shim_init_watch(struct shim_init *si, const char *root, uid_t uid, gid_t gid
                            .gid = gid,
                            .root_len = (uint32_t)strlen(root),
                            .ignored_len = (uint32_t)ignored_len,
-                           .all = all};
+                           .all = all,
+                           .fences = 1};
     struct pending p = {.done = fn, .user = user};
     struct dbx_buf body;
     int fds[2] = {pipe, -1};

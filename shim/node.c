@@ -313,6 +313,26 @@ static int take_keep(struct shim_node_link *nl, const struct dbx_link_msg *m, st
     return 0;
 }
 
+/* Files of record have changed: of this sandbox, or (no id) perhaps of all. */
+static int take_news(struct shim_node_link *nl, const struct dbx_link_msg *m, struct dbx_err *err)
+{
+    const char *text = dbx_json_get_str(m->header, "sandbox_id");
+    struct dbx_id id;
+    if (!text) {
+        shim_boxes_pull(nl->execs);
+        return 0;
+    }
+    if (dbx_id_parse(text, &id) < 0)
+        return dbx_err_field(err, "sandbox_id", "not an id");
+    struct shim_box *box = shim_box_find(nl->execs, &id);
+    if (!box)
+        return 0;
+    if (strcmp(m->op, "record_files") == 0)
+        return shim_box_record_files(box, m, err);
+    shim_box_news(box, dbx_json_get_i64(m->header, "revision", INT64_MAX));
+    return 0;
+}
+
 struct box_end {
     const char *sandbox_id, *why;
 };
@@ -322,6 +342,11 @@ static void fill_box(struct dbx_jw *w, void *arg)
     const struct box_end *be = arg;
     dbx_jw_kstr(w, "sandbox_id", be->sandbox_id);
     dbx_jw_kstr(w, "reason", be->why);
+}
+
+bool shim_node_link_tell(struct shim_node_link *nl, const char *op, dbx_link_fill *fill, void *arg)
+{
+    return nl->welcome && dbx_link_send(nl->link, op, fill, arg, NULL, 0) == 0;
 }
 
 bool shim_node_link_files(struct shim_node_link *nl, dbx_link_fill *fill, void *arg,
@@ -353,6 +378,8 @@ static void on_msg(struct dbx_link *l, const struct dbx_link_msg *m, void *user)
         r = take_target(nl, m, &err);
     else if (strcmp(m->op, "end_sandbox") == 0)
         r = take_end_sandbox(nl, m, &err);
+    else if (strcmp(m->op, "files_changed") == 0 || strcmp(m->op, "record_files") == 0)
+        r = take_news(nl, m, &err);
     else if (strcmp(m->op, "keep") == 0)
         r = take_keep(nl, m, &err);
     else
@@ -392,6 +419,7 @@ static void on_welcome(const struct dbx_link_msg *m, const struct dbx_err *err, 
     }
     nl->epoch = epoch;
     nl->welcome = true;
+    shim_boxes_pull(nl->execs); /* what was said meanwhile was not heard */
     int64_t ms = dbx_json_get_i64(m->header, "heartbeat_ms", HEARTBEAT_MS);
     nl->heartbeat_ms = ms >= 10 && ms <= 60000 ? (uint64_t)ms : HEARTBEAT_MS;
     dbx_timer_start(nl->heartbeat, nl->heartbeat_ms, nl->heartbeat_ms);

@@ -25,7 +25,8 @@ struct shim_node_link *shim_node_link_new(const struct shim_node_link_opts *opts
 struct shim_node_link *shim_node_link_free(struct shim_node_link *nl);
 void shim_node_link_started(struct shim_node_link *nl, struct shim_exec *ex);
 void shim_node_link_ended(struct shim_node_link *nl, struct shim_exec *ex);
-/* False: no scheduler is there. */
+/* False (both): no scheduler is there. */
+bool shim_node_link_tell(struct shim_node_link *nl, const char *op, dbx_link_fill *fill, void *arg);
 bool shim_node_link_files(struct shim_node_link *nl, dbx_link_fill *fill, void *arg,
                           const void *blob, size_t len, dbx_link_answer *fn, void *fn_user);
 void shim_node_link_box_ended(struct shim_node_link *nl, const char *sandbox_id, const char *why);

@@ -225,6 +225,12 @@ static bool report_files(dbx_link_fill *fill, void *arg, const void *blob, size_
     return sh->link && shim_node_link_files(sh->link, fill, arg, blob, len, fn, fn_user);
 }
 
+static bool tell(const char *op, dbx_link_fill *fill, void *arg, void *user)
+{
+    struct shim *sh = cast(user);
+    return sh->link && shim_node_link_tell(sh->link, op, fill, arg);
+}
+
 static void on_box_ended(const char *sandbox_id, const char *why, void *user)
 {
     struct shim *sh = cast(user);
@@ -434,6 +440,7 @@ static void make_executions(struct shim *sh)
                                  .on_started = on_exec_started,
                                  .on_ended = on_exec_ended,
                                  .on_box_ended = on_box_ended,
+                                 .tell = tell,
                                  .report_files = report_files,
                                  .on_change = on_execs_changed,
                                  .user = sh};

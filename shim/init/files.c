@@ -122,7 +122,7 @@ static int write_one(struct writer *w, const struct init_file *f)
     return error;
 }
 
-static int write_block(int root, size_t watched, const uint8_t *block, size_t len,
+static int write_block(struct init *in, int root, size_t watched, const uint8_t *block, size_t len,
                        uint64_t *ret_count, char *text, size_t text_size)
 {
     struct writer w = {.root = root, .dir = dup(root)};
@@ -130,7 +130,10 @@ static int write_block(int root, size_t watched, const uint8_t *block, size_t le
     struct init_file f;
     int r;
     while ((r = init_files_next(block, len, &it, &f)) == 0) {
-        r = init_watch_holds(watched, f.path) ? 0 : write_one(&w, &f);
+        bool held = init_watch_holds(watched, f.path);
+        r = held ? 0 : write_one(&w, &f);
+        if (!held)
+            init_watch_wrote(in, watched, f.path);
         if (r) {
             snprintf(text, text_size, "%s", f.path);
             break;
@@ -179,7 +182,7 @@ int init_write_files(struct init *in, const uint8_t *body, size_t len, uint64_t 
         r = errno;
     if (!r) {
         size_t watched = init_watch_before(in, root);
-        r = write_block(fd, watched, block, block_len, ret_count, text, text_size);
+        r = write_block(in, fd, watched, block, block_len, ret_count, text, text_size);
         init_watch_after(in, watched);
     }
     if (switched && (seteuid(0) < 0 || setegid(0) < 0))

@@ -269,4 +269,5 @@ void init_watch_turn(struct init *in, uint32_t what);
  * yet is left alone (holds), and our own writes are not told. */
 size_t init_watch_before(struct init *in, const char *root);
 bool init_watch_holds(size_t before, const char *path);
+void init_watch_wrote(struct init *in, size_t before, const char *path);
 void init_watch_after(struct init *in, size_t before);

@@ -289,7 +289,7 @@ static void on_request(struct init *in, size_t len, int *fds, size_t n_fds)
     else if (h.op == INIT_FILES)
         on_files(in, &h, body, body_len);
     else if (h.op == INIT_WATCH)
-        init_done(in, &h, init_watch_begin(in, body, body_len, fds, n_fds), 0, NULL);
+        init_done(in, &h, init_watch_begin(in, body, body_len, fds, n_fds), 1, NULL);
     else if (h.op == INIT_PARK)
         init_park(in, &h, body, body_len);
     else if (h.op == INIT_RENEW)

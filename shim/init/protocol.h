@@ -101,8 +101,8 @@ struct init_files {
 struct init_watch {
     uint32_t uid, gid;
     uint32_t root_len, ignored_len;
-    uint32_t all; /* 1: what stands there already is told too */
-    uint32_t reserved;
+    uint32_t all;    /* 1: what stands there already is told too */
+    uint32_t fences; /* 1: FENCE and THERE are told; the answer's value is 1 from who knows them */
 };
 #define INIT_MAX_IGNORED 512
 #define INIT_MAX_PATH 1024
@@ -113,8 +113,10 @@ enum init_change_kind {
     INIT_CHANGE_FOLDER = 2,
     INIT_CHANGE_GONE = 3, /* and what was below it */
     INIT_CHANGE_TOO_LARGE = 4,
-    INIT_CHANGE_LOST = 5, /* not everything is watched, or was heard of */
-    INIT_CHANGE_REST = 6, /* all that was noted is told */
+    INIT_CHANGE_LOST = 5,  /* not everything is watched, or was heard of */
+    INIT_CHANGE_REST = 6,  /* all that was noted is told */
+    INIT_CHANGE_FENCE = 7, /* one FILES was done; what was told before happened before it */
+    INIT_CHANGE_THERE = 8, /* it stands there, and cannot be read */
 };
 /* of init_change: FILES left it alone meanwhile, for this was not told yet */
 enum init_change_flags { INIT_CHANGE_SKIPPED = 1 };

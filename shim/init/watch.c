@@ -29,13 +29,26 @@
     (IN_CREATE | IN_DELETE | IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO | IN_ATTRIB | IN_ONLYDIR |    \
      IN_DONT_FOLLOW)
 
+#define MAX_OWN 2048
+
+/* What a write of the shim's left, by the path's hash. Several may share a place: the last counts.
+ */
+struct own {
+    uint64_t hash;
+    bool known, there, folder;
+    ino_t ino;
+    off_t size;
+    struct timespec written;
+};
+
 struct name {
     bool skipped; /* a write of the shim's was not done, for a program's was not told yet */
     char path[INIT_MAX_PATH + 1];
 };
 
 static struct {
-    bool on, armed, rescan, lost, said_rest;
+    bool on, armed, rescan, lost, said_rest, fenced;
+    unsigned fences; /* to be told */
     uid_t uid;
     gid_t gid;
     int ino, out, timer;
@@ -49,6 +62,7 @@ static struct {
         char path[INIT_MAX_PATH + 1];
     } folders[MAX_FOLDERS];
     struct name names[MAX_NAMES];
+    struct own own[MAX_OWN];
     size_t at, len; /* of frame: told, and to tell */
     uint8_t frame[sizeof(struct init_change) + INIT_MAX_PATH + MAX_FILE];
 } w = {.ino = -1, .out = -1, .timer = -1};
@@ -241,6 +255,45 @@ static void read_events(void)
         }
 }
 
+/* --- what we wrote --- */
+
+static struct own *own_of(const char *path)
+{
+    uint64_t hash = 14695981039346656037u; /* FNV-1a */
+    for (; *path; path++)
+        hash = (hash ^ (uint8_t)*path) * 1099511628211u;
+    struct own *o = &w.own[hash % MAX_OWN];
+    if (o->hash != hash)
+        *o = (struct own){.hash = hash};
+    return o;
+}
+
+static void look(const char *path, struct own *o)
+{
+    char full[sizeof(w.root) + INIT_MAX_PATH + 2];
+    struct stat st;
+    full_path(full, sizeof(full), path);
+    o->known = true;
+    o->there = lstat(full, &st) == 0;
+    o->folder = o->there && S_ISDIR(st.st_mode);
+    o->ino = o->there ? st.st_ino : 0;
+    o->size = o->there && !o->folder ? st.st_size : 0;
+    o->written = o->there && !o->folder ? st.st_mtim : (struct timespec){0};
+}
+
+/* Whether what stands there is what the shim's last write left: then a name that waits is ours. */
+static bool untouched(const char *path)
+{
+    const struct own *was = own_of(path);
+    struct own now = {0};
+    if (!was->known)
+        return false;
+    look(path, &now);
+    return now.there == was->there && now.folder == was->folder && now.ino == was->ino &&
+           now.size == was->size && now.written.tv_sec == was->written.tv_sec &&
+           now.written.tv_nsec == was->written.tv_nsec;
+}
+
 /* --- telling --- */
 
 static void begin_frame(uint16_t kind, uint16_t flags, const char *path, uint64_t size)
@@ -281,9 +334,14 @@ static void tell(const struct name *n)
     struct stat st;
     uint16_t flags = n->skipped ? INIT_CHANGE_SKIPPED : 0;
     full_path(full, sizeof(full), n->path);
+    if (w.fenced && !n->skipped && untouched(n->path))
+        return; /* it was us */
     int fd = open(full, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0 && errno == EACCES)
-        return; /* its user keeps it from himself */
+    if (fd < 0 && errno == EACCES) { /* its user keeps it from himself */
+        if (w.fenced)
+            begin_frame(INIT_CHANGE_THERE, flags, n->path, 0);
+        return;
+    }
     if (fd < 0 || fstat(fd, &st) < 0)
         begin_frame(INIT_CHANGE_GONE, flags, n->path, 0);
     else if (S_ISDIR(st.st_mode))
@@ -298,7 +356,10 @@ static void tell(const struct name *n)
 
 static void next_frame(void)
 {
-    if (w.lost) {
+    if (w.fences) {
+        w.fences--;
+        begin_frame(INIT_CHANGE_FENCE, 0, "", 0);
+    } else if (w.lost) {
         w.lost = false;
         begin_frame(INIT_CHANGE_LOST, 0, "", 0);
     } else if (w.n_names) {
@@ -376,7 +437,7 @@ static void wait_for_pipe(struct init *in, bool on)
 static void arm(void)
 {
     struct itimerspec ts = {.it_value = {.tv_nsec = QUIET_MS * 1000000L}};
-    if (w.armed || w.waits || w.out < 0 || (!w.n_names && !w.rescan && !w.lost))
+    if (w.armed || w.waits || w.out < 0 || (!w.n_names && !w.rescan && !w.lost && !w.fences))
         return;
     w.armed = timerfd_settime(w.timer, 0, &ts, NULL) == 0;
 }
@@ -398,7 +459,7 @@ static void tell_some(struct init *in)
     }
     if (w.out < 0)
         return;
-    bool more = w.n_names || !w.said_rest;
+    bool more = w.n_names || !w.said_rest || w.fences;
     wait_for_pipe(in, more);
     if (!more && w.rescan) {
         w.rescan = false;
@@ -457,6 +518,15 @@ static int open_watch(struct init *in, const struct init_watch *r)
     return 0;
 }
 
+/* Who listens from now on knows nothing of earlier writes. */
+static void greet(const struct init_watch *r)
+{
+    w.fenced = r->fences == 1;
+    w.fences = 0;
+    for (size_t i = 0; i < MAX_OWN; i++)
+        w.own[i].known = false;
+}
+
 int init_watch_begin(struct init *in, const uint8_t *body, size_t len, int *fds, size_t n_fds)
 {
     struct init_watch r;
@@ -471,6 +541,13 @@ int init_watch_begin(struct init *in, const uint8_t *body, size_t len, int *fds,
         if (w.out >= 0)
             lose_pipe(in);
         error = take_pipe(fds); /* what was noted meanwhile goes to whom it is now */
+        greet(&r);
+        if (!error && r.all && was_root && become_user()) {
+            w.n_folders = 0;
+            w.said_rest = false;
+            scan("", true);
+            become_init(was_root);
+        }
         arm();
         return error;
     }
@@ -486,6 +563,7 @@ int init_watch_begin(struct init *in, const uint8_t *body, size_t len, int *fds,
     }
     memcpy(w.root, root, r.root_len);
     w.root[r.root_len] = 0;
+    greet(&r);
     memcpy(w.ignored, ignored, r.ignored_len);
     w.ignored_len = r.ignored_len;
     scan("", r.all != 0);
@@ -505,12 +583,19 @@ size_t init_watch_before(struct init *in, const char *root)
     return w.n_names;
 }
 
+void init_watch_wrote(struct init *in, size_t before, const char *path)
+{
+    if (before != SIZE_MAX && w.on && init_running(in) > 0)
+        look(path, own_of(path));
+}
+
 bool init_watch_holds(size_t before, const char *path)
 {
     struct name *n = before == SIZE_MAX ? NULL : find_name(path);
-    if (n)
-        n->skipped = true;
-    return n != NULL;
+    if (!n || untouched(path))
+        return false;
+    n->skipped = true;
+    return true;
 }
 
 /* While nobody else runs, what happened was us. */
@@ -521,5 +606,6 @@ void init_watch_after(struct init *in, size_t before)
     read_events();
     if (init_running(in) == 0 && w.n_names > before)
         w.n_names = before;
+    w.fences += w.fenced;
     arm();
 }

@@ -54,11 +54,10 @@ def test_many_and_large(ws):
     end, _, err = ws.run("for i in $(seq 300); do echo $i > f$i; done; head -c 1048576 /dev/zero > just; head -c 1048577 /dev/zero > /tmp/more; mv /tmp/more .")
     assert end["verdict"] == "OK", err
     deadline = time.monotonic() + 30
-    while len(ws.tree()) != 301:
-        assert time.monotonic() < deadline, len(ws.tree())
+    while len(tree := {e["path"]: e["size"] for e in ws.tree()}) != 301 or tree["just"] != 1 << 20:
+        assert time.monotonic() < deadline, len(tree)
         time.sleep(0.05)
-    tree = {e["path"]: e for e in ws.tree()}
-    assert tree["just"]["size"] == 1 << 20 and "more" not in tree
+    assert "more" not in tree
     assert ws.run("rm -r f*; ls")[1] == "just\nmore\n"
     deadline = time.monotonic() + 30
     while len(ws.tree()) != 1:
@@ -76,21 +75,32 @@ def test_a_lost_sandbox_costs_nothing_that_was_told(ws):
     assert ws.wait(second)["verdict"] == "OK" and ws.output(second) == "kept\n"
 
 
-def test_both_changed(ws):
-    """The later wins, the other is kept beside it."""
+def test_both_changed(own_devbox):
+    """The later wins, the other is kept beside it: here and in the sandbox."""
+    own_devbox.up()
+    ws = Workspace(own_devbox.client())
     ws.put("f", "first")
-    ws.run("true")
-    # The record changes after the program has seen the old file, and the program writes without seeing the new one.
-    run = ws.start("echo up; read x; echo inside > f; echo done; read x")
+    run = ws.start("echo up; read x; sleep 2; echo inside > f; echo done; read x")
     s = ws.api.stream(run)
     s.until_output("up\n")
-    ws.put("f", "by the API")
     assert ws.input(run, "\n").status_code == 204
+    # The record changes while the node does not hear of it, and the program writes without seeing that.
+    shim = own_devbox.daemons("shim")[0]["pid"]
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        ws.put("f", "by the API")
+        time.sleep(3)
+    finally:
+        os.kill(shim, signal.SIGCONT)
     other = hashlib.sha256(b"by the API").hexdigest()[:8]
     tree = until(ws, {"f": "inside\n", f"f.conflict-{other}": "by the API"})
     assert content(ws, tree[f"f.conflict-{other}"]) == "by the API"
+    deadline = time.monotonic() + 15
+    while (seen := ws.run("cat f f.conflict-*")[1]) != "inside\nby the API":
+        assert time.monotonic() < deadline, seen
     assert ws.input(run, "\n").status_code == 204
     assert ws.wait(run)["verdict"] == "OK"
+    s.close()
 
 
 def test_the_shim_dies(own_devbox):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The life of a workspace's sandbox, as its owner sees it: status, end, sizes, and what keeps it alive."""
 
+import hashlib
 import time
 import uuid
 
@@ -147,4 +148,75 @@ def test_who_watches_keeps_it_alive(own_devbox):
     assert until_status(api, runs[0]["sandbox_id"], "terminated", "running")["reason"] == "max_age"
     assert until_status(api, at_work["sandbox_id"], "terminated")["reason"] == "max_age"
     assert busy.wait(at_work)["verdict"] == "WALL_LIMIT"
+    s.close()
+
+
+def test_files_reach_a_live_sandbox(api, ws):
+    """What is written, moved and removed by the API is there at once, for programs that run; and none of it comes back."""
+    keep = ws.put("src/keep.txt", "keep")
+    gone = ws.put("gone.txt", "gone")
+    moves = ws.put("old/name.txt", "moves")
+    run = ws.start("echo up; while read line; do eval \"$line\"; echo done; done")
+    s = api.stream(run)
+    s.until_output("up\n")
+
+    def inside(command, wanted, timeout=15):
+        """Until the command prints this, in a program that has run for long."""
+        deadline = time.monotonic() + timeout
+        while True:
+            before = len(s.text("stdout"))
+            s.send(type="input", process_id=run["process_id"], data=command + "\n")
+            s.until(lambda m: "done\n" in s.text("stdout")[before:])
+            got = s.text("stdout")[before:].removesuffix("done\n")
+            if got == wanted:
+                return time.monotonic() - deadline + timeout
+            assert time.monotonic() < deadline, (got, [e["path"] for e in ws.tree()])
+            time.sleep(0.02)
+
+    def agree(timeout=20):
+        """Record and sandbox have the same files, and no copies of them."""
+        deadline = time.monotonic() + timeout
+        while True:
+            tree = sorted(f"{e['etag']}  {e['path']}" for e in ws.tree() if e["type"] == "file")
+            before = len(s.text("stdout"))
+            s.send(type="input", process_id=run["process_id"], data="find * -type f | xargs sha256sum\n")
+            s.until(lambda m: "done\n" in s.text("stdout")[before:])
+            there = sorted(s.text("stdout")[before:].splitlines()[:-1])
+            if tree == there:
+                break
+            assert time.monotonic() < deadline, (tree, there)
+            time.sleep(0.05)
+        assert not any("conflict" in line for line in tree), tree
+
+    inside("cat src/keep.txt; echo", "keep\n")
+    assert api.call("PUT", f"/api/files/{keep['id']}", json={"content": "changed"}).status_code == 200
+    took = inside("cat src/keep.txt; echo", "changed\n")
+    print(f"a change is seen after {took:.2f} s")
+    ws.put("src/new/deep.sh", "#!/bin/sh\necho deep\n")
+    inside("src/new/deep.sh 2>/dev/null", "deep\n")
+    assert api.call("DELETE", f"/api/files/{gone['id']}").status_code == 204
+    inside("test -e gone.txt || echo gone", "gone\n")
+    assert api.call("POST", f"/api/files/{moves['id']}/move", json={"path": "moved/name.txt"}).status_code == 200
+    old = next(e for e in ws.tree() if e["path"] == "old")
+    assert api.call("DELETE", f"/api/files/{old['id']}").status_code == 204
+    inside("cat moved/name.txt; echo; test -e old || echo none", "moves\nnone\n")
+    # A file becomes a folder, and the folder's name a file.
+    assert api.call("DELETE", f"/api/files/{keep['id']}").status_code == 204
+    ws.put("src/keep.txt/inner", "i")
+    inside("cat src/keep.txt/inner; echo", "i\n")
+    # Both at once, many times: no copies beside, and the two agree in the end.
+    for i in range(20):
+        ws.put("both.txt", f"api {i}")
+        inside(f"test \"$(cat both.txt)\" != 'api {i}' || cat both.txt > seen-{i % 3}.txt; cat both.txt; echo", f"api {i}\n")
+    agree()
+    # A program's files and the API's, interleaved: each stays what its last writer made it.
+    s.send(type="input", process_id=run["process_id"], data="for i in $(seq 100); do echo $i > by-program.txt; sleep 0.01; done\n")
+    for i in range(30):
+        ws.put("by-api.txt", str(i))
+    inside("cat by-api.txt; echo", "29\n")
+    deadline = time.monotonic() + 20
+    while {e["path"]: e["etag"] for e in ws.tree()}.get("by-program.txt") != hashlib.sha256(b"100\n").hexdigest():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    agree()
     s.close()
