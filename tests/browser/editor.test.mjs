@@ -74,7 +74,8 @@ test("typing while the features come loses nothing; then they are there", async 
 
 async function formats(t, path, before, after, options) {
   const {page, id} = await workspaceWith(t, {[path]: before}, options);
-  await row(page, path).click();
+  await page.goto(page.url() + "?file=" + encodeURIComponent(path));
+  await page.locator(".tab.current").waitFor();
   await editor(page);
   await page.locator(".group.focused .monaco-editor .view-lines").first().click();
   await page.keyboard.press("Control+S");
@@ -103,3 +104,13 @@ test("Ctrl-S formats: prettier in the page, as .prettierrc says; what it cannot 
 });
 
 test("Ctrl-S formats: gofmt in the sandbox", (t) => formats(t, "main.go", "package main\nfunc main( ){ println( 1 ) }\n", "package main\n\nfunc main() { println(1) }\n", {template: "go"}));
+
+test("Ctrl-S formats: rustfmt and black in the sandbox", async (t) => {
+  await formats(t, "src/main.rs", "fn main( ){println!( \"{}\",1 )}\n", "fn main() {\n    println!(\"{}\", 1)\n}\n", {template: "rust"});
+  const {page, id} = await formats(t, "main.py", "x = { 'a':1 }\ndef f( ):\n  return x\n", 'x = {"a": 1}\n\n\ndef f():\n    return x\n');
+  await type(page, "x = = 1\n");
+  await saved(page);
+  await page.keyboard.press("Alt+Shift+F");
+  await page.getByText(/^main\.py is not formatted: .*[Cc]annot (?:format|parse)/).waitFor();
+  assert.equal(await content(id, "main.py"), "x = = 1\n");
+});
