@@ -20,6 +20,7 @@ import {resume, who} from "./session";
 import {applyTheme} from "./settings";
 import "./commands/editor";
 import "./commands/files";
+import "./commands/packages";
 import "./commands/run";
 import "./commands/shell";
 import {Questions} from "./ui/dialog";

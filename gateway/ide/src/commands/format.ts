@@ -3,6 +3,7 @@
  *  is written in, by Prettier in the page. */
 import * as api from "../net/api";
 import {extension} from "../core/path";
+import {aside} from "../project/aside";
 import type {Document} from "../project/document";
 import type {Project} from "../project/project";
 import {FORMATTERS} from "../project/starters";
@@ -47,34 +48,11 @@ async function byPrettier(project: Project, path: string, text: string): Promise
 
 const firstLine = (text: string): string => text.trim().split("\n")[0]?.slice(0, 200) ?? "";
 
-function bySandbox(project: Project, path: string, formatter: {name: string; command: string[]}): Promise<Result> {
+async function bySandbox(project: Project, path: string, formatter: {name: string; command: string[]}): Promise<Result> {
   const [name, ...args] = formatter.command;
-  const command = ["sh", "-c", 'f=$1; shift; exec "$@" <"$f"', "sh", path, name!, ...args];
-  return api.run(project.id, {command}).then(
-    (ref) =>
-      new Promise((resolve) => {
-        let out = "";
-        let complaint = "";
-        const finish = (problem: string) => {
-          leave();
-          resolve({text: out, problem});
-        };
-        const leave = project.transport.follow(ref, {
-          output: (stream, data) => {
-            if (typeof data !== "string") return;
-            if (stream === "stdout") out += data;
-            else complaint += data;
-          },
-          running: () => undefined,
-          reset: () => (out = complaint = ""),
-          gap: () => finish("What " + formatter.name + " wrote is lost."),
-          failed: finish,
-          ended: (end) => {
-            if (end.verdict === "OK") finish("");
-            else finish(end.exitCode === COMMAND_NOT_FOUND ? "This workspace's template has no " + formatter.name + "." : firstLine(complaint) || formatter.name + " did not take it.");
-          },
-        });
-      }),
-    (e: unknown) => ({text: "", problem: e instanceof Error ? e.message : String(e)}),
-  );
+  const a = await aside(project, ["sh", "-c", 'f=$1; shift; exec "$@" <"$f"', "sh", path, name!, ...args]);
+  if (a.problem) return {text: "", problem: a.problem};
+  if (a.exitCode === 0) return {text: a.out, problem: ""};
+  const none = a.exitCode === COMMAND_NOT_FOUND;
+  return {text: "", problem: none ? "This workspace's template has no " + formatter.name + "." : firstLine(a.err) || formatter.name + " did not take it."};
 }

@@ -22,7 +22,7 @@ function start(command: string | undefined): void {
   void p.run.start(command);
 }
 
-function showPanel(panel: "output" | "terminal" | "problems"): void {
+export function showPanel(panel: "output" | "terminal" | "problems"): void {
   project()!.layout.change((s) => {
     s.panel = panel;
     s.panelOpen = true;
@@ -118,7 +118,7 @@ register([
     when: () => runs() && project()!.terminals.list().length > 0 && project()!.terminals.shown.length < 4,
     run: (arg) => {
       showPanel("terminal");
-      project()!.terminals.open(terminal(arg));
+      project()!.terminals.open({beside: terminal(arg)});
     },
   },
   {

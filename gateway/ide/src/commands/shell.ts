@@ -3,6 +3,7 @@ import {register} from "../core/commands";
 import {go, project} from "../app";
 import * as api from "../net/api";
 import {CallError, words} from "../net/http";
+import type {SideView} from "../project/layout";
 import {who} from "../session";
 import {setAccess} from "../ui/account";
 import {ask} from "../ui/dialog";
@@ -10,6 +11,7 @@ import {handles} from "../ui/editors";
 import {focusOn} from "../ui/focus";
 import {setHelp} from "../ui/help";
 import {openPalette} from "../ui/palette";
+import {setPackagesFocus} from "../ui/packages";
 import {setSearchFocus} from "../ui/search";
 import {setSharing} from "../ui/share";
 import {toast} from "../ui/toast";
@@ -30,7 +32,7 @@ function nextRegion(by: number): void {
   else present[next]?.focus();
 }
 
-function showSide(side: "files" | "search"): void {
+function showSide(side: SideView): void {
   project()!.layout.change((s) => {
     s.side = side;
     s.sideOpen = true;
@@ -60,6 +62,16 @@ register([
     run: () => {
       showSide("search");
       setSearchFocus((n) => n + 1);
+    },
+  },
+  {
+    id: "view.packages",
+    title: "Packages",
+    category: "View",
+    when: open,
+    run: () => {
+      showSide("packages");
+      setPackagesFocus((n) => n + 1);
     },
   },
   {id: "view.side", title: "Show or hide the side", category: "View", keys: ["Mod+B"], when: open, run: () => project()!.layout.change((s) => (s.sideOpen = !s.sideOpen))},

@@ -10,7 +10,8 @@ export interface Group {
   /** The tab that the next one replaces. */
   preview: string | null;
 }
-export type SideView = "files" | "search";
+export const SIDE_VIEWS = ["files", "search", "packages"] as const;
+export type SideView = (typeof SIDE_VIEWS)[number];
 export type PanelView = "output" | "terminal" | "problems";
 
 export interface LayoutState {
@@ -41,7 +42,7 @@ function restored(v: Record<string, unknown>): LayoutState {
   return {
     groups,
     activeGroup: groups.some((g) => g.id === v["activeGroup"]) ? (v["activeGroup"] as number) : groups[0]!.id,
-    side: v["side"] === "search" ? "search" : "files",
+    side: SIDE_VIEWS.find((x) => x === v["side"]) ?? "files",
     sideOpen: v["sideOpen"] !== false,
     sideWidth: size(v["sideWidth"], 248),
     panel: v["panel"] === "terminal" || v["panel"] === "problems" ? v["panel"] : "output",

@@ -13,6 +13,13 @@ export interface Terminal {
   /** Terminals of one group stand side by side. */
   group: number;
   marks: Mark[];
+  first?: First;
+}
+
+/** What runs in it instead of a shell, until it ends. */
+export interface First {
+  command: string;
+  ended: () => void;
 }
 
 /** A place in the output. */
@@ -57,13 +64,14 @@ export class Terminals {
   }
 
   /** beside: stands at the side of that one. */
-  open(beside?: number): Terminal {
+  open(how: {beside?: number; name?: string; first?: First} = {}): Terminal {
     const key = this.next++;
     const names = new Set(this.list().map((t) => t.name));
     let n = 1;
     while (names.has("Shell " + n)) n++;
-    const at = this.list().findIndex((t) => t.key === beside);
-    const opened: Terminal = {key, name: "Shell " + n, process: null, group: this.list()[at]?.group ?? key, marks: []};
+    const at = this.list().findIndex((t) => t.key === how.beside);
+    const opened: Terminal = {key, name: how.name ?? "Shell " + n, process: null, group: this.list()[at]?.group ?? key, marks: []};
+    if (how.first) opened.first = how.first;
     const list = [...this.list()];
     list.splice(at < 0 ? list.length : at + 1, 0, opened);
     this.change(list);

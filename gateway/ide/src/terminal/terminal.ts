@@ -146,12 +146,11 @@ export class Shell {
     if (this.ref && !this.over) this.project.transport.resize(this.ref, this.term.cols, this.term.rows);
   }
 
-  /** A new shell. */
-  async begin(): Promise<void> {
+  async begin(command = SHELL): Promise<void> {
     this.over = false;
     this.term.reset();
     try {
-      const ref = await api.run(this.project.id, {command: SHELL, pty: {cols: this.term.cols, rows: this.term.rows}, env: {TERM: "xterm-256color", COLORTERM: "truecolor"}});
+      const ref = await api.run(this.project.id, {command, pty: {cols: this.term.cols, rows: this.term.rows}, env: {TERM: "xterm-256color", COLORTERM: "truecolor"}});
       this.on.started(ref.process);
       this.attach(ref, {fresh: true});
     } catch (e) {

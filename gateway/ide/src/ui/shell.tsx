@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The workspace: header, side, editors, panel, status. */
-import {createMemo, For, Show} from "solid-js";
+import {createMemo, For, Match, Show, Switch} from "solid-js";
 import {ariaKeys} from "../core/keys";
 import {execute, find, hint, keysOf} from "../core/commands";
 import {go, online} from "../app";
@@ -12,6 +12,7 @@ import {editorFailure} from "./editors";
 import {GroupView} from "./group";
 import {Icon, type IconName} from "./icons";
 import {commandItem, openMenu, type MenuItem} from "./menu";
+import {PackagesView} from "./packages";
 import {elapsed, Panel} from "./panel";
 import {SearchView} from "./search";
 import {Splitter} from "./split";
@@ -134,6 +135,7 @@ function Side(props: {project: Project}) {
   const tabs: {id: SideView; title: string}[] = [
     {id: "files", title: "Files"},
     {id: "search", title: "Search"},
+    {id: "packages", title: "Packages"},
   ];
   const action = (icon: IconName, id: string, title: string, arg?: unknown) => (
     <button class="icon-button" aria-label={title} title={hint(id, title)} onClick={() => execute(id, arg)}>
@@ -143,10 +145,11 @@ function Side(props: {project: Project}) {
   const key = (e: KeyboardEvent) => {
     if (e.key !== "ArrowRight" && e.key !== "ArrowLeft") return;
     e.preventDefault();
-    execute(layout.state.side === "files" ? "view.search" : "view.files");
+    const by = e.key === "ArrowRight" ? 1 : tabs.length - 1;
+    execute("view." + tabs[(tabs.findIndex((t) => t.id === layout.state.side) + by) % tabs.length]!.id);
   };
   return (
-    <nav class="side" style={{width: layout.state.sideWidth + "px"}} aria-label="Files and search" hidden={!layout.state.sideOpen}>
+    <nav class="side" style={{width: layout.state.sideWidth + "px"}} aria-label="Files, search and packages" hidden={!layout.state.sideOpen}>
       <div class="side-tabs">
         <div role="tablist" aria-label="Side" onKeyDown={key}>
           <For each={tabs}>
@@ -168,9 +171,17 @@ function Side(props: {project: Project}) {
           </div>
         </Show>
       </div>
-      <Show when={layout.state.side === "files"} fallback={<SearchView project={props.project} />}>
-        <Tree project={props.project} />
-      </Show>
+      <Switch>
+        <Match when={layout.state.side === "files"}>
+          <Tree project={props.project} />
+        </Match>
+        <Match when={layout.state.side === "search"}>
+          <SearchView project={props.project} />
+        </Match>
+        <Match when={layout.state.side === "packages"}>
+          <PackagesView project={props.project} />
+        </Match>
+      </Switch>
     </nav>
   );
 }

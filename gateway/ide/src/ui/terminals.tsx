@@ -15,6 +15,7 @@ export const [terminalFocus, setTerminalFocus] = createSignal(0);
 function Screen(props: {project: Project; terminal: Terminal; visible: boolean; active: boolean; at: number; of: number}) {
   let host!: HTMLDivElement;
   const key = props.terminal.key;
+  const first = props.terminal.first;
   const [failed, setFailed] = createSignal("");
   let gone = false;
   const begin = async () => {
@@ -23,12 +24,12 @@ function Screen(props: {project: Project; terminal: Terminal; visible: boolean; 
     const shell = new Shell(host, props.project, {
       started: (process) => props.project.terminals.started(key, process),
       mark: (mark) => props.project.terminals.mark(key, mark),
-      ended: () => undefined,
+      ended: () => first?.ended(),
       bell: () => undefined,
     });
     shells.set(key, shell);
     if (props.active) shell.focus();
-    await (props.terminal.process ? shell.resume(props.terminal.process, props.terminal.marks.length > 1 ? props.terminal.marks[0] : undefined) : shell.begin());
+    await (props.terminal.process ? shell.resume(props.terminal.process, props.terminal.marks.length > 1 ? props.terminal.marks[0] : undefined) : shell.begin(first?.command));
   };
   onMount(() => void begin().catch(() => setFailed("The terminal could not be loaded.")));
   createEffect(on([() => props.active, terminalFocus], () => props.active && shells.get(key)?.focus(), {defer: true}));
