@@ -30,6 +30,19 @@
 #define BND_REGISTRY_PORT 7981
 #define BND_REGISTRY_URL "http://127.0.0.1:7981"
 #define BND_LAYERS_DIR "/.layers" /* in the sandbox: the node's layer store, read-only */
+#define BND_OVER_DIR "/.over"     /* what is written over layers */
+
+#define BND_MAX_DEPENDENCIES 4
+
+/* A lock file, and how what it names is installed. */
+enum bnd_lock_kind { BND_LOCK_PIP, BND_LOCK_NPM, BND_LOCK_GO, BND_LOCK_CARGO };
+struct bnd_dependency {
+    enum bnd_lock_kind kind;
+    const char *lock;     /* its path */
+    const char *manifest; /* what the installer wants beside it; or NULL */
+    const char *into;     /* the folder that holds all it installs: absolute */
+    const char *build;    /* a line for the shell, in BND_WORK_DIR */
+};
 
 struct bnd_template {
     const char *name, *title;
@@ -52,6 +65,10 @@ struct bnd_template {
                                       its start: an execution that sets one is started plainly */
         bool fork; /* started with DEVBOX_FORK it forks what is parked, as often as asked to */
     } parked;
+
+    /* What becomes a dependency layer; see deps.h. */
+    const struct bnd_dependency *dependencies;
+    size_t n_dependencies;
 
     const char *image;  /* path of the EROFS file, or NULL while it is not built */
     const char *digest; /* its sha256 in hex, or NULL */
@@ -151,6 +168,8 @@ struct bnd_spec_opts {
                                 BND_INIT_DIR */
     const char *const *init_args; /* NULL-terminated, put behind BND_INIT_DIR "/init"; or NULL */
     const char *layers_dir;       /* absolute, bound read-only to BND_LAYERS_DIR; or NULL */
+    const char *over_dir;    /* with layers_dir: absolute, an empty folder of this sandbox's alone,
+                                where    runsc keeps what is written over layers, up to disk_bytes */
     const char *cgroup_path; /* e.g. "/devbox/ID": made before by the shim, runsc only joins; NULL:
                                 runsc's own */
     /* Written into the spec when not 0. runsc applies them only to a cgroup that it makes itself.

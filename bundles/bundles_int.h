@@ -34,6 +34,7 @@ struct bnd__template {
     size_t n_entries;
     struct bnd_supply supply[BND_MAX_SUPPLY];
     size_t n_supply;
+    struct bnd_dependency dependencies[BND_MAX_DEPENDENCIES];
 };
 
 int bnd__template_parse(const void *data, size_t len, struct bnd__template **ret,

@@ -72,6 +72,8 @@ static int check_opts(const struct bnd_spec_opts *o, struct dbx_err *err)
         rc = check_path(o->init_dir, "init_dir", false, err);
     if (rc == 0 && o->layers_dir)
         rc = check_path(o->layers_dir, "layers_dir", false, err);
+    if (rc == 0 && o->over_dir)
+        rc = check_path(o->over_dir, "over_dir", true, err);
     if (rc == 0 && o->cgroup_path)
         rc = check_path(o->cgroup_path, "cgroup_path", false, err);
     return rc;
@@ -162,6 +164,7 @@ static void write_mounts(struct dbx_jw *w, const struct bnd_spec_opts *o)
     /* /dev itself is a tmpfs: nobody but init may write there, and a size keeps it small. */
     static const char *const dev[] = {"nosuid", "noexec", "mode=0755", "size=65536", NULL};
     static const char *const bind[] = {"bind", "ro", "nosuid", "nodev", NULL};
+    static const char *const over[] = {"bind", "rw", "nosuid", "nodev", NULL};
     DBX_CLEANUP(dbx_freep) char *size = dbx_asprintf("size=%ju", (uintmax_t)o->shm_bytes);
     const char *const shm[] = {"nosuid", "noexec", "nodev", "mode=1777", size, NULL};
 
@@ -174,6 +177,8 @@ static void write_mounts(struct dbx_jw *w, const struct bnd_spec_opts *o)
     write_mount(w, BND_INIT_DIR, "bind", o->init_dir, bind);
     if (o->layers_dir)
         write_mount(w, BND_LAYERS_DIR, "bind", o->layers_dir, bind);
+    if (o->over_dir)
+        write_mount(w, BND_OVER_DIR, "bind", o->over_dir, over);
     dbx_jw_array_end(w);
 }
 
@@ -224,6 +229,17 @@ static void write_linux(struct dbx_jw *w, const struct bnd_spec_opts *o)
     dbx_jw_object_end(w);
 }
 
+/* Makes of the bind mount a tmpfs of the sentry's own, whose pages are a file in the folder:
+ * neither the host's to see nor charged to memory. */
+static void write_over(struct dbx_jw *w, const struct bnd_spec_opts *o, const char *size)
+{
+    DBX_CLEANUP(dbx_freep) char *options = dbx_asprintf("rw,mode=0711,%s", size);
+    dbx_jw_kstr(w, "dev.gvisor.spec.mount.over.source", o->over_dir);
+    dbx_jw_kstr(w, "dev.gvisor.spec.mount.over.type", "tmpfs");
+    dbx_jw_kstr(w, "dev.gvisor.spec.mount.over.share", "container");
+    dbx_jw_kstr(w, "dev.gvisor.spec.mount.over.options", options);
+}
+
 static void write_annotations(struct dbx_jw *w, const struct bnd_spec_opts *o)
 {
     DBX_CLEANUP(dbx_freep) char *overlay = dbx_asprintf("dir=%s", o->overlay_dir);
@@ -234,6 +250,8 @@ static void write_annotations(struct dbx_jw *w, const struct bnd_spec_opts *o)
     dbx_jw_kstr(w, "dev.gvisor.spec.rootfs.type", "erofs");
     dbx_jw_kstr(w, "dev.gvisor.spec.rootfs.overlay", overlay);
     dbx_jw_kstr(w, "dev.gvisor.spec.rootfs.options", size);
+    if (o->over_dir)
+        write_over(w, o, size);
     dbx_jw_object_end(w);
 }
 

@@ -26,7 +26,7 @@ struct template_json {
     const char *name, *title;
     int64_t order, warm;
     const struct dbx_json *extensions, *packages, *setup, *env, *registry_env, *supply, *entries,
-        *parked;
+        *parked, *dependencies;
 };
 
 #define FIELD(name_, type_, flags_, min_, max_)                                                    \
@@ -47,6 +47,7 @@ static const struct dbx_json_field template_fields[] = {
     FIELD(supply, ARRAY, 0, 0, BND_MAX_SUPPLY),
     FIELD(entries, ARRAY, DBX_JSON_REQUIRED, 1, BND_MAX_ENTRIES),
     FIELD(parked, OBJECT, 0, 0, 0),
+    FIELD(dependencies, ARRAY, 0, 0, BND_MAX_DEPENDENCIES),
 };
 #undef FIELD
 
@@ -270,6 +271,68 @@ static int parse_parked(struct bnd__template *tpl, const struct dbx_json *node, 
     return 0;
 }
 
+struct dependency_json {
+    const char *kind, *lock, *manifest, *into, *build;
+};
+#define FIELD(name_, flags_, max_)                                                                 \
+    {                                                                                              \
+        .name = #name_, .type = DBX_JSON_STRING,                                                   \
+        .offset = offsetof(struct dependency_json, name_), .flags = flags_, .min = 1, .max = max_  \
+    }
+static const struct dbx_json_field dependency_fields[] = {
+    FIELD(kind, DBX_JSON_REQUIRED, 16),
+    FIELD(lock, DBX_JSON_REQUIRED, 255),
+    FIELD(manifest, 0, 255),
+    FIELD(into, DBX_JSON_REQUIRED, 200),
+    FIELD(build, DBX_JSON_REQUIRED, 4096),
+};
+#undef FIELD
+
+static int parse_dependency(const struct dbx_json *node, struct bnd_dependency *ret,
+                            struct dbx_err *err)
+{
+    static const char *const kinds[] = {"pip", "npm", "go", "cargo"};
+    struct dependency_json j = {0};
+    int rc = dbx_json_decode(node, dependency_fields, DBX_ARRAY_LEN(dependency_fields), &j,
+                             "dependencies[].", err);
+    if (rc == 0)
+        rc = dbx_path_check(j.lock, strlen(j.lock), "dependencies[].lock", err);
+    if (rc == 0 && j.manifest)
+        rc = dbx_path_check(j.manifest, strlen(j.manifest), "dependencies[].manifest", err);
+    if (rc == 0)
+        rc = dbx_path_check(j.into + (j.into[0] == '/'), strlen(j.into) - 1, "dependencies[].into",
+                            err);
+    if (rc < 0)
+        return rc;
+    size_t kind = 0;
+    while (kind < DBX_ARRAY_LEN(kinds) && strcmp(kinds[kind], j.kind) != 0)
+        kind++;
+    if (kind == DBX_ARRAY_LEN(kinds) || j.into[0] != '/')
+        return dbx_err_field(err, "dependencies",
+                             "kind must be pip, npm, go or cargo, and into "
+                             "absolute");
+    *ret = (struct bnd_dependency){.kind = (enum bnd_lock_kind)kind,
+                                   .lock = j.lock,
+                                   .manifest = j.manifest,
+                                   .into = j.into,
+                                   .build = j.build};
+    return 0;
+}
+
+static int parse_dependencies(struct bnd__template *tpl, const struct dbx_json *array,
+                              struct dbx_err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < dbx_json_count(array); i++) {
+        if (dbx_json_type(dbx_json_at(array, i)) != DBX_JSON_OBJECT)
+            return dbx_err_field(err, "dependencies", "dependencies[%zu] must be an object", i);
+        rc = parse_dependency(dbx_json_at(array, i), &tpl->dependencies[i], err);
+        tpl->pub.n_dependencies = i + 1;
+    }
+    tpl->pub.dependencies = tpl->dependencies;
+    return rc;
+}
+
 static int fill(struct bnd__template *tpl, const struct template_json *j, struct dbx_err *err)
 {
     if (!only(j->name, LOWER DIGITS "-"))
@@ -293,6 +356,8 @@ static int fill(struct bnd__template *tpl, const struct template_json *j, struct
         rc = parse_entries(tpl, j->entries, err);
     if (rc == 0)
         rc = parse_parked(tpl, j->parked, err);
+    if (rc == 0)
+        rc = parse_dependencies(tpl, j->dependencies, err);
     tpl->pub.extensions = (const char *const *)tpl->extensions;
     return rc;
 }

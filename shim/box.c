@@ -311,7 +311,7 @@ static struct shim_box *box_new(struct shim_execs *execs, const struct dbx_id *i
     box->execs = execs;
     box->size = size;
     box->id = *id;
-    box->revision = -1;
+    box->revision = box->layer_revision = -1;
     box->written = dbx_map_new();
     dbx_id_format(&box->id, box->id_text);
     dbx_log_ctx_init(&box->log, execs->opts.log, "sandbox", box->id_text);

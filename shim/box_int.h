@@ -32,6 +32,7 @@ struct shim_box {
     bool ask_again;
     bool fenced; /* init says when a FILES is done */
     uint64_t files_sent, files_done;
+    int64_t layer_revision;  /* of the files whose layer was looked for */
     struct dbx_map *written; /* path -> struct shim_written, owned */
     struct shim_box_sync *sync;
 };

@@ -59,6 +59,7 @@ void shim_exec__unref(struct shim_exec *ex)
         bnd_plan_done(&ex->plan);
     dbx_buf_done(&ex->block);
     dbx_buf_done(&ex->end);
+    bnd_deps_done(&ex->layer);
     for (size_t i = 0; ex->kept_argv && ex->kept_argv[i]; i++)
         free(ex->kept_argv[i]);
     free(ex->kept_argv);
@@ -137,10 +138,12 @@ void shim_exec__leave_sandbox(struct shim_exec *ex)
     shim_sandbox_end(sb);
 }
 
-static void begin_phases(struct shim_exec *ex)
+void shim_exec__begin_phases(struct shim_exec *ex)
 {
     ex->compile.argv = ex->rq->workspace ? NULL : ex->plan.compile_argv;
     ex->run.argv = ex->plan.run_argv;
+    if (ex->box && !ex->layered && shim_exec__find_layer(ex))
+        return;
     shim_exec__phase_begin(ex, ex->compile.argv ? &ex->compile : &ex->run);
 }
 
@@ -156,7 +159,7 @@ static void on_files_written(uint64_t value, const struct dbx_err *err, void *us
         ; /* ended meanwhile */
     } else if (!err) {
         dbx_buf_done(&ex->block);
-        begin_phases(ex);
+        shim_exec__begin_phases(ex);
     } else if (err->code == -ENOSPC || err->code == -EDQUOT) {
         ex->run.ending.disk_full = true;
         shim_exec__finish_unplanned(ex, "the files do not fit on the disk");
@@ -173,7 +176,7 @@ void shim_exec__prepare(struct shim_exec *ex)
     int r = ex->box ? shim_box_files(ex, &ex->block, &err)
                     : shim_launch_files(ex->rq, &ex->plan, &ex->block, &err);
     if (r == 0 && ex->block.len == 0) { /* a workspace whose files stand there already */
-        begin_phases(ex);
+        shim_exec__begin_phases(ex);
         return;
     }
     if (r == 0) {
@@ -191,7 +194,7 @@ void shim_exec__prepare(struct shim_exec *ex)
     if (r < 0)
         shim_exec__finish(ex, err.msg);
     else if (ex->ahead)
-        begin_phases(ex);
+        shim_exec__begin_phases(ex);
 }
 
 void shim_exec__claimed(struct shim_exec *ex, struct shim_sandbox *sb)
@@ -289,7 +292,8 @@ struct shim_exec *shim_exec__new(struct shim_execs *execs, struct shim_request *
     ex->arrived_us = dbx_wall_us();
     ex->state_ms = dbx_now_ms();
     ex->compile.flag = DBX_REC_COMPILE;
-    ex->compile.limits = &rq->compile_limits;
+    ex->compile.limits = rq->workspace ? &shim_exec__install_limits : &rq->compile_limits;
+    ex->install_fd = -1;
     ex->run.limits = &rq->limits;
     ex->uid = BND_USER_UID; /* and of the group of the same number */
     dbx_log_ctx_init(&ex->log_process, execs->opts.log, "process", rq->process_text);

@@ -47,6 +47,7 @@ struct shim_execs_opts {
     struct shim_pool *pool;
     struct shim_keeper *keeper;
     struct shim_ship *ship;
+    struct shim_deps *deps; /* or NULL: no dependency layers */
     const struct dbx_log_ctx *log;
     struct shim_ledger *const *ledger; /* where it stands when there is one */
     uint32_t ncpu;

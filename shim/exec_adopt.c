@@ -275,6 +275,11 @@ static void adopt_live(struct shim_exec *ex, const struct shim_exec_record *rec,
         shim_exec__finish(ex, err.msg);
         return;
     }
+    if (ph == &ex->compile && ex->rq->workspace && !ph->exited) {
+        /* dependencies were being installed, which went with the shim before: on without them */
+        ph->exited = ph->others_gone = ph->ending.exited = true;
+        ph->exited_ms = dbx_now_ms();
+    }
     if (!ex->sb) {
         ph->others_gone = true;
         ph->ending.sandbox_lost |= !ph->exited;

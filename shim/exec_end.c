@@ -135,6 +135,7 @@ static void leave_all(struct shim_exec *ex)
     ex->in = shim_stdin_free(ex->in);
     if (ex->claim)
         shim_claim_cancel(DBX_TAKE(ex->claim));
+    shim_exec__install_drop(ex);
     if (ex->lane)
         shim_lane_leave(ex, ended_well(ex));
     shim_exec__leave_sandbox(ex);

@@ -5,6 +5,7 @@
 #include "bundles/bundles.h"
 #include "common/base/list.h"
 #include "shim/box.h"
+#include "shim/deps.h"
 #include "shim/exec.h"
 #include "shim/init_client.h"
 #include "shim/keeper_client.h"
@@ -75,6 +76,13 @@ struct shim_exec {
     uint32_t uid;            /* of its processes */
     struct shim_box *box;    /* of a workspace: sb is its sandbox, and borrowed */
     struct dbx_list box_link;
+    /* of a workspace: the layer of its lock file */
+    bool layered, installing; /* it was looked for; the compile phase is the installation */
+    uint64_t layer_ns;        /* when */
+    struct bnd_deps layer;
+    struct shim_deps_wait *layer_wait;
+    int install_fd; /* owned: the installer's words go there; -1 */
+    size_t install_bytes;
     uint64_t oom_mark;        /* the sandbox's count of kills when it came */
     bool warm;                /* the claim was answered at once */
     bool ahead;               /* START follows the files at once */
@@ -117,6 +125,16 @@ void shim_exec__claimed(struct shim_exec *ex, struct shim_sandbox *sb);
 void shim_exec__save(struct shim_exec *ex);  /* as it is now, for the next shim */
 void shim_exec__erase(struct shim_exec *ex); /* nothing more is to be known of it */
 void shim_exec__keep_stdin(struct shim_exec *ex, uint64_t at);
+
+void shim_exec__begin_phases(struct shim_exec *ex); /* its files stand there */
+
+/* exec_deps.c */
+extern const struct dbx_limits shim_exec__install_limits;
+/* True: a layer is looked for, and begin_phases is called when it is there, or there is none. */
+bool shim_exec__find_layer(struct shim_exec *ex);
+int shim_exec__install(struct shim_exec *ex, int out); /* instead of a process of the phase */
+void shim_exec__install_end(struct shim_exec *ex, int exit_code);
+void shim_exec__install_drop(struct shim_exec *ex); /* nothing is waited for any more */
 
 /* exec_phase.c */
 int shim_exec__open_shipping(struct shim_exec *ex, struct shim_exec_phase *ph, bool adopt,

@@ -127,7 +127,9 @@ static void phase_over(struct shim_exec *ex, struct shim_exec_phase *ph)
     if (ph->outcome.usage.queued_ms < 0 || ex->rq->accepted_us <= 0)
         ph->outcome.usage.queued_ms = 0;
     shim_exec__phase_release(ex, ph);
-    if (ph == &ex->run || ph->outcome.verdict != DBX_V_OK)
+    /* Where dependencies could not be installed the program may be just what mends that. */
+    bool mendable = ex->rq->workspace && ph->outcome.verdict == DBX_V_EXIT_CODE;
+    if (ph == &ex->run || (ph->outcome.verdict != DBX_V_OK && !mendable))
         shim_exec__finish(ex, NULL);
     else if (ex->sb)
         shim_exec__phase_begin(ex, &ex->run);
@@ -329,7 +331,8 @@ static int open_streams(struct shim_exec *ex, struct shim_exec_phase *ph, struct
     if (ph == &ex->run) /* what comes on stdin is the program's, not the compiler's */
         dbx_buf_done(&ex->rq->input);
     shim_exec__save(ex); /* before the program may be there */
-    r = start_process(ex, ph, fds);
+    r = ex->installing && ph == &ex->compile ? shim_exec__install(ex, fds[1])
+                                             : start_process(ex, ph, fds);
     for (int i = 0; i < 3; i++)
         dbx_close(fds[i]);
     if (r < 0)
@@ -559,6 +562,7 @@ static void without_sandbox(struct shim_exec *ex, struct shim_exec_phase *ph)
         account(ex, ph, NULL);
     ph->exited = ph->others_gone = true;
     dbx_timer_stop(ex->watch);
+    shim_exec__install_drop(ex);
     shim_exec__leave_sandbox(ex);
     if (ex->state != SHIM_EX_DRAINING)
         shim_exec__set_state(ex, SHIM_EX_DRAINING);
@@ -589,6 +593,10 @@ void shim_exec__kill(struct shim_exec *ex)
     struct shim_exec_phase *ph = ex->now;
     if (ph->killed || ph->exited || !ex->sb)
         return;
+    if (ex->installing && ph == &ex->compile) {
+        shim_exec__install_end(ex, 1);
+        return;
+    }
     ph->killed = true;
     shim_exec__save(ex);
     dbx_timer_stop(ex->watch);
@@ -633,6 +641,10 @@ void shim_exec__on_watch(void *user)
 void shim_exec__phase_deadline(struct shim_exec *ex)
 {
     struct shim_exec_phase *ph = ex->now;
+    if (!ph->exited && ex->installing && ph == &ex->compile) {
+        shim_exec__install_end(ex, 0);
+        return;
+    }
     if (!ph->exited) { /* it neither started nor, killed, ended */
         dbx_log(DBX_LOG_WARN, &ex->log_trace, "%s: its sandbox is ended",
                 ph->killed ? "it does not end" : "it does not start");

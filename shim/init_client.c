@@ -346,6 +346,28 @@ int shim_init_files(struct shim_init *si, const char *root, uid_t uid, gid_t gid
     return r;
 }
 
+int shim_init_layer(struct shim_init *si, const char *target, const char *name, uid_t uid,
+                    gid_t gid, shim_init_done_fn *fn, void *user)
+{
+    struct init_layer f = {.uid = uid,
+                           .gid = gid,
+                           .target_len = (uint32_t)strlen(target),
+                           .name_len = (uint32_t)strlen(name)};
+    struct pending p = {.done = fn, .user = user};
+    struct dbx_buf body;
+    int fds[1];
+    dbx_buf_init(&body, DBX_MAX_HEADER);
+    int r = dbx_buf_append(&body, &f, sizeof(f));
+    if (r == 0)
+        r = dbx_buf_str(&body, target);
+    if (r == 0)
+        r = dbx_buf_str(&body, name);
+    if (r == 0)
+        r = request(si, INIT_LAYER, &body, fds, 0, 0, &p);
+    dbx_buf_done(&body);
+    return r;
+}
+
 int shim_init_watch(struct shim_init *si, const char *root, uid_t uid, gid_t gid,
                     const char *ignored, size_t ignored_len, bool all, int pipe,
                     shim_init_done_fn *fn, void *user)

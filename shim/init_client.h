@@ -126,6 +126,10 @@ int shim_init_signal(struct shim_init *si, const struct dbx_id *process, uint32_
 /* -ENOTTY in err->code when it has no terminal. */
 int shim_init_resize(struct shim_init *si, const struct dbx_id *process, uint32_t phase,
                      struct init_winsize size, shim_init_done_fn *fn, void *user);
+/* Lays a layer of the store over a folder (struct init_layer); name "": asks what stands there.
+ * -ENOTEMPTY in err->code: something of the user's own. */
+int shim_init_layer(struct shim_init *si, const char *target, const char *name, uid_t uid,
+                    gid_t gid, shim_init_done_fn *fn, void *user);
 /* Opens a port of the sandbox's loopback; on_wanted then tells of those who connect. Listening to
  * it already is no error. */
 int shim_init_listen(struct shim_init *si, uint16_t port, shim_init_done_fn *fn, void *user);

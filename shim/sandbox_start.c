@@ -312,6 +312,7 @@ static void on_cli_exit(pid_t pid, int status, void *user)
 static int make_bundle(struct shim_sandbox *sb, const char *overlay, struct dbx_err *err)
 {
     const struct shim_sandbox_opts *o = &sb->opts;
+    DBX_CLEANUP(dbx_freep) char *over = path_in(sb, "over");
     const struct bnd_spec_opts spec = {
         .id = sb->id_text,
         .image = o->tpl->image,
@@ -321,10 +322,13 @@ static int make_bundle(struct shim_sandbox *sb, const char *overlay, struct dbx_
             (o->memory_mb << 20) / 2, /* as Linux does it; the memory limit bounds it anyway */
         .init_dir = sb->node->init_dir,
         .layers_dir = sb->node->layers_dir,
+        .over_dir = sb->node->layers_dir ? over : NULL,
         .cgroup_path = shim_cgroup_path(sb->cg),
         .caps = BND_CAPS_INIT,
     };
     int r = bnd_bundle_create(sb->dir, &spec, err);
+    if (r == 0 && spec.over_dir)
+        r = dbx_fs_mkdirs(over, 0700, err);
     return r < 0 ? r : dbx_fs_mkdirs(overlay, 0700, err);
 }
 

@@ -19,6 +19,7 @@
 #include "shim/adopt.h"
 #include "shim/cgroup.h"
 #include "shim/config.h"
+#include "shim/deps.h"
 #include "shim/exec.h"
 #include "shim/keeper_client.h"
 #include "shim/ledger.h"
@@ -58,6 +59,9 @@ struct shim {
     struct shim_reaper *reaper;
     struct shim_keeper *keeper;
     struct bnd_store *store;
+    struct bnd_layers *layers; /* NULL: none are made or attached */
+    struct shim_deps *deps;
+    char *layer_tool; /* owned */
     struct shim_pool *pool;
     struct shim_probe *probe;
     struct dbx_olog *olog;
@@ -121,16 +125,14 @@ static void name_url(struct shim *sh)
 static int name_programs(struct shim *sh, struct dbx_err *err)
 {
     char self[4096];
-    if (*sh->cfg->shim_exec) {
-        sh->shim_exec = dbx_strdup(sh->cfg->shim_exec);
-        return 0;
-    }
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
     if (n < 0)
         return dbx_err_sys(err, "find this program");
     self[n] = 0;
     *strrchr(self, '/') = 0;
-    sh->shim_exec = dbx_asprintf("%s/devbox-shim-exec", self);
+    sh->layer_tool = dbx_asprintf("%s/devbox-layer", self);
+    sh->shim_exec = *sh->cfg->shim_exec ? dbx_strdup(sh->cfg->shim_exec)
+                                        : dbx_asprintf("%s/devbox-shim-exec", self);
     return 0;
 }
 
@@ -395,6 +397,8 @@ static int open_parts(struct shim *sh, struct dbx_err *err)
                                  .unready = unready,
                                  .before_metrics = before_metrics,
                                  .user = sh};
+    const struct bnd_layers_opts lo = {
+        .dir = cfg->layers_dir, .max_bytes = cfg->layers_max_bytes, .keep_s = cfg->layers_keep_s};
     int r = check_config(cfg, err);
     if (r == 0)
         r = name_node(sh, err);
@@ -411,6 +415,8 @@ static int open_parts(struct shim *sh, struct dbx_err *err)
         r = lock_state(sh, err);
     if (r == 0)
         r = bnd_store_open(cfg->cache_dir, cfg->templates_dir, &sh->store, err);
+    if (r == 0 && *cfg->layers_dir)
+        r = bnd_layers_open(&lo, &sh->layers, err);
     if (r == 0)
         r = shim_cgroups_open(&co, &sh->cgroups, err);
     if (r == 0)
@@ -433,6 +439,7 @@ static void make_executions(struct shim *sh)
                                  .pool = sh->pool,
                                  .keeper = sh->keeper,
                                  .ship = sh->ship,
+                                 .deps = sh->deps,
                                  .log = &sh->log,
                                  .ledger = &sh->node.ledger,
                                  .ncpu = sh->cpus,
@@ -460,7 +467,7 @@ static void make_pool(struct shim *sh)
                            .runsc = cfg->runsc,
                            .shim_exec = sh->shim_exec,
                            .init_dir = cfg->init,
-                           .layers_dir = *cfg->layers_dir ? cfg->layers_dir : NULL,
+                           .layers_dir = sh->layers ? bnd_layers_tree(sh->layers) : NULL,
                            .registry_socket = *cfg->registry_socket ? cfg->registry_socket : NULL};
     struct shim_pool_opts po = {.node = &sh->node,
                                 .store = sh->store,
@@ -473,6 +480,20 @@ static void make_pool(struct shim *sh)
                                 .warm_memory_mb = cfg->warm_memory_mb};
     sh->pool = shim_pool_new(&po);
     shim_pool_on_change(sh->pool, on_pool_changed, sh);
+}
+
+static void make_deps(struct shim *sh)
+{
+    if (!sh->layers || !*sh->cfg->registry_socket)
+        return;
+    const struct shim_deps_opts opts = {.loop = sh->loop,
+                                        .pool = sh->pool,
+                                        .reaper = sh->reaper,
+                                        .node = &sh->node,
+                                        .layers = sh->layers,
+                                        .tool = sh->layer_tool,
+                                        .log = &sh->log};
+    sh->deps = shim_deps_new(&opts);
 }
 
 static void on_timer(void *user);
@@ -500,6 +521,7 @@ int shim_start(const struct shim_config *cfg, struct dbx_loop *loop, struct shim
     sh->timer = dbx_timer_new(loop, on_timer, sh);
     sh->keeper = shim_keeper_new(loop, cfg->keeper_socket, &keeper_handlers, sh);
     make_pool(sh);
+    make_deps(sh);
     make_executions(sh);
     dbx_log(DBX_LOG_INFO, &sh->log, "serves gateways at %s", sh->url);
     *ret = sh;
@@ -547,6 +569,7 @@ static void on_timer(void *user)
     case SHIM_REPORTING:
         sh->phase = SHIM_CLOSING;
         shim_execs_end_all(sh->execs);
+        shim_deps_stop(sh->deps);
         sh->probe = shim_probe_free(sh->probe);
         dbx_timer_start(sh->timer, POOL_MS, 0);
         shim_pool_drain(sh->pool, on_pool_drained, sh);
@@ -580,6 +603,7 @@ struct shim *shim_free(struct shim *sh)
     sh->serve = shim_serve_free(sh->serve);
     sh->probe = shim_probe_free(sh->probe);
     sh->execs = shim_execs_free(sh->execs);
+    sh->deps = shim_deps_free(sh->deps);
     sh->pool = shim_pool_free(sh->pool);
     sh->olog = dbx_olog_close(sh->olog);
     sh->ship = shim_ship_free(sh->ship);
@@ -590,6 +614,8 @@ struct shim *shim_free(struct shim *sh)
     sh->reaper = shim_reaper_free(sh->reaper);
     shim_cgroups_freep(&sh->cgroups);
     sh->store = bnd_store_free(sh->store);
+    sh->layers = bnd_layers_free(sh->layers);
+    free(sh->layer_tool);
     dbx_keyring_free(sh->keys);
     dbx_timer_free(sh->timer);
     dbx_close(sh->lock);

@@ -4,10 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <seccomp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include "common/ext/confine.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SANITIZED true /* its shadow is terabytes of address space */
@@ -49,29 +50,16 @@ static int enter(const char *folder, const struct layer_confine *c, int *ret_roo
 /* What libc and libarchive try without needing it is refused; anything else is the end. */
 static int filter(struct dbx_err *err)
 {
-    static const int allowed[] = {
-        SCMP_SYS(read),          SCMP_SYS(write),        SCMP_SYS(openat),
-        SCMP_SYS(mkdirat),       SCMP_SYS(symlinkat),    SCMP_SYS(linkat),
-        SCMP_SYS(utimensat),     SCMP_SYS(close),        SCMP_SYS(syncfs),
-        SCMP_SYS(brk),           SCMP_SYS(mmap),         SCMP_SYS(munmap),
-        SCMP_SYS(mremap),        SCMP_SYS(madvise),      SCMP_SYS(mprotect),
-        SCMP_SYS(futex),         SCMP_SYS(exit_group),   SCMP_SYS(exit),
-        SCMP_SYS(clock_gettime), SCMP_SYS(rt_sigreturn), SCMP_SYS(getrandom),
-        SCMP_SYS(gettimeofday)};
-    static const int refused[] = {SCMP_SYS(open),  SCMP_SYS(newfstatat), SCMP_SYS(fstat),
-                                  SCMP_SYS(stat),  SCMP_SYS(readlink),   SCMP_SYS(access),
-                                  SCMP_SYS(ioctl), SCMP_SYS(lseek),      SCMP_SYS(umask),
-                                  SCMP_SYS(poll),  SCMP_SYS(getpid),     SCMP_SYS(sigaltstack)};
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
-    int r = ctx ? 0 : -ENOMEM;
-    for (size_t i = 0; r == 0 && i < DBX_ARRAY_LEN(allowed); i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
-    for (size_t i = 0; r == 0 && i < DBX_ARRAY_LEN(refused); i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), refused[i], 0);
-    if (r == 0)
-        r = seccomp_load(ctx);
-    seccomp_release(ctx);
-    return r < 0 ? dbx_err_set(err, r, DBX_INTERNAL, "the seccomp filter: %d", r) : 0;
+    static const char *const allowed[] = {
+        "read",         "write",         "openat",       "mkdirat",   "symlinkat", "linkat",
+        "utimensat",    "close",         "syncfs",       "brk",       "mmap",      "munmap",
+        "mremap",       "madvise",       "mprotect",     "futex",     "exit",      "exit_group",
+        "rt_sigreturn", "clock_gettime", "gettimeofday", "getrandom", NULL};
+    static const char *const refused[] = {"open",   "newfstatat",  "fstat", "stat",  "readlink",
+                                          "access", "ioctl",       "lseek", "umask", "poll",
+                                          "getpid", "sigaltstack", NULL};
+    const struct dbx_seccomp f = {.allow = allowed, .refuse = refused, .otherwise = DBX_SYS_KILL};
+    return dbx_seccomp(&f, err);
 }
 
 int layer_confine(const char *folder, const struct layer_confine *c, int *ret_root,

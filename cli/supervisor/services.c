@@ -261,6 +261,7 @@ static int define_shim(struct plan *p, struct dbx_err *err)
     arg_path(sv, "--init", p->o->bin_dir, "sandbox");
     arg_path(sv, "--keeper-socket", p->run_dir, "keeper/keeper.sock");
     arg_path(sv, "--registry-socket", p->run_dir, "registry/registry.sock");
+    arg_path(sv, "--layers-dir", p->o->state_dir, "layers");
     arg2(sv, "--output-log", p->output_log);
     p->shim = sv;
     return 0;

@@ -14,6 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct init_resize resize;
     struct init_listen listen;
     struct init_stream stream;
+    struct init_layer layer;
+    const char *target, *name;
     struct init_files files;
     struct init_files_iter it = {0};
     struct init_file f;
@@ -28,6 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (init_decode_listen(body, len, &listen) == 0)
         dbx_assert(listen.port);
     (void)init_decode_stream(body, len, &stream);
+    if (init_decode_layer(body, len, &layer, &target, &name) == 0)
+        dbx_assert(target[0] == '/' && name + layer.name_len == (const char *)body + len);
     (void)init_decode_start_tty(body, len, &req);
     if (init_decode_start(body, len, &req) == 0)
         dbx_assert(req.cwd[0] == '/' && strlen(argv[req.fixed.argc - 1]) <= len);

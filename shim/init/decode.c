@@ -174,6 +174,25 @@ static int check_path(const char *path, size_t len)
     return 0;
 }
 
+int init_decode_layer(const uint8_t *body, size_t len, struct init_layer *ret,
+                      const char **ret_target, const char **ret_name)
+{
+    int r = take(&body, &len, ret, sizeof(*ret));
+    if (r)
+        return r;
+    if (ret->target_len < 2 || ret->target_len > ROOT_MAX || ret->target_len > len ||
+        ret->name_len != len - ret->target_len || ret->name_len > INIT_MAX_LAYER_NAME ||
+        body[0] != '/' || check_path((const char *)body + 1, ret->target_len - 1) || !ret->uid ||
+        ret->uid == UINT32_MAX || ret->gid == UINT32_MAX)
+        return EBADMSG;
+    *ret_target = (const char *)body;
+    *ret_name = (const char *)body + ret->target_len;
+    for (size_t i = 0; i < ret->name_len; i++)
+        if (!strchr("0123456789abcdefghijklmnopqrstuvwxyz", (*ret_name)[i]) || !(*ret_name)[i])
+            return EBADMSG;
+    return 0;
+}
+
 int init_files_next(const uint8_t *block, size_t len, struct init_files_iter *it,
                     struct init_file *ret)
 {

@@ -36,6 +36,10 @@ int init_decode_files(const uint8_t *body, size_t len, struct init_files *ret,
 int init_decode_watch(const uint8_t *body, size_t len, struct init_watch *ret,
                       const char **ret_root, const char **ret_ignored);
 
+/* Neither string is terminated; the name is one of [0-9a-z], or empty. */
+int init_decode_layer(const uint8_t *body, size_t len, struct init_layer *ret,
+                      const char **ret_target, const char **ret_name);
+
 /* One entry of a block of common/proto/files.h. */
 struct init_file {
     int folder, gone;

@@ -18,19 +18,19 @@ struct writer {
     char name[1025]; /* its path; empty: root itself */
 };
 
-static int open_folder(int at, const char *name)
+int init_open_folder(int at, const char *name)
 {
     return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-static int make_folder(int at, const char *name, mode_t mode)
+int init_make_folder(int at, const char *name, mode_t mode)
 {
-    int fd = open_folder(at, name);
+    int fd = init_open_folder(at, name);
     if (fd >= 0 || errno != ENOENT)
         return fd;
     if (mkdirat(at, name, mode) < 0 && errno != EEXIST)
         return -1;
-    return open_folder(at, name);
+    return init_open_folder(at, name);
 }
 
 /* Makes w->dir the folder `path` (its first len bytes), which and whose parents are made. */
@@ -44,7 +44,7 @@ static int enter(struct writer *w, const char *path, size_t len)
         size_t n = strcspn(path + i, "/");
         memcpy(name, path + i, n);
         name[n] = 0;
-        int next = make_folder(at, name, 0755);
+        int next = init_make_folder(at, name, 0755);
         int error = errno;
         close(at);
         errno = error;
@@ -112,7 +112,7 @@ static int write_one(struct writer *w, const struct init_file *f)
         return f->gone && (errno == ENOTDIR || errno == ELOOP) ? 0 : errno;
     if (f->gone)
         return remove_one(w->dir, name);
-    int fd = f->folder ? make_folder(w->dir, name, mode) : open_file(w->dir, name, mode);
+    int fd = f->folder ? init_make_folder(w->dir, name, mode) : open_file(w->dir, name, mode);
     if (fd < 0)
         return errno;
     int error = 0;
@@ -146,10 +146,10 @@ static int write_block(struct init *in, int root, size_t watched, const uint8_t 
 
 static int open_root(const char *root, uid_t uid, gid_t gid)
 {
-    int fd = open_folder(AT_FDCWD, root);
+    int fd = init_open_folder(AT_FDCWD, root);
     if (fd >= 0 || errno != ENOENT || mkdir(root, 0755) < 0)
         return fd;
-    fd = open_folder(AT_FDCWD, root);
+    fd = init_open_folder(AT_FDCWD, root);
     if (fd >= 0 && geteuid() == 0 && fchown(fd, uid, gid) < 0) {
         close(fd);
         return -1;

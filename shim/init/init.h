@@ -125,6 +125,11 @@ struct answer {
     uint8_t data[INIT_MAX_REPLY];
 };
 
+/* A layer that lies over a folder. */
+struct layered {
+    char target[256], name[INIT_MAX_LAYER_NAME + 1];
+};
+
 struct init {
     int sock, epoll, timer, signals;
     bool pid1; /* alone in a PID namespace: everybody else is ours to count and to kill */
@@ -141,6 +146,8 @@ struct init {
     int listener; /* owned; 0: there is none */
     uint16_t port;
     uint32_t last_stream;
+    struct layered layers[INIT_MAX_LAYERS];
+    uint32_t last_layer;
     struct stream streams[INIT_MAX_STREAMS];
     struct answer queue[QUEUE_MAX];
     size_t queued;
@@ -261,6 +268,12 @@ void init_streams_say_again(struct init *in);
 /* files.c. Returns 0 or errno; text says where. */
 int init_write_files(struct init *in, const uint8_t *body, size_t len, uint64_t *ret_count,
                      char *text, size_t text_size);
+
+int init_open_folder(int at, const char *name); /* no link is followed */
+int init_make_folder(int at, const char *name, mode_t mode);
+
+/* layer.c. Returns 0 or errno. */
+int init_layer(struct init *in, const uint8_t *body, size_t len, uint64_t *ret_value);
 
 /* watch.c. Returns 0 or errno; the pipe is taken out of fds. */
 int init_watch_begin(struct init *in, const uint8_t *body, size_t len, int *fds, size_t n_fds);

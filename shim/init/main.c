@@ -255,6 +255,13 @@ static int body_of_fd(const struct init_header *h, int fd, uint8_t **ret)
     return 0;
 }
 
+static void on_layer(struct init *in, const struct init_header *h, const uint8_t *body, size_t len)
+{
+    uint64_t value = 0;
+    int r = init_layer(in, body, len, &value);
+    init_done(in, h, r, value, NULL);
+}
+
 static void on_stream(struct init *in, const uint8_t *body, size_t len, int *fds, size_t n_fds)
 {
     struct init_stream what;
@@ -290,6 +297,8 @@ static void on_request(struct init *in, size_t len, int *fds, size_t n_fds)
         on_files(in, &h, body, body_len);
     else if (h.op == INIT_WATCH)
         init_done(in, &h, init_watch_begin(in, body, body_len, fds, n_fds), 1, NULL);
+    else if (h.op == INIT_LAYER)
+        on_layer(in, &h, body, body_len);
     else if (h.op == INIT_PARK)
         init_park(in, &h, body, body_len);
     else if (h.op == INIT_RENEW)
@@ -497,12 +506,13 @@ static int open_loop(struct init *in)
     return watch(in, in->timer, ON_TICK);
 }
 
-/* Everything above what init needs goes, for good. */
+/* Everything above what init needs goes, for good. SYS_ADMIN is there for mounts of layers. */
 static void drop_capabilities(void)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct caps[2] = {0};
-    uint32_t keep = 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL | 1u << CAP_CHOWN;
+    uint32_t keep = 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL | 1u << CAP_CHOWN |
+                    1u << CAP_SYS_ADMIN;
     if (syscall(SYS_capget, &head, caps) < 0)
         return;
     caps[0].effective = caps[0].permitted = caps[0].permitted & keep;

@@ -50,6 +50,7 @@ enum init_op {
     INIT_START_TTY = 16, /* init_winsize, then as START; INIT_FD_STDIN and _STDOUT come: pipes,
                             between which and the program stands a terminal */
     INIT_RESIZE = 17,    /* init_resize; answered by DONE, ENOTTY when it has no terminal */
+    INIT_LAYER = 24,     /* init_layer; answered by DONE */
     INIT_WATCH =
         32, /* init_watch and a pipe: what happens to files comes there from now on; DONE */
     /* 33..47: files read, listed. */
@@ -107,6 +108,22 @@ struct init_watch {
 #define INIT_MAX_IGNORED 512
 #define INIT_MAX_PATH 1024
 #define INIT_MAX_CHANGE (1u << 20) /* bytes of a file that is told */
+
+/* A layer of the node's store over a folder of the user's, who may write there: what he writes goes
+ * to the sandbox's own disk. Followed by the folder's absolute path, which is made when it is not
+ * there, then the layer's name; without a name it is only asked what stands there. DONE says
+ * ENOTEMPTY when that is something of the user's own; else value is 1 when a layer was there (now
+ * this one is, anew unless it is the same), 0 when nothing was. */
+struct init_layer {
+    uint32_t uid, gid;
+    uint32_t target_len, name_len;
+};
+#define INIT_LAYERS_DIR "/.layers" /* where the store is bound */
+#define INIT_OVER_DIR                                                                              \
+    "/.over" /* what is written over layers; a file system of its own, on disk                     \
+              */
+#define INIT_MAX_LAYER_NAME 64
+#define INIT_MAX_LAYERS 8 /* at a time */
 
 enum init_change_kind {
     INIT_CHANGE_FILE = 1, /* and its content */
