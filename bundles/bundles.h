@@ -63,7 +63,7 @@ struct bnd_template {
         uint32_t memory_mb;        /* about what it uses, for the node's budget */
         const char *const *unless; /* variables (their first letters) that it would have needed at
                                       its start: an execution that sets one is started plainly */
-        bool fork; /* started with DEVBOX_FORK it forks what is parked, as often as asked to */
+        bool fork; /* with DEVBOX_FORK and fork.so it forks what is parked, as often as asked to */
     } parked;
 
     /* What becomes a dependency layer; see deps.h. */

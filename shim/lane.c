@@ -31,6 +31,7 @@ struct shim_lane {
     struct shim_sandbox *sb; /* NULL: it has ended */
     struct shim_exec *ex;    /* who is in it, or waits for it; or NULL */
     uint32_t uses;
+    bool fork;      /* the last one became what was parked, or would have */
     uint64_t tasks; /* in its cgroup, when it was new */
     struct dbx_timer *idle;
     unsigned refs; /* the list's, and an answer's */
@@ -51,6 +52,13 @@ static uint64_t memory_of(const struct shim_exec *ex)
 {
     const struct shim_request *rq = ex->rq;
     return larger(rq->limits.memory_mb, ex->plan.compile_argv ? rq->compile_limits.memory_mb : 0);
+}
+
+/* Executions of a batch are mostly alike: what one can use, so can the next. */
+static bool may_fork(const struct shim_exec *ex)
+{
+    return ex->tpl->parked.fork && !ex->rq->cwd && !ex->rq->cols &&
+           shim_launch_may_parked(ex->tpl, ex->plan.run_argv, ex->rq->env);
 }
 
 static void unref(struct shim_lane *ln)
@@ -132,7 +140,7 @@ static void count(const char *how)
 
 static bool is_new(struct shim_lane *ln)
 {
-    uint64_t tasks = shim_sandbox_rest(ln->sb, ln->uses == 1, ln->tpl->parked.fork);
+    uint64_t tasks = shim_sandbox_rest(ln->sb, ln->uses == 1, ln->fork);
     if (!ln->tasks)
         ln->tasks = tasks;
     if (tasks && tasks <= ln->tasks + MORE_TASKS)
@@ -169,10 +177,11 @@ static void renew(struct shim_lane *ln)
     struct init_rlimit rlimits[SHIM_LAUNCH_RLIMITS];
     const struct bnd_parked *k = &ln->tpl->parked;
     static const char *const none[] = {"-", NULL};
+    const bool fork = k->fork && ln->fork;
     char **env = shim_launch_server_env(ln->tpl);
     ln->state = LANE_RENEWING;
     ln->uses++;
-    const struct shim_init_start req = {.argv = (char *const *)(k->fork ? k->start : none),
+    const struct shim_init_start req = {.argv = (char *const *)(fork ? k->start : none),
                                         .env = env,
                                         .cwd = BND_WORK_DIR,
                                         .uid = INIT_FIRST_UID + ln->uses,
@@ -184,7 +193,7 @@ static void renew(struct shim_lane *ln)
     shim_sandbox_set_owner(ln->sb, &handlers, ln);
     struct shim_init *init = shim_sandbox_init(ln->sb);
     if (ln->uses <= MAX_USES && init &&
-        shim_init_renew(init, &req, k->fork, RENEW_MS, on_renewed, ln) == 0)
+        shim_init_renew(init, &req, fork, RENEW_MS, on_renewed, ln) == 0)
         ln->refs++;
     else
         end(ln);
@@ -204,6 +213,7 @@ void shim_lane_begin(struct shim_exec *ex, struct shim_sandbox *sb)
                              .memory_mb = memory_of(ex),
                              .sb = sb,
                              .ex = ex,
+                             .fork = may_fork(ex),
                              .refs = 1};
     ln->idle = dbx_timer_new(ex->execs->opts.loop, on_idle, ln);
     dbx_list_push(&ex->execs->lanes, &ln->link);
@@ -249,6 +259,7 @@ void shim_lane_leave(struct shim_exec *ex, bool fit)
         return;
     }
     shim_sandbox_set_running(ln->sb, false);
+    ln->fork = may_fork(ex);
     renew(ln);
 }
 

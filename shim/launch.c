@@ -145,10 +145,11 @@ char **shim_launch_parked_env(const struct bnd_template *tpl)
 char **shim_launch_server_env(const struct bnd_template *tpl)
 {
     size_t n = count_words((char *const *)tpl->parked.env);
-    char **more = dbx_calloc(n + 2, sizeof(char *));
+    char **more = dbx_calloc(n + 3, sizeof(char *));
     for (size_t i = 0; i < n; i++)
         more[i] = (char *)tpl->parked.env[i];
     more[n] = (char *)"DEVBOX_FORK=1";
+    more[n + 1] = (char *)"LD_PRELOAD=" BND_PARKED_DIR "/fork.so";
     char **env = shim_launch_env(tpl, false, more);
     free(more);
     return env;

@@ -67,6 +67,7 @@ static void say(struct init *in, const struct init_forked *m)
                                          .tv_usec = (suseconds_t)(m->stime_us % 1000000)}};
         pid_t pid = sv->child;
         sv->child = 0;
+        init_sample(in); /* as when a child of ours ends */
         init_gone(in, pid, m->value, &ru);
         in->look = true;
     }

@@ -19,7 +19,7 @@ PROGRAM = "print('hello')\n"
 STATIC = ["/sbin/ldconfig", "-V"]  # static in the images as on the host
 KINDS = {"Python": {"files": [{"path": "main.py", "content": PROGRAM}]},
          "static": {"files": [{"path": "main.py", "content": ""}], "command": STATIC}}
-NATIVE = {"Python": ["python3", "-c", PROGRAM], "static": STATIC}
+NATIVE = {"Python": ["/usr/bin/python3", "-c", PROGRAM], "static": STATIC}
 
 
 def start(box, n, kind, isolation):
@@ -60,8 +60,7 @@ class GoJudge:
             return requests.get(self.url + "/version", timeout=5).ok
 
     def run(self, n, kind):
-        args = ["/usr/bin/python3", *NATIVE[kind][1:]] if kind == "Python" else NATIVE[kind]
-        body = {"cmd": [{"args": args, "env": ["PATH=/usr/bin:/bin"], "cpuLimit": 10 ** 10, "memoryLimit": 1 << 28, "procLimit": 64,
+        body = {"cmd": [{"args": NATIVE[kind], "env": ["PATH=/usr/bin:/bin"], "cpuLimit": 10 ** 10, "memoryLimit": 1 << 28, "procLimit": 64,
                          "files": [{"content": ""}, {"name": "stdout", "max": 1 << 20}, {"name": "stderr", "max": 1 << 20}]}]}
         local = threading.local()
 

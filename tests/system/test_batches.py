@@ -316,10 +316,10 @@ def expected(n, limited_every):
     return out
 
 
-def run_with_deaths(box, n, timeout):
+def run_with_deaths(box, n, isolation, timeout):
     box.up("--gateways", "2")
     api = box.client()
-    batch = start(api, campaign(n, 50), retry="safe")
+    batch = start(api, campaign(n, 50), retry="safe", isolation=isolation)
     deadline, victims = time.monotonic() + timeout, ["shim", "scheduler", "postgres", "gateway", "shim-keeper"]
     killed = []
     while True:
@@ -346,13 +346,15 @@ def run_with_deaths(box, n, timeout):
     assert sum(counts.values()) == n and counts["cancelled"] == 0
 
 
-def test_everybody_dies_once(own_devbox):
-    run_with_deaths(own_devbox, 300, 400)
+@pytest.mark.parametrize("isolation,n", [("execution", 150), ("batch", 300)])
+def test_everybody_dies_once(own_devbox, isolation, n):
+    run_with_deaths(own_devbox, n, isolation, 400)
 
 
 @pytest.mark.campaign
-def test_ten_thousand(own_devbox):
-    run_with_deaths(own_devbox, 10000, 5400)
+@pytest.mark.parametrize("isolation", ["batch", "execution"])
+def test_ten_thousand(own_devbox, isolation):
+    run_with_deaths(own_devbox, 10000, isolation, 5400)
 
 
 def test_ten_thousand_accepted(api):
