@@ -242,6 +242,13 @@ static int start_httpd(struct gw *gw, struct dbx_err *err)
     return dbx_httpd_new(&opts, &gw->httpd, err);
 }
 
+static void on_keys(const struct dbx_err *err, void *user)
+{
+    const struct gw *gw = user;
+    dbx_log(err ? DBX_LOG_ERR : DBX_LOG_INFO, &gw->log, "keys %s: %s", gw->cfg->keys,
+            err ? err->msg : "taken over");
+}
+
 static void on_drain_timer(void *user);
 
 int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, int unpacker,
@@ -287,6 +294,7 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, int unpa
     gw->drain_timer = dbx_timer_new(loop, on_drain_timer, gw);
     gw->retry_timer = dbx_timer_new(loop, on_retry, gw);
     dbx_timer_start(gw->retry_timer, 0, RETRY_MS);
+    dbx_keyring_watch(gw->keys, loop, on_keys, gw);
     r = start_httpd(gw, err);
     if (r == 0)
         dbx_log(DBX_LOG_INFO, &gw->log, "serving on port %u", dbx_httpd_port(gw->httpd));

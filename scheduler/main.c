@@ -117,6 +117,13 @@ static int confine(struct dbx_err *err)
     return dbx_confine(&filter, err);
 }
 
+static void on_keys(const struct dbx_err *err, void *user)
+{
+    const struct sched *s = user;
+    dbx_log(err ? DBX_LOG_ERR : DBX_LOG_INFO, NULL, "keys %s: %s", s->cfg->keys,
+            err ? err->msg : "taken over");
+}
+
 static int run(struct sched *s, struct dbx_err *err)
 {
     static const struct sched_leader_handlers lead = {.on_lead = on_lead, .on_lost = on_lost};
@@ -139,6 +146,7 @@ static int run(struct sched *s, struct dbx_err *err)
     if (r < 0)
         return r;
     dbx_log(DBX_LOG_INFO, NULL, "listens at %s, port %u", s->cfg->listen, dbx_httpd_port(s->httpd));
+    dbx_keyring_watch(s->keys, s->loop, on_keys, s);
     dbx_loop_on_terminate(s->loop, on_terminate, s);
     return dbx_loop_run(s->loop);
 }

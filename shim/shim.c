@@ -378,6 +378,13 @@ static int lock_state(struct shim *sh, struct dbx_err *err)
     return 0;
 }
 
+static void on_keys(const struct dbx_err *err, void *user)
+{
+    const struct shim *sh = user;
+    dbx_log(err ? DBX_LOG_ERR : DBX_LOG_INFO, &sh->log, "keys %s: %s", sh->cfg->keys,
+            err ? err->msg : "taken over");
+}
+
 /* The parts that can refuse. */
 static int open_parts(struct shim *sh, struct dbx_err *err)
 {
@@ -409,6 +416,8 @@ static int open_parts(struct shim *sh, struct dbx_err *err)
     dbx_log_ctx_init(&sh->log, NULL, "node", sh->node_id);
     co.base = sh->cgroup_base;
     r = dbx_keyring_load(cfg->keys, &sh->keys, err);
+    if (r == 0)
+        dbx_keyring_watch(sh->keys, sh->loop, on_keys, sh);
     if (r == 0)
         r = dbx_fs_mkdirs(cfg->state_dir, 0700, err);
     if (r == 0)

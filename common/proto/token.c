@@ -5,9 +5,11 @@
 #include "common/base/fs.h"
 #include "common/base/str.h"
 #include "common/ext/crypto.h"
+#include "common/io/loop.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define PREFIX "dbx1."
 #define PREFIX_LEN (sizeof(PREFIX) - 1)
@@ -16,6 +18,8 @@
 #define FIXED_LEN 44 /* of the payload, before the label */
 #define LEEWAY_S 60
 #define MAX_KEY_FILE (64u << 10)
+#define WATCH_MS 1000
+#define SETTLE 3 /* looks; by then every daemon has seen the file */
 
 struct key {
     uint8_t id;
@@ -24,7 +28,16 @@ struct key {
 
 struct dbx_keyring {
     size_t n;
-    struct key keys[MAX_KEYS]; /* the first signs */
+    struct key keys[MAX_KEYS];
+    size_t signer;   /* its place: 0, but for a while after another key has come first */
+    uint32_t settle; /* looks until it is 0 again */
+
+    /* Where it came from, and what the file was then. */
+    char *path;
+    struct stat seen;
+    struct dbx_timer *timer;
+    dbx_keyring_fn *on_change;
+    void *user;
 };
 
 static int parse_key(const char *line, size_t len, struct key *ret)
@@ -92,6 +105,8 @@ struct dbx_keyring *dbx_keyring__parse(const char *text, size_t len, const char 
 int dbx_keyring_load(const char *path, struct dbx_keyring **ret, struct dbx_err *err)
 {
     struct dbx_buf text;
+    struct stat seen = {0};
+    (void)stat(path, &seen); /* before it is read: a change between is seen next time */
     int r = dbx_fs_read(path, MAX_KEY_FILE, &text, err);
 
     if (r < 0)
@@ -103,14 +118,79 @@ int dbx_keyring_load(const char *path, struct dbx_keyring **ret, struct dbx_err 
     dbx_buf_done(&text);
     if (!ring)
         return dbx_err_set(err, why.code, why.kind, "%s", why.msg);
+    ring->path = dbx_strdup(path);
+    ring->seen = seen;
     *ret = ring;
     return 0;
 }
 
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+static const struct key *key_of_id(const struct dbx_keyring *ring, uint8_t id)
+{
+    for (size_t i = 0; i < ring->n; i++) {
+        if (ring->keys[i].id == id)
+            return &ring->keys[i];
+    }
+    return NULL;
+}
+
+/* A key that is new to us may be new to those who are to verify, too: the one that signed goes on
+ * for a moment, unless it was removed. */
+static void take_over(struct dbx_keyring *ring, const struct dbx_keyring *from)
+{
+    bool known = key_of_id(ring, from->keys[0].id) != NULL;
+    uint8_t id = ring->keys[ring->signer].id;
+
+    memcpy(ring->keys, from->keys, sizeof(ring->keys));
+    ring->n = from->n;
+    const struct key *signer = known && ring->settle == 0 ? NULL : key_of_id(ring, id);
+    ring->signer = signer ? (size_t)(signer - ring->keys) : 0;
+    ring->settle = ring->signer ? SETTLE : 0;
+}
+
+void dbx_keyring__look(void *user)
+{
+    struct dbx_keyring *ring = user, *other = NULL;
+    struct dbx_err err = {0};
+    struct stat now = {0};
+
+    if (ring->settle > 0 && --ring->settle == 0)
+        ring->signer = 0;
+    (void)stat(ring->path, &now);
+    if (same_file(&now, &ring->seen))
+        return;
+    int r = dbx_keyring_load(ring->path, &other, &err);
+    if (r == 0) {
+        take_over(ring, other);
+        now = other->seen;
+        dbx_keyring_free(other);
+    }
+    ring->seen = now; /* what is wrong is told once */
+    if (ring->on_change)
+        ring->on_change(r < 0 ? &err : NULL, ring->user);
+}
+
+void dbx_keyring_watch(struct dbx_keyring *ring, struct dbx_loop *loop, dbx_keyring_fn *on_change,
+                       void *user)
+{
+    ring->on_change = on_change;
+    ring->user = user;
+    ring->timer = dbx_timer_new(loop, dbx_keyring__look, ring);
+    dbx_timer_start(ring->timer, WATCH_MS, WATCH_MS);
+}
+
 struct dbx_keyring *dbx_keyring_free(struct dbx_keyring *ring)
 {
-    if (ring)
-        explicit_bzero(ring, sizeof(*ring));
+    if (!ring)
+        return NULL;
+    dbx_timer_free(ring->timer);
+    free(ring->path);
+    explicit_bzero(ring, sizeof(*ring));
     free(ring);
     return NULL;
 }
@@ -123,7 +203,8 @@ int dbx_token_sign(const struct dbx_keyring *ring, const struct dbx_token *t,
 
     if (label_len == sizeof(t->label))
         return -EINVAL;
-    payload[0] = ring->keys[0].id;
+    const struct key *key = &ring->keys[ring->signer];
+    payload[0] = key->id;
     payload[1] = (uint8_t)t->kind;
     payload[2] = (uint8_t)t->role;
     for (int i = 0; i < 8; i++)
@@ -135,7 +216,7 @@ int dbx_token_sign(const struct dbx_keyring *ring, const struct dbx_token *t,
     memcpy(out, PREFIX, PREFIX_LEN);
     size_t n = PREFIX_LEN;
     n += dbx_base64_encode(payload, FIXED_LEN + label_len, out + n, /* url= */ true);
-    dbx_hmac_sha256(ring->keys[0].secret, KEY_LEN, out, n, mac);
+    dbx_hmac_sha256(key->secret, KEY_LEN, out, n, mac);
     out[n++] = '.';
     (void)dbx_base64_encode(mac, sizeof(mac), out + n, /* url= */ true);
     return 0;

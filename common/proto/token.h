@@ -25,8 +25,16 @@ struct dbx_token {
 };
 
 struct dbx_keyring;
+struct dbx_loop;
 /* File: lines "<id 0-255> <64 hex digits>", # comments; the first line signs. At most 16 keys. */
 int dbx_keyring_load(const char *path, struct dbx_keyring **ret, struct dbx_err *err) DBX_MUST_USE;
+/* From now on the file is looked at each second, and what it says then is taken over in place; what
+ * cannot be read or understood changes nothing. A key that has come first signs after 3 s, when all
+ * daemons know it. on_change is told of either (err NULL: taken over).
+ * The ring has to be freed before the loop. */
+typedef void dbx_keyring_fn(const struct dbx_err *err, void *user);
+void dbx_keyring_watch(struct dbx_keyring *ring, struct dbx_loop *loop, dbx_keyring_fn *on_change,
+                       void *user);
 struct dbx_keyring *dbx_keyring_free(struct dbx_keyring *ring);
 int dbx_token_sign(const struct dbx_keyring *ring, const struct dbx_token *t,
                    char out[static DBX_TOKEN_MAX]) DBX_MUST_USE;

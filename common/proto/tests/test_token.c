@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base/fs.h"
-#include "common/proto/token.h"
+#include "common/proto/token_int.h"
 #include "tests/unit/check.h"
 #include <errno.h>
 #include <stdio.h>
@@ -98,10 +98,68 @@ static void test_bent(void)
     dbx_keyring_free(ring);
 }
 
+static void put_keys(const char *path, const char *text)
+{
+    CHECK_EQ(dbx_fs_write_atomic(path, text, strlen(text), 0600, NULL), 0);
+}
+
+static bool signs(const struct dbx_keyring *ring, const char *by)
+{
+    struct dbx_token t = {.kind = DBX_TOKEN_STREAM, .expires = 1000}, back;
+    struct dbx_keyring *only = NULL;
+    char text[DBX_TOKEN_MAX];
+
+    CHECK_EQ(dbx_token_sign(ring, &t, text), 0);
+    CHECK_EQ(dbx_token_verify(ring, text, DBX_TOKEN_STREAM, 0, &back, NULL), 0);
+    CHECK_EQ(ring_of(by, &only), 0);
+    bool ok = dbx_token_verify(only, text, DBX_TOKEN_STREAM, 0, &back, NULL) == 0;
+    dbx_keyring_free(only);
+    return ok;
+}
+
+static void test_rotation(void)
+{
+    static const char a[] = "1 " KEY_A "\n", b[] = "2 " KEY_B "\n";
+    char dir[] = "/tmp/dbx-keys-XXXXXX", path[64];
+    struct dbx_keyring *ring = NULL;
+
+    CHECK(mkdtemp(dir));
+    (void)snprintf(path, sizeof(path), "%s/keys", dir);
+    put_keys(path, a);
+    CHECK_EQ(dbx_keyring_load(path, &ring, NULL), 0);
+    dbx_keyring__look(ring);
+    CHECK(signs(ring, a));
+    put_keys(path, "2 " KEY_B "\n1 " KEY_A "\n");
+    for (int i = 0; i < 3; i++) { /* the others may not know it yet */
+        dbx_keyring__look(ring);
+        CHECK(signs(ring, a));
+    }
+    dbx_keyring__look(ring);
+    CHECK(signs(ring, b));
+    put_keys(path, "1 " KEY_A "\n2 " KEY_B "\n"); /* known by now: back at once */
+    dbx_keyring__look(ring);
+    CHECK(signs(ring, a));
+    put_keys(path, b);
+    dbx_keyring__look(ring);
+    CHECK(signs(ring, b));
+    put_keys(path, "nonsense\n");
+    dbx_keyring__look(ring);
+    CHECK(signs(ring, b));
+    (void)unlink(path);
+    dbx_keyring__look(ring);
+    CHECK(signs(ring, b));
+    put_keys(path, a); /* nothing in common: no wait */
+    dbx_keyring__look(ring);
+    CHECK(signs(ring, a));
+    dbx_keyring_free(ring);
+    CHECK_EQ(dbx_fs_remove_tree(dir, NULL), 0);
+}
+
 int main(void)
 {
     test_ring();
     test_sign();
     test_bent();
+    test_rotation();
     return check_result();
 }
