@@ -147,12 +147,14 @@ static int run(const struct config *cfg, struct dbx_err *err)
     };
     struct dbx_loop *loop = dbx_loop_new();
     struct supervisor *sup = sup_new(loop, cfg->state_dir, cfg->bin_dir);
+    opts.ring = sup_ring_new(loop, cfg->state_dir);
     if ((r = sup_define(sup, &opts, err)) == 0) {
         dbx_loop_on_terminate(loop, on_terminate, sup);
         sup_start(sup);
         r = dbx_loop_run(loop);
     }
     sup_close(sup);
+    sup_ring_free(opts.ring);
     dbx_loop_free(loop);
     sup_free(sup);
     snprintf(path, sizeof(path), "%s/status.json", cfg->state_dir);

@@ -101,6 +101,18 @@ static void arg_link(struct sup_service *sv, const char *flag, const struct sup_
     sup_arg(sv, "ws%s%s", to->url + strlen("http"), path);
 }
 
+/* It is changed while they run, and what a daemon is shown of a file is how it was at the start. */
+static int arg_ring(struct plan *p, struct sup_service *sv, struct dbx_err *err)
+{
+    const char *dir;
+    int r = sup_ring_share(p->o->ring, p->run_dir, sv->uid, &dir, err);
+    if (r < 0)
+        return r;
+    sup_arg(sv, "--keys=%s/" SUP_RING_FILE, dir);
+    sup_see(sv, false, "%s", dir);
+    return 0;
+}
+
 static void arg_database(struct plan *p, struct sup_service *sv)
 {
     sup_arg(sv, "--database=host=%s user=postgres dbname=postgres", p->database);
@@ -214,9 +226,9 @@ static int define_scheduler(struct plan *p, struct dbx_err *err)
         add_confined(p, "scheduler", "scheduler", STAGE_SCHEDULER, USER_SCHEDULER);
     sup_arg(sv, "--listen=fd:3");
     arg_database(p, sv);
-    arg_path(sv, "--keys", p->o->state_dir, "keys/cluster.key");
     p->scheduler = sv;
-    return sup_listen(sv, "127.0.0.1", 0, false, err);
+    int r = arg_ring(p, sv, err);
+    return r < 0 ? r : sup_listen(sv, "127.0.0.1", 0, false, err);
 }
 
 static int define_keeper(struct plan *p, struct dbx_err *err)
@@ -276,7 +288,9 @@ static int define_gateway(struct plan *p, unsigned i, struct dbx_err *err)
     sup_arg(sv, "--listen=fd:3");
     arg_database(p, sv);
     arg_link(sv, "--scheduler", p->scheduler, "/gateway");
-    arg_path(sv, "--keys", p->o->state_dir, "keys/cluster.key");
+    int r = arg_ring(p, sv, err);
+    if (r < 0)
+        return r;
     arg_path(sv, "--templates-dir", p->o->source_dir, "bundles/templates");
     if (p->o->ide_dir && p->o->ide_dir[0])
         arg2(sv, "--ide-dir", p->o->ide_dir);

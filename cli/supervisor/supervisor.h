@@ -62,6 +62,7 @@ struct sup_opts {
     uint64_t port, gateways;
     bool images;       /* build the images that are missing */
     uint32_t uid_base; /* the daemons' users: this number and those after it */
+    struct sup_ring *ring;
 };
 
 /* bin_dir: where devbox-confine is; borrowed. */
@@ -95,3 +96,13 @@ int sup_run_dir(const char *state_dir, char out[static SUP_RUN_DIR_MAX],
                 struct dbx_err *err) DBX_MUST_USE;
 /* Makes STATE/keys/{cluster.key,admin.key} at first start. */
 int sup_make_keys(const char *state_dir, struct dbx_err *err) DBX_MUST_USE;
+
+/* ring.c: the keyring for daemons that do not see the state folder. */
+#define SUP_RING_FILE "cluster.key"
+#define SUP_RING_USERS 4
+struct sup_ring *sup_ring_new(struct dbx_loop *loop, const char *state_dir);
+/* *ret_dir (borrowed) holds SUP_RING_FILE, readable to that user, from now on as it is in the state
+ * folder. */
+int sup_ring_share(struct sup_ring *ring, const char *run_dir, uint32_t uid, const char **ret_dir,
+                   struct dbx_err *err) DBX_MUST_USE;
+struct sup_ring *sup_ring_free(struct sup_ring *ring); /* before the loop */
