@@ -129,6 +129,8 @@ class Node:
         self.inbox.put(header)
         if header["op"] in self.hold:
             return None
+        if header["op"] == "files":  # no record is kept here: what programs make stays theirs
+            return {"error": {"kind": "unavail", "message": "not now"}}
         return {"ok": True, "epoch": self.epoch, "heartbeat_ms": 200} if header["op"] == "hello" else {"ok": True}
 
     def wait(self, predicate, timeout=30):
