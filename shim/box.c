@@ -195,6 +195,7 @@ static void end_box(struct shim_box *box)
     dbx_timer_stop(box->max);
     (void)dbx_map_del(box->execs->boxes, box->id.b, sizeof(box->id.b));
     shim_ledger_del(ledger_of(box), SHIM_LG_BOX, &box->id);
+    shim_ledger_del(ledger_of(box), SHIM_LG_FILES, &box->id);
     if (box->claim)
         shim_claim_cancel(DBX_TAKE(box->claim));
     shim_box__sync_end(box);
@@ -252,7 +253,7 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
     shim_sandbox_open_registry(sb);
     shim_sandbox_set_running(sb, true);
     shim_box__save(box);
-    shim_box__sync_begin(box);
+    shim_box__sync_begin(box, /* again= */ false);
     dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox is %s", shim_sandbox_id_text(sb));
     dbx_list_each(it, tmp, &box->members)
     {
@@ -376,7 +377,7 @@ struct shim_box *shim_box_adopt(struct shim_execs *execs, const struct dbx_id *i
     box->sb = sb;
     shim_sandbox_set_owner(sb, &sandbox_handlers, box);
     shim_sandbox_open_registry(sb);
-    shim_box__sync_begin(box);
+    shim_box__sync_begin(box, shim_box__load_files(box));
     dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox %s is adopted",
             shim_sandbox_id_text(sb));
     return box;

@@ -6,6 +6,8 @@
  * changed and the record does not have yet is left alone; then the revision stays where it was, and
  * when the program's change is a file of record, what is missing is asked for again. */
 #include "shim/box_int.h"
+#include "shim/box_table.h"
+#include "shim/ledger.h"
 
 #include "common/base/clock.h"
 #include "common/base/map.h"
@@ -39,6 +41,93 @@ uint32_t shim_box__mode(const uint8_t *data, size_t len)
 static bool newer(const struct shim_written *wn, int64_t revision)
 {
     return wn->local || wn->revision > revision;
+}
+
+/* --- for the next shim --- */
+
+struct saving {
+    struct dbx_buf buf;
+    int error;
+};
+
+static void save_one(struct saving *sv, const char *path, size_t len, bool folder, uint32_t mode,
+                     int64_t revision, const uint8_t sha[static DBX_SHA256_LEN])
+{
+    struct shim_table_entry e = {
+        .path = path, .path_len = len, .folder = folder, .mode = mode & 0777, .revision = revision};
+    memcpy(e.sha, sha, sizeof(e.sha));
+    if (sv->error == 0)
+        sv->error = shim_table_add(&sv->buf, &e);
+}
+
+/* Of the record before a program removed it, which it does not know yet. */
+static void save_removed(const char *path, const uint8_t sha[static DBX_SHA256_LEN], void *user)
+{
+    save_one(user, path, strlen(path), false, 0644, 0, sha);
+}
+
+/* What both have agreed on; a change that is on its way is none, and init tells it again. Without
+ * it the next shim writes all of the record. */
+static void save_files(struct shim_box *box)
+{
+    struct shim_ledger *lg = box->execs->opts.ledger ? *box->execs->opts.ledger : NULL;
+    struct saving sv = {0};
+    struct dbx_map_iter it = {0};
+    if (!box->sb || box->ended || !lg)
+        return;
+    dbx_buf_init(&sv.buf, SHIM_LEDGER_MAX);
+    if (box->revision < 0)
+        sv.error = -ENOENT;
+    else
+        sv.error = shim_table_begin(&sv.buf, box->revision);
+    while (sv.error == 0 && dbx_map_next(box->written, &it)) {
+        const struct shim_written *wn = it.value;
+        if (wn->agreed)
+            save_one(&sv, it.key, it.key_len, wn->base_folder, wn->mode,
+                     wn->local ? 0 : wn->revision, wn->base);
+    }
+    if (sv.error == 0)
+        shim_box__sync_removed(box, save_removed, &sv);
+    if (sv.error == 0)
+        sv.error = shim_ledger_put(lg, SHIM_LG_FILES, &box->id, sv.buf.data, sv.buf.len);
+    if (sv.error < 0)
+        shim_ledger_del(lg, SHIM_LG_FILES, &box->id);
+    dbx_buf_done(&sv.buf);
+}
+
+void shim_box__save_files(struct shim_box *box)
+{
+    save_files(box);
+}
+
+static void load_one(const struct shim_table_entry *e, void *user)
+{
+    struct shim_box *box = user;
+    struct shim_written *wn = DBX_NEW(struct shim_written);
+    *wn = (struct shim_written){.folder = e->folder,
+                                .mode = e->mode,
+                                .revision = e->revision,
+                                .agreed = true,
+                                .base_folder = e->folder};
+    memcpy(wn->sha, e->sha, sizeof(wn->sha));
+    memcpy(wn->base, e->sha, sizeof(wn->base));
+    free(dbx_map_put(box->written, e->path, e->path_len, wn));
+}
+
+bool shim_box__load_files(struct shim_box *box)
+{
+    struct shim_ledger *lg = box->execs->opts.ledger ? *box->execs->opts.ledger : NULL;
+    int64_t revision = -1;
+    size_t len = 0;
+    const uint8_t *data = lg ? shim_ledger_get(lg, SHIM_LG_FILES, &box->id, &len) : NULL;
+    if (!data)
+        return false;
+    if (shim_table_read(data, len, &revision, load_one, box) < 0) {
+        shim_box_forget_files(box);
+        return false;
+    }
+    box->revision = revision;
+    return true;
 }
 
 /* What stands in the table and not among the files of record is to be gone: what is deeper first.
@@ -148,7 +237,7 @@ int shim_box_files(struct shim_exec *ex, struct dbx_buf *out, struct dbx_err *er
         dbx_buf_clear(out);
     else
         box->files_sent++; /* by the caller */
-    shim_box__save(box);
+    save_files(box);
     return 0;
 }
 
@@ -165,8 +254,8 @@ void shim_box__pull(struct shim_box *box)
 {
     const struct shim_execs_opts *o = &box->execs->opts;
     uint64_t now = dbx_now_ms();
-    if (!box->sb || box->ended || !o->tell)
-        return;
+    if (!box->sb || box->ended || !o->tell || box->revision < 0)
+        return; /* nothing is known: the next process brings all */
     if (box->asked_ms && now - box->asked_ms < ASK_AGAIN_MS) {
         box->ask_again = true;
         return;
@@ -237,7 +326,7 @@ static void on_written(uint64_t value, const struct dbx_err *err, void *user)
     if (err && err->code != -ECANCELED) {
         dbx_log(DBX_LOG_WARN, &box->log, "writing changed files: %s", err->msg);
         shim_box_forget_files(box);
-        shim_box__save(box);
+        save_files(box);
     }
     shim_box__unref(box);
 }
@@ -281,7 +370,7 @@ int shim_box_record_files(struct shim_box *box, const struct dbx_link_msg *m, st
             box->revision = revision;
         if (r == 0 && out.len > empty)
             write_block(box, &out);
-        shim_box__save(box);
+        save_files(box);
     }
     if (box->ask_again)
         shim_box__pull(box);

@@ -52,12 +52,21 @@ struct shim_written {
 
 void shim_box__unref(struct shim_box *box);
 void shim_box__save(struct shim_box *box);
+/* The table of files, for the next shim, and from the one before; false: it left none. */
+void shim_box__save_files(struct shim_box *box);
+bool shim_box__load_files(struct shim_box *box);
+/* box_sync.c: files that programs have removed, which the record does not know yet. */
+void shim_box__sync_removed(const struct shim_box *box,
+                            void (*fn)(const char *path, const uint8_t sha[static DBX_SHA256_LEN],
+                                       void *user),
+                            void *user);
 void shim_box__pull(struct shim_box *box); /* asks what has changed of the record */
 /* box_sync.c: a program's change at this path is on its way to the record. */
 bool shim_box__sync_has(const struct shim_box *box, const char *path, size_t len);
 uint32_t shim_box__mode(const uint8_t *data, size_t len); /* of a file of record */
 
 /* Begins once box->sb is there; where an earlier shim had begun it goes on. */
-void shim_box__sync_begin(struct shim_box *box);
+/* again: all that stands there is told and compared with the table, which an earlier shim left. */
+void shim_box__sync_begin(struct shim_box *box, bool again);
 void shim_box__sync_end(struct shim_box *box); /* the sandbox goes; what was heard is still sent */
 void shim_box__sync_free(struct shim_box *box);

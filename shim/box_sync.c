@@ -44,8 +44,9 @@ struct shim_box_sync {
     struct dbx_buf block; /* contents of the files among changes */
     struct change changes[MAX_CHANGES];
     size_t n;
-    bool due, busy;
-    bool unsure; /* the record may make more of the batch than it says */
+    bool due, busy, rested; /* rested: REST was told once */
+    bool compare;           /* what is not told until REST has gone while nobody listened */
+    bool unsure;            /* the record may make more of the batch than it says */
 };
 
 static void send_batch(struct shim_box *box);
@@ -53,6 +54,19 @@ static bool decode(struct shim_box *box);
 static void stop_reading(struct shim_box_sync *sy);
 
 /* --- the batch --- */
+
+void shim_box__sync_removed(const struct shim_box *box,
+                            void (*fn)(const char *path, const uint8_t sha[static DBX_SHA256_LEN],
+                                       void *user),
+                            void *user)
+{
+    const struct shim_box_sync *sy = box->sync;
+    uint8_t sha[DBX_SHA256_LEN];
+    for (size_t i = 0; sy && i < sy->n; i++)
+        if (dbx_streq(sy->changes[i].kind, "gone") && sy->changes[i].base[0] &&
+            dbx_hex_decode(sy->changes[i].base, strlen(sy->changes[i].base), sha) == 0)
+            fn(sy->changes[i].path, sha, user);
+}
 
 static bool full(const struct shim_box_sync *sy)
 {
@@ -190,6 +204,7 @@ static void take_gone(struct shim_box *box, const struct shim_change *c)
 static void take(struct shim_box *box, const struct shim_change *c)
 {
     struct shim_box_sync *sy = box->sync;
+    struct shim_written *wn;
     switch (c->kind) {
     case INIT_CHANGE_FILE:
         if (c->path_len)
@@ -204,10 +219,13 @@ static void take(struct shim_box *box, const struct shim_change *c)
             take_gone(box, c);
         break;
     case INIT_CHANGE_TOO_LARGE:
+        if (c->path_len && (wn = dbx_map_get(box->written, c->path, c->path_len)))
+            wn->seen = true;
         if (c->path_len)
             add(sy, "skipped", c->path, c->path_len, NULL, c->size);
         break;
     case INIT_CHANGE_LOST:
+        sy->compare = false;
         dbx_log(DBX_LOG_WARN, &box->log, "more happens to its files than is watched");
         break;
     case INIT_CHANGE_REST:
@@ -217,6 +235,8 @@ static void take(struct shim_box *box, const struct shim_change *c)
         box->files_done++;
         break;
     case INIT_CHANGE_THERE:
+        if (c->path_len && (wn = dbx_map_get(box->written, c->path, c->path_len)))
+            wn->seen = true;
         break;
     }
 }
@@ -275,7 +295,7 @@ static void on_answer(const struct dbx_link_msg *m, const struct dbx_err *err, v
         taken(box, err ? -1 : dbx_json_get_i64(m->header, "before", -1),
               err ? 0 : dbx_json_get_i64(m->header, "after", 0));
         clear_batch(sy);
-        shim_box__save(box);
+        shim_box__save_files(box);
         if (box->behind) {
             box->behind = false;
             shim_box__pull(box);
@@ -321,6 +341,41 @@ static void stop_reading(struct shim_box_sync *sy)
     dbx_closep(&sy->fd);
 }
 
+static bool is_ignored(const char *path, size_t len)
+{
+    for (size_t at = 0; at < len;) {
+        const char *slash = memchr(path + at, '/', len - at);
+        size_t n = slash ? (size_t)(slash - path) - at : len - at;
+        for (const char *name = ignored; *name; name += strlen(name) + 1)
+            if (strlen(name) == n && memcmp(name, path + at, n) == 0)
+                return true;
+        at += n + 1;
+    }
+    return false;
+}
+
+/* Once all is told: what was agreed on and is not there was removed while nobody listened. What
+ * finds no room in the batch follows by the next. */
+static void find_gone(struct shim_box *box)
+{
+    struct shim_box_sync *sy = box->sync;
+    struct dbx_map_iter it = {0};
+    bool more = false;
+    while (!more && dbx_map_next(box->written, &it)) {
+        const struct shim_written *wn = it.value;
+        if (wn->seen || wn->local || is_ignored(it.key, it.key_len))
+            continue;
+        DBX_CLEANUP(dbx_freep) char *path = dbx_strndup(it.key, it.key_len);
+        const struct shim_change c = {
+            .kind = INIT_CHANGE_GONE, .path = path, .path_len = it.key_len};
+        more = full(sy);
+        if (!more)
+            take_gone(box, &c);
+        it = (struct dbx_map_iter){0}; /* others may have gone with it */
+    }
+    sy->compare = more;
+}
+
 /* False: it is nonsense. */
 static bool decode(struct shim_box *box)
 {
@@ -333,6 +388,10 @@ static bool decode(struct shim_box *box)
         at += used;
     }
     dbx_buf_consume(&sy->in, at);
+    if (sy->compare && box->fenced && (sy->due || sy->rested))
+        find_gone(box);
+    sy->rested |= sy->due;
+    sy->due |= sy->n > 0 && sy->rested && sy->compare;
     if (full(sy) || (sy->due && sy->n > 0))
         send_batch(box);
     return r >= 0;
@@ -366,12 +425,13 @@ static void on_watching(uint64_t value, const struct dbx_err *err, void *user)
     shim_box__unref(box);
 }
 
-void shim_box__sync_begin(struct shim_box *box)
+void shim_box__sync_begin(struct shim_box *box, bool again)
 {
     struct shim_box_sync *sy = DBX_NEW(struct shim_box_sync);
     int fds[2];
     box->sync = sy;
     sy->fd = -1;
+    sy->compare = again;
     dbx_buf_init(&sy->in, INIT_MAX_CHANGE + 2 * READ_SIZE);
     dbx_buf_init(&sy->block, MAX_BYTES + INIT_MAX_CHANGE + READ_SIZE);
     clear_batch(sy);
@@ -383,7 +443,7 @@ void shim_box__sync_begin(struct shim_box *box)
     sy->fd = fds[0];
     sy->watch = dbx_watch_new(box->execs->opts.loop, sy->fd, DBX_READ, on_pipe, box);
     if (shim_init_watch(shim_sandbox_init(box->sb), BND_WORK_DIR, BND_USER_UID, BND_USER_GID,
-                        ignored, sizeof(ignored), /* all= */ false, fds[1], on_watching, box) == 0)
+                        ignored, sizeof(ignored), again, fds[1], on_watching, box) == 0)
         box->refs++;
     close(fds[1]);
 }

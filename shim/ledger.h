@@ -18,6 +18,7 @@ enum shim_ledger_kind {
     SHIM_LG_EXEC = 2,    /* by process */
     SHIM_LG_BOX = 3,     /* by the client's sandbox */
     SHIM_LG_STDIN = 4,   /* by process */
+    SHIM_LG_FILES = 5,   /* of a box (box_table.h), by the client's sandbox */
 };
 
 #define SHIM_LEDGER_MAX (16u << 20) /* one record */

@@ -42,12 +42,13 @@ struct own {
 };
 
 struct name {
+    bool listed;  /* nothing is known to have happened to it: all was to be told */
     bool skipped; /* a write of the shim's was not done, for a program's was not told yet */
     char path[INIT_MAX_PATH + 1];
 };
 
 static struct {
-    bool on, armed, rescan, lost, said_rest, fenced;
+    bool on, armed, rescan, lost, said_rest, fenced, listing;
     unsigned fences; /* to be told */
     uid_t uid;
     gid_t gid;
@@ -120,14 +121,18 @@ static struct name *find_name(const char *path)
 
 static void note(const char *path)
 {
-    if (find_name(path))
+    struct name *known = find_name(path);
+    if (known) {
+        known->listed = known->listed && w.listing;
         return;
+    }
     if (w.n_names == MAX_NAMES) {
         w.rescan = w.lost = true;
         return;
     }
     struct name *n = &w.names[w.n_names++];
     n->skipped = false;
+    n->listed = w.listing;
     copy_path(n->path, path);
 }
 
@@ -545,7 +550,9 @@ int init_watch_begin(struct init *in, const uint8_t *body, size_t len, int *fds,
         if (!error && r.all && was_root && become_user()) {
             w.n_folders = 0;
             w.said_rest = false;
+            w.listing = true;
             scan("", true);
+            w.listing = false;
             become_init(was_root);
         }
         arm();
@@ -592,7 +599,7 @@ void init_watch_wrote(struct init *in, size_t before, const char *path)
 bool init_watch_holds(size_t before, const char *path)
 {
     struct name *n = before == SIZE_MAX ? NULL : find_name(path);
-    if (!n || untouched(path))
+    if (!n || n->listed || untouched(path))
         return false;
     n->skipped = true;
     return true;

@@ -124,3 +124,32 @@ def test_the_shim_dies(own_devbox):
     while {e["path"]: e["etag"] for e in ws.tree()}["ticks"] == first:
         assert time.monotonic() < deadline
     s.close()
+
+
+def test_the_next_shim_knows_the_files(own_devbox):
+    """Nothing is written again, and what happened while none was there is found, removals too."""
+    own_devbox.up()
+    ws = Workspace(own_devbox.client())
+    for name in ("same", "changed", "removed", "by-api", "src/deep", ".git/config"):
+        ws.put(name, f"first {name}")
+    run = ws.start("touch -d 2001-01-01 same by-api; echo up; read x; sleep 2; "
+                   "echo later > changed; rm removed; mv src moved; echo new > new; echo done; read x; ls")
+    s = ws.api.stream(run)
+    s.until_output("up\n")
+    wanted = {"same": "first same", "changed": "later\n", "by-api": "second", ".git/config": "first .git/config", ".git": None,
+              "moved": None, "moved/deep": "first src/deep", "new": "new\n"}
+    # The program works while nobody listens: it is told to by one that is killed with the shim's life.
+    pid = own_devbox.daemons("shim")[0]["pid"]
+    assert ws.input(run, "\n").status_code == 204
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(3)
+    os.kill(pid, signal.SIGKILL)
+    ws.put("by-api", "second")
+    until(ws, wanted, timeout=40)
+    deadline = time.monotonic() + 20
+    while (seen := ws.run("stat -c %y same | cut -c1-4; cat by-api; cat .git/config; ls")[1]) != \
+            "2001\nsecondfirst .git/configby-api\nchanged\nmoved\nnew\nsame\n":
+        assert time.monotonic() < deadline, seen
+    assert ws.input(run, "\n").status_code == 204
+    assert ws.wait(run)["verdict"] == "OK"
+    s.close()
