@@ -342,10 +342,12 @@ enum served { NOT_YET, UNDER_WAY, GIVEN };
 
 static uint32_t floor_of(const struct shim_pool *pool, const struct kind *kd);
 
-/* What a template holds ready in any case is for those that are alone. */
+/* What a template holds ready in any case is for those that are alone, while there is room for one
+ * more. */
 static bool leaves_warm(const struct shim_pool *pool, const struct shim_claim *cl)
 {
-    return !cl->opts.background || cl->kind->n[SLOT_WARM] > floor_of(pool, cl->kind);
+    return !cl->opts.background || cl->kind->n[SLOT_WARM] > floor_of(pool, cl->kind) ||
+           !room_for(pool, cl->opts.memory_mb + overhead_mb(cl->kind));
 }
 
 static enum served serve(struct shim_pool *pool, struct shim_claim *cl, bool may_start)

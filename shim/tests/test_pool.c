@@ -240,6 +240,30 @@ static void test_workspaces(void)
     finish();
 }
 
+/* What belongs to a batch leaves those that are warm to who is alone, as long as there is room. */
+static void test_background(void)
+{
+    begin((struct shim_pool_opts){.warm = 2, .max_starts = 4, .max_sandboxes = 10});
+    shim_pool_start(t.pool);
+    settle();
+    size_t made = t.n;
+    claim((struct shim_claim_opts){.background = true});
+    settle();
+    CHECK_EQ(t.given, 1);
+    CHECK(t.last == &t.fakes[made] && t.last->opts.background);
+    CHECK_EQ(counts("python")->warm, 2);
+    finish();
+
+    begin((struct shim_pool_opts){.warm = 2, .max_starts = 4, .max_sandboxes = 2});
+    shim_pool_start(t.pool);
+    settle();
+    claim((struct shim_claim_opts){.background = true});
+    settle();
+    CHECK_EQ(t.given, 1);
+    CHECK(t.last == &t.fakes[0] || t.last == &t.fakes[1]);
+    finish();
+}
+
 static void test_takes_over_a_start(void)
 {
     begin((struct shim_pool_opts){.warm = 1, .max_starts = 1});
@@ -503,6 +527,7 @@ int main(void)
     test_rebuilt_image(cache);
     test_fills_and_gives();
     test_made_to_measure();
+    test_background();
     test_workspaces();
     test_takes_over_a_start();
     test_overtaken_start();
