@@ -6,6 +6,7 @@
 #include "common/io/http_client.h"
 #include "common/io/httpd.h"
 #include "common/io/loop.h"
+#include "common/proto/token.h"
 #include "registry-cache/call.h"
 #include "registry-cache/server.h"
 
@@ -32,6 +33,8 @@ static const struct dbx_config_field fields[] = {
     {"rules", DBX_CONFIG_PATH, F(rules), "", 0, 0, "",
      "File of rules: \"allow npm:NAME\", \"deny ...\", \"private ...\" (never asked for upstream); "
      "* stands for anything."},
+    {"keys", DBX_CONFIG_PATH, F(keys), "", 0, 0, "",
+     "The keyring of the daemons that may put blobs; nobody may when empty."},
     {"public_base", DBX_CONFIG_STRING, F(public_base), "", 0, 0, "",
      "What the URLs in metadata begin with; otherwise http:// and the request's Host."},
     {"max_bytes", DBX_CONFIG_U64, F(max_bytes), "21474836480", 1 << 20, 0, "bytes",
@@ -90,6 +93,8 @@ static int prepare(struct rc *rc, struct dbx_err *err)
     rc->client = dbx_http_client_new(rc->loop);
     dbx_http_client_limit(rc->client, HOST_CONNECTIONS, ALL_CONNECTIONS);
     int r = rc_upstreams_load(cfg->upstreams, &rc->ups, err);
+    if (r == 0 && *cfg->keys)
+        r = dbx_keyring_load(cfg->keys, &rc->keys, err);
     if (r == 0)
         r = rc_rules_load(cfg->rules, &rc->rules, err);
     if (r == 0)
@@ -108,6 +113,7 @@ static void done(struct rc *rc)
     dbx_map_free(rc->derives);
     dbx_map_free(rc->absent);
     rc_rules_free(rc->rules);
+    dbx_keyring_free(rc->keys);
     rc_upstreams_done(&rc->ups);
     dbx_seccomp_unwatch();
     dbx_loop_free(rc->loop);

@@ -11,12 +11,13 @@
 struct dbx_http_client;
 struct dbx_http_req;
 struct dbx_httpd;
+struct dbx_keyring;
 struct dbx_map;
 struct dbx_metric;
 struct dbx_timer;
 
 struct rc_config {
-    char *listen, *socket, *dir, *upstreams, *rules, *public_base, *log_level, *log_format;
+    char *listen, *socket, *dir, *upstreams, *rules, *public_base, *log_level, *log_format, *keys;
     uint64_t max_bytes, max_refs, max_object, max_document, max_fills, max_connections;
     uint64_t fresh_s, swr_s, sie_s, negative_ms, stall_ms, document_ms, object_ms;
     bool offline, fsck;
@@ -37,9 +38,10 @@ struct rc {
     struct rc_rules *rules;
     struct dbx_http_client *client;
     struct dbx_httpd *admin, *sandboxes;
-    struct dbx_map *fills;   /* key -> struct rc_fill */
-    struct dbx_map *derives; /* key -> struct rc_derive */
-    struct dbx_map *absent;  /* key -> struct absence, for a moment */
+    struct dbx_keyring *keys; /* of daemons that put blobs; NULL: nobody may */
+    struct dbx_map *fills;    /* key -> struct rc_fill */
+    struct dbx_map *derives;  /* key -> struct rc_derive */
+    struct dbx_map *absent;   /* key -> struct absence, for a moment */
     struct dbx_list absences;
     struct rc_metrics metrics;
 };

@@ -5,6 +5,7 @@
 #include "common/base/str.h"
 #include "common/io/httpd.h"
 #include "registry-cache/call.h"
+#include "registry-cache/put.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -119,6 +120,8 @@ static void own_request(struct rc *rc, struct dbx_http_req *req, const struct rc
 {
     if (rt->what == RC_METRICS)
         reply_metrics(rc, req);
+    else if (rt->what == RC_BLOB && strcmp(dbx_http_method(req), "PUT") == 0)
+        rc_put_blob(rc, req, rt->file);
     else if (rt->what == RC_BLOB)
         reply_blob(rc, req, rt);
     else
@@ -166,6 +169,8 @@ static bool may(const struct rc_route *rt, const char *method)
 {
     if (rt->what == RC_NPM_AUDIT)
         return strcmp(method, "POST") == 0;
+    if (rt->what == RC_BLOB && strcmp(method, "PUT") == 0)
+        return true;
     return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 }
 
@@ -204,6 +209,14 @@ static int64_t on_headers(struct dbx_http_req *req, void *user)
     return strncmp(dbx_http_path(req), "/npm/-/npm/", 11) == 0 ? MAX_AUDIT : MAX_BODY;
 }
 
+/* Who may not put is told before the body comes. */
+static int64_t on_admin_headers(struct dbx_http_req *req, void *user)
+{
+    if (strcmp(dbx_http_method(req), "PUT") != 0)
+        return on_headers(req, user);
+    return rc_put_may(user, req) ? (int64_t)RC_MAX_PUT : -1;
+}
+
 /* --- the sides --- */
 
 int rc_server_start(struct rc *rc, struct dbx_err *err)
@@ -213,7 +226,7 @@ int rc_server_start(struct rc *rc, struct dbx_err *err)
         {"X-Content-Type-Options", "nosniff"},
         {"Content-Security-Policy", "default-src 'none'; sandbox"},
         {NULL, NULL}};
-    static const struct dbx_httpd_handlers admin = {.on_headers = on_headers,
+    static const struct dbx_httpd_handlers admin = {.on_headers = on_admin_headers,
                                                     .on_request = on_admin};
     static const struct dbx_httpd_handlers sandbox = {.on_headers = on_headers,
                                                       .on_request = on_sandbox};

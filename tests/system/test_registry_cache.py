@@ -17,6 +17,7 @@ import time
 
 import pytest
 
+from link_peer import Keyring
 from registry_fixture import ROOT, Cache, Upstream, eventually, sri
 
 TARBALL = bytes(random.Random(1).randbytes(300_000))
@@ -163,6 +164,30 @@ def test_conditions_and_ranges(up, make):
     assert c.get("/npm/p", If_None_Match=a.headers["etag"]).status == 304
     blob = c.get("/blobs/sha256/" + hashlib.sha256(TARBALL).hexdigest())
     assert blob.body == TARBALL and c.get("/blobs/sha256/" + "0" * 64).status == 404
+
+
+def test_blobs_are_put_by_daemons(up, make, tmp_path):
+    keys = Keyring(tmp_path / "keys")
+    c, keyless = make(f"--keys={tmp_path / 'keys'}"), make()
+    layer = random.Random(2).randbytes(3_000_000)
+    path = "/blobs/sha256/" + hashlib.sha256(layer).hexdigest()
+    daemon = {"Authorization": "Bearer " + keys.token("node:n1")}
+
+    def put(cache, body=layer, at=path, **kw):
+        return cache.get(at, method="PUT", body=body, **kw).status
+
+    assert put(keyless, b"x", **daemon) == 403 and put(c, b"x") == 401
+    for wrong in (keys.token("x", kind=1), keys.token("node:n1", lifetime=-600), "dbx1.x"):
+        assert put(c, b"x", Authorization="Bearer " + wrong) == 403
+    assert put(c, b"x", unix=True, **daemon) == 404
+    assert put(c, body=layer[:-1], **daemon) == put(c, at="/blobs/sha256/" + "0" * 64, **daemon) == 400
+    assert c.get(path).status == 404
+    assert put(c, **daemon) == 201 and put(c, **daemon) == 200
+    assert c.get(path).body == layer and c.get(path, Range="bytes=10-19").body == layer[10:20]
+    c.kill()
+    c.start()
+    assert c.get(path).body == layer
+    assert put(c, b"x", at="/npm/p", **daemon) == 405
 
 
 def test_two_sides(up, make):
