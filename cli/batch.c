@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli/api.h"
+#include "cli/args.h"
 #include "cli/batch_body.h"
 #include "cli/run.h"
 #include "cli/verdict.h"
@@ -46,9 +47,8 @@ struct args {
     struct cli_batch_fields fields;
 };
 
-static int wrong(const char *fmt, const char *arg)
+static int wrong(void)
 {
-    cli_say(fmt, arg);
     cli_say("batch run FILE [--template T --isolation I --retry R] [--junit FILE], or batch watch "
             "ID [--junit FILE]");
     return CLI_EXIT_DEVBOX;
@@ -56,33 +56,17 @@ static int wrong(const char *fmt, const char *arg)
 
 static int parse(char **argv, struct args *a)
 {
-    const struct {
-        const char *name;
-        const char **value;
-    } options[] = {{"--junit", &a->junit},
-                   {"--template", &a->fields.template},
-                   {"--isolation", &a->fields.isolation},
-                   {"--retry", &a->fields.retry}};
-    for (; *argv; argv++) {
-        size_t i = 0;
-        if (!dbx_starts_with(*argv, "--")) {
-            if (a->n == DBX_ARRAY_LEN(a->words))
-                return wrong("too many words: '%s'", *argv);
-            a->words[a->n++] = *argv;
-            continue;
-        }
-        while (i < DBX_ARRAY_LEN(options) && strcmp(*argv, options[i].name) != 0)
-            i++;
-        if (i == DBX_ARRAY_LEN(options))
-            return wrong("unknown option %s", *argv);
-        if (!argv[1])
-            return wrong("%s needs a value", *argv);
-        *options[i].value = *++argv;
-    }
+    const struct cli_option options[] = {{"--junit", &a->junit},
+                                         {"--template", &a->fields.template},
+                                         {"--isolation", &a->fields.isolation},
+                                         {"--retry", &a->fields.retry}};
+    if (cli_args_read(argv, options, DBX_ARRAY_LEN(options), a->words, DBX_ARRAY_LEN(a->words),
+                      &a->n))
+        return wrong();
     bool fields = a->fields.template || a->fields.isolation || a->fields.retry;
     bool run = a->n == 3 && dbx_streq(a->words[1], "run");
     bool watch = a->n == 3 && dbx_streq(a->words[1], "watch") && !fields;
-    return run || watch ? 0 : wrong("which batch?%s", "");
+    return run || watch ? 0 : wrong();
 }
 
 static void leave(struct batch *b, int code)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cli/api.h"
+#include "cli/args.h"
 #include "cli/login.h"
 #include "cli/run.h"
 #include "cli/verdict.h"
@@ -34,38 +35,25 @@ struct people {
     const char *const *columns; /* of a table; NULL: key and value of one object */
 };
 
+#define HELP "devbox help tells the commands"
+
 static int wrong(const char *fmt, const char *arg)
 {
     cli_say(fmt, arg);
-    cli_say("devbox help tells the commands");
+    cli_say(HELP);
     return CLI_EXIT_DEVBOX;
 }
 
 static int parse(char **argv, struct args *a)
 {
-    const struct {
-        const char *name;
-        const char **value;
-    } options[] = {{"--label", &a->label},     {"--scopes", &a->scopes},
-                   {"--expires", &a->expires}, {"--template", &a->template},
-                   {"--role", &a->role},       {"--email", &a->email}};
-    for (; *argv; argv++) {
-        size_t i = 0;
-        if (!dbx_starts_with(*argv, "--")) {
-            if (a->n == DBX_ARRAY_LEN(a->words))
-                return wrong("too many words: '%s'", *argv);
-            a->words[a->n++] = *argv;
-            continue;
-        }
-        while (i < DBX_ARRAY_LEN(options) && strcmp(*argv, options[i].name) != 0)
-            i++;
-        if (i == DBX_ARRAY_LEN(options))
-            return wrong("unknown option %s", *argv);
-        if (!argv[1])
-            return wrong("%s needs a value", *argv);
-        *options[i].value = *++argv;
-    }
-    return 0;
+    const struct cli_option options[] = {{"--label", &a->label},     {"--scopes", &a->scopes},
+                                         {"--expires", &a->expires}, {"--template", &a->template},
+                                         {"--role", &a->role},       {"--email", &a->email}};
+    int r = cli_args_read(argv, options, DBX_ARRAY_LEN(options), a->words, DBX_ARRAY_LEN(a->words),
+                          &a->n);
+    if (r)
+        cli_say(HELP);
+    return r;
 }
 
 /* --- output --- */
