@@ -298,8 +298,10 @@ int cli_batch(const struct cli_people_opts *opts, char **argv)
     int code = parse(argv, &a);
     if (code)
         return code;
-    if (!opts->key)
-        return wrong("who are you? devbox login, or DEVBOX_API_KEY%s", "");
+    if (!opts->key) {
+        cli_say("who are you? devbox login, or DEVBOX_API_KEY");
+        return CLI_EXIT_DEVBOX;
+    }
     struct batch b = {
         .loop = dbx_loop_new(), .junit = a.junit, .junit_fd = -1, .table = isatty(STDOUT_FILENO)};
     int r = cli_api_new(b.loop, opts->urls, opts->key, opts->ca_file, &b.api, &err);
