@@ -41,6 +41,15 @@ export function pattern(q: Query): RegExp {
   return new RegExp(source, "g" + (q.matchCase ? "" : "i"));
 }
 
+const MAX_BEFORE = 14;
+
+/** Where a line begins to be shown: not with its indentation, and so near to the hit that this can be seen; not within a word. */
+function shownFrom(before: string): number {
+  let at = Math.max(before.length - before.trimStart().length, before.length - MAX_BEFORE);
+  while (at > 0 && at < before.length && /\w/.test(before[at]!) && /\w/.test(before[at - 1]!)) at++;
+  return at;
+}
+
 /** The server counts characters, the page UTF-16. */
 function hit(v: unknown): Hit | null {
   if (!isObject(v) || !isNumber(v["line"]) || !isNumber(v["column"]) || !isNumber(v["length"]) || !isNumber(v["text_at"]) || !isString(v["text"])) return null;
@@ -48,10 +57,10 @@ function hit(v: unknown): Hit | null {
   const before = characters.slice(0, v["text_at"]).join("");
   const match = characters.slice(v["text_at"], v["text_at"] + v["length"]).join("");
   const wide = before.length - v["text_at"]; // more than one unit each; those further left are not known
-  const cut = v["column"] - 1 > v["text_at"] ? "…" : before.slice(0, before.length - before.trimStart().length);
-  const text = cut === "…" ? cut + v["text"] : v["text"].slice(cut.length);
-  const from = before.length + (cut === "…" ? 1 : -cut.length);
-  return {line: v["line"], column: v["column"] + wide, length: match.length, text, from, to: from + match.length};
+  const start = shownFrom(before);
+  const cut = start > 0 && (v["column"] - 1 > v["text_at"] || before.slice(0, start).trim()) ? "…" : "";
+  const from = cut.length + before.length - start;
+  return {line: v["line"], column: v["column"] + wide, length: match.length, text: cut + v["text"].slice(start), from, to: from + match.length};
 }
 
 function fileHits(m: Message): FileHits | null {
