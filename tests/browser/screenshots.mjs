@@ -114,6 +114,21 @@ async function states(page, id, shot) {
   await page.locator("dialog.dialog").waitFor();
   await shot("share");
   await page.keyboard.press("Escape");
+
+  const prompt = (n) => page.locator(".terminal-host .xterm-rows").nth(n).getByText(/\$/).last().waitFor();
+  await page.keyboard.press("Control+Shift+E");
+  await page.keyboard.press("Control+`");
+  await prompt(0);
+  await page.keyboard.type("python3 report/broken.py; ls\n");
+  await page.getByRole("button", {name: "Split the terminal"}).click();
+  await prompt(1);
+  await page.keyboard.type("git log 2>&1 | head -3; cat data/week.json\n");
+  await page.locator(".terminal-host .xterm-rows").nth(1).getByText("Tuesday").waitFor();
+  await page.keyboard.press("Control+Shift+O");
+  await page.locator(".palette-item").first().waitFor();
+  await shot("terminals-names");
+  await page.keyboard.press("Escape");
+  for (const name of ["Shell 1", "Shell 2"]) await page.getByRole("button", {name: "End " + name}).click().catch(() => page.getByRole("button", {name: "End this terminal"}).click());
 }
 
 const browser = await launch();
