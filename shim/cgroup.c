@@ -416,6 +416,16 @@ int shim_cgroup_read(struct shim_cgroup *cg, struct shim_cgroup_stat *ret)
     return 0;
 }
 
+int shim_cgroup_spent(struct shim_cgroup *cg, struct shim_cgroup_stat *ret)
+{
+    struct shim_cgroup_stat st = {0};
+    int r = cg->cgs->ops->spent(cg, &st);
+    if (r < 0)
+        return r;
+    *ret = st;
+    return 0;
+}
+
 int shim_cgroup_reset_peak(struct shim_cgroup *cg)
 {
     return cg->cgs->ops->reset_peak(cg);

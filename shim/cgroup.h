@@ -67,6 +67,9 @@ int shim_cgroup_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *lim
 int shim_cgroup_set_weight(struct shim_cgroup *cg, bool small);
 int shim_cgroup_read(struct shim_cgroup *cg,
                      struct shim_cgroup_stat *ret) DBX_MUST_USE; /* -errno */
+/* cpu_us and oom_kills alone: what is looked at many times a second. */
+int shim_cgroup_spent(struct shim_cgroup *cg,
+                      struct shim_cgroup_stat *ret) DBX_MUST_USE; /* -errno */
 /* The peak counts from now on. -EOPNOTSUPP where the kernel cannot (v2 before 6.12). */
 int shim_cgroup_reset_peak(struct shim_cgroup *cg);
 bool shim_cgroup_has(struct shim_cgroup *cg, pid_t pid);

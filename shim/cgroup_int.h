@@ -17,6 +17,7 @@ struct shim_cgroup_ops {
     int (*set)(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, struct dbx_err *err);
     int (*set_weight)(struct shim_cgroup *cg, bool small);
     int (*read)(struct shim_cgroup *cg, struct shim_cgroup_stat *ret);
+    int (*spent)(struct shim_cgroup *cg, struct shim_cgroup_stat *ret);
     int (*reset_peak)(struct shim_cgroup *cg);
     int (*kill)(struct shim_cgroup *cg);
 };

@@ -91,13 +91,23 @@ static int v1_set_weight(struct shim_cgroup *cg, bool small)
     return shim_cg__put(cg, shim_cg__dir(cg, "cpu"), "cpu.shares", small ? "51" : "1024");
 }
 
+static int v1_spent(struct shim_cgroup *cg, struct shim_cgroup_stat *st)
+{
+    uint64_t cpu_ns = 0;
+    const struct shim_cg_key oom[] = {{"oom_kill", &st->oom_kills}};
+    int r = shim_cg__get_u64(cg, shim_cg__dir(cg, "cpuacct"), "cpuacct.usage", &cpu_ns);
+    st->cpu_us = cpu_ns / 1000;
+    return r == 0 ? shim_cg__get_keys(cg, shim_cg__dir(cg, "memory"), "memory.oom_control", oom,
+                                      DBX_ARRAY_LEN(oom))
+                  : r;
+}
+
 static int v1_read(struct shim_cgroup *cg, struct shim_cgroup_stat *st)
 {
     const char *mem = shim_cg__dir(cg, "memory");
-    uint64_t cpu_ns = 0, inactive = 0, active = 0;
+    uint64_t inactive = 0, active = 0;
     const struct shim_cg_key files[] = {{"inactive_file", &inactive}, {"active_file", &active}};
-    const struct shim_cg_key oom[] = {{"oom_kill", &st->oom_kills}};
-    int r = shim_cg__get_u64(cg, shim_cg__dir(cg, "cpuacct"), "cpuacct.usage", &cpu_ns);
+    int r = v1_spent(cg, st);
     if (r == 0)
         r = shim_cg__get_u64(cg, mem, "memory.usage_in_bytes", &st->memory_bytes);
     if (r == 0)
@@ -105,10 +115,7 @@ static int v1_read(struct shim_cgroup *cg, struct shim_cgroup_stat *st)
     if (r == 0)
         r = shim_cg__get_keys(cg, mem, "memory.stat", files, DBX_ARRAY_LEN(files));
     if (r == 0)
-        r = shim_cg__get_keys(cg, mem, "memory.oom_control", oom, DBX_ARRAY_LEN(oom));
-    if (r == 0)
         r = shim_cg__get_u64(cg, shim_cg__dir(cg, "pids"), "pids.current", &st->pids);
-    st->cpu_us = cpu_ns / 1000;
     st->file_bytes = inactive + active;
     return r;
 }
@@ -130,6 +137,7 @@ const struct shim_cgroup_ops shim_cg__v1 = {
     .set = v1_set,
     .set_weight = v1_set_weight,
     .read = v1_read,
+    .spent = v1_spent,
     .reset_peak = v1_reset_peak,
     .kill = v1_kill,
 };

@@ -146,14 +146,21 @@ static int read_peak(struct shim_cgroup *cg, uint64_t *ret)
     return dbx_parse_u64(text, strcspn(text, "\n"), 0, UINT64_MAX, ret);
 }
 
+static int v2_spent(struct shim_cgroup *cg, struct shim_cgroup_stat *st)
+{
+    const struct shim_cg_key cpu[] = {{"usage_usec", &st->cpu_us}};
+    const struct shim_cg_key oom[] = {{"oom_kill", &st->oom_kills}};
+    int r = shim_cg__get_keys(cg, cg->dirs[0], "cpu.stat", cpu, DBX_ARRAY_LEN(cpu));
+    return r == 0 ? shim_cg__get_keys(cg, cg->dirs[0], "memory.events", oom, DBX_ARRAY_LEN(oom))
+                  : r;
+}
+
 static int v2_read(struct shim_cgroup *cg, struct shim_cgroup_stat *st)
 {
     const char *dir = cg->dirs[0];
     uint64_t inactive = 0, active = 0;
-    const struct shim_cg_key cpu[] = {{"usage_usec", &st->cpu_us}};
     const struct shim_cg_key files[] = {{"inactive_file", &inactive}, {"active_file", &active}};
-    const struct shim_cg_key oom[] = {{"oom_kill", &st->oom_kills}};
-    int r = shim_cg__get_keys(cg, dir, "cpu.stat", cpu, DBX_ARRAY_LEN(cpu));
+    int r = v2_spent(cg, st);
     if (r == 0)
         r = shim_cg__get_u64(cg, dir, "memory.current", &st->memory_bytes);
     if (r == 0)
@@ -164,8 +171,6 @@ static int v2_read(struct shim_cgroup *cg, struct shim_cgroup_stat *st)
     }
     if (r == 0)
         r = shim_cg__get_keys(cg, dir, "memory.stat", files, DBX_ARRAY_LEN(files));
-    if (r == 0)
-        r = shim_cg__get_keys(cg, dir, "memory.events", oom, DBX_ARRAY_LEN(oom));
     if (r == 0)
         r = shim_cg__get_u64(cg, dir, "pids.current", &st->pids);
     st->file_bytes = inactive + active;
@@ -209,6 +214,7 @@ const struct shim_cgroup_ops shim_cg__v2 = {
     .set = v2_set,
     .set_weight = v2_set_weight,
     .read = v2_read,
+    .spent = v2_spent,
     .reset_peak = v2_reset_peak,
     .kill = v2_kill,
 };

@@ -620,7 +620,7 @@ void shim_exec__on_watch(void *user)
     if (ex->box && !ph->limits->wall_ms)
         return; /* nothing to look at */
     if (!ex->box)
-        shim_sandbox_usage(ex->sb, &u);
+        shim_sandbox_spent(ex->sb, &u);
     switch (shim_watch_check(&ph->watch, dbx_now_ms(), (uint64_t)u.cpu_ms, u.oom, &next)) {
     case SHIM_OVER_NOT:
         dbx_timer_start(ex->watch, next, 0);

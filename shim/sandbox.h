@@ -159,6 +159,8 @@ struct shim_sandbox_usage {
 };
 /* Works until the sandbox is terminated; after it died by itself the last numbers stand. */
 void shim_sandbox_usage(struct shim_sandbox *sb, struct shim_sandbox_usage *ret);
+/* The same for who looks often: CPU and oom kills are new, memory is at most a second old. */
+void shim_sandbox_spent(struct shim_sandbox *sb, struct shim_sandbox_usage *ret);
 
 /* Ends and removes whatever an earlier shim left and node's ledger does not name: its sandboxes'
  * processes, cgroups, folders. fn is called when nothing is left (err NULL) or after the deadline

@@ -36,6 +36,7 @@ struct shim_sandbox {
     uint64_t began_ms, ready_ms;
 
     struct shim_cgroup_stat mark;   /* at the last set_limits */
+    uint64_t measured_ms;           /* when all of `last` was read */
     struct shim_sandbox_usage last; /* as it was read last: the peak only grows */
     uint64_t limit_bytes;           /* of the phase */
     uint64_t idle_bytes;            /* what the runtime used before anything ran */
