@@ -56,10 +56,12 @@ struct shim_probe {
     void (*on_change)(const struct shim_probe_result *r, void *user);
     void *user;
     struct shim_probe_result r;
-    struct dbx_timer *timer;    /* owned: of what runs, or until the next attempt */
-    struct shim_sandbox *sb;    /* until it is gone */
-    bool asking;                /* runsc for its version */
-    bool freed;                 /* by its owner: memory goes when nobody can call any more */
+    struct dbx_timer *timer;      /* owned: of what runs, or until the next attempt */
+    struct shim_sandbox *sb;      /* until it is gone */
+    bool asking;                  /* runsc for its version */
+    bool freed;                   /* by its owner: memory goes when nobody can call any more */
+    void (*on_freed)(void *user); /* may be NULL */
+    void *freed_user;
     int out;                    /* read end of what runs */
     struct dbx_watch *readable; /* owned */
     size_t step, len;
@@ -69,8 +71,11 @@ struct shim_probe {
 
 static void free_if_quiet(struct shim_probe *pb)
 {
-    if (pb->freed && !pb->sb && !pb->asking)
-        free(pb);
+    if (!pb->freed || pb->sb || pb->asking)
+        return;
+    if (pb->on_freed)
+        pb->on_freed(pb->freed_user);
+    free(pb);
 }
 
 static void set_state(struct shim_probe *pb, enum shim_probe_state st, const char *words)
@@ -382,6 +387,17 @@ struct shim_probe *shim_probe_free(struct shim_probe *pb)
         shim_sandbox_end(pb->sb);
     free_if_quiet(pb);
     return NULL;
+}
+
+void shim_probe_end(struct shim_probe *pb, void (*on_freed)(void *user), void *user)
+{
+    if (!pb) {
+        on_freed(user);
+        return;
+    }
+    pb->on_freed = on_freed;
+    pb->freed_user = user;
+    (void)shim_probe_free(pb);
 }
 
 const struct shim_probe_result *shim_probe_result(const struct shim_probe *pb)

@@ -31,4 +31,7 @@ struct shim_probe *shim_probe_new(const struct shim_node *node, struct bnd_store
                                   void (*on_change)(const struct shim_probe_result *r, void *user),
                                   void *user);
 struct shim_probe *shim_probe_free(struct shim_probe *pb);
+/* Ends it, and says (at once or later) when its sandbox is gone; then it is freed. pb may be NULL.
+ */
+void shim_probe_end(struct shim_probe *pb, void (*on_gone)(void *user), void *user);
 const struct shim_probe_result *shim_probe_result(const struct shim_probe *pb);

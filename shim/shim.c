@@ -72,6 +72,7 @@ struct shim {
     struct dbx_timer *timer;
     enum phase phase;
     bool swept, keeper_was_up;
+    bool pool_gone, probe_gone;              /* at the end: so stop */
     struct shim_adopt *inventory, *adopting; /* owned: what the keeper lists; what is taken over */
     uint32_t cpus;
 };
@@ -546,11 +547,26 @@ static void stop(struct shim *sh)
     dbx_loop_stop(sh->loop, 0);
 }
 
+static void all_gone(struct shim *sh)
+{
+    if (!sh->pool_gone || !sh->probe_gone || sh->phase != SHIM_CLOSING)
+        return;
+    dbx_log(DBX_LOG_INFO, &sh->log, "drained");
+    stop(sh);
+}
+
 static void on_pool_drained(void *user)
 {
     struct shim *sh = cast(user);
-    dbx_log(DBX_LOG_INFO, &sh->log, "drained");
-    stop(sh);
+    sh->pool_gone = true;
+    all_gone(sh);
+}
+
+static void on_probe_gone(void *user)
+{
+    struct shim *sh = cast(user);
+    sh->probe_gone = true;
+    all_gone(sh);
 }
 
 static void check_drained(struct shim *sh)
@@ -579,8 +595,8 @@ static void on_timer(void *user)
         sh->phase = SHIM_CLOSING;
         shim_execs_end_all(sh->execs);
         shim_deps_stop(sh->deps);
-        sh->probe = shim_probe_free(sh->probe);
         dbx_timer_start(sh->timer, POOL_MS, 0);
+        shim_probe_end(DBX_TAKE(sh->probe), on_probe_gone, sh);
         shim_pool_drain(sh->pool, on_pool_drained, sh);
         break;
     case SHIM_CLOSING:
