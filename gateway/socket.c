@@ -91,6 +91,8 @@ void gw_socket_end(struct gw_socket *sk, int code, const char *reason)
         dbx_ws_close(sk->ws, code, reason);
 }
 
+const struct dbx_json_limits gw_socket_json = {.max_depth = 6, .max_nodes = 1000};
+
 /* --- channels --- */
 
 static void free_channel(struct gw_channel *ch)
@@ -188,25 +190,35 @@ static const struct gw_channel_kind *find_kind(const char *name)
     return NULL;
 }
 
-static int open_channel(struct gw_socket *sk, const struct dbx_json *root, struct dbx_err *err)
+int gw_channel_decode(const struct dbx_json *root, struct gw_channel *ch, struct dbx_err *err)
 {
     int64_t number = dbx_json_get_i64(root, "channel", 0);
-    const struct gw_channel_kind *kind = find_kind(dbx_json_get_str(root, "kind"));
-    uint32_t key = (uint32_t)number;
+    ch->kind = find_kind(dbx_json_get_str(root, "kind"));
     if (number < 1 || number > INT32_MAX)
         return dbx_err_field(err, "channel", "must be a number from 1 to 2147483647");
-    if (!kind)
+    if (!ch->kind)
         return dbx_err_field(err, "kind", "there is no such kind of channel");
-    if (dbx_map_get(sk->channels, &key, sizeof(key)))
+    ch->number = (uint32_t)number;
+    return decode_open(root, ch->kind, ch, err);
+}
+
+static int may_open(const struct gw_socket *sk, const struct gw_channel *ch, struct dbx_err *err)
+{
+    if (dbx_map_get(sk->channels, &ch->number, sizeof(ch->number)))
         return dbx_err_field(err, "channel", "is open already");
     if (dbx_map_count(sk->channels) >= GW_MAX_CHANNELS)
         return dbx_err_field(err, "channel", "at most %d channels", GW_MAX_CHANNELS);
+    return 0;
+}
+
+static int open_channel(struct gw_socket *sk, const struct dbx_json *root, struct dbx_err *err)
+{
     struct gw_channel *ch = DBX_NEW(struct gw_channel);
     ch->sk = sk;
-    ch->kind = kind;
-    ch->number = key;
     ch->serial = dbx_now_ns();
-    int r = decode_open(root, kind, ch, err);
+    int r = gw_channel_decode(root, ch, err);
+    if (r == 0)
+        r = may_open(sk, ch, err);
     if (r < 0) {
         free(ch->state);
         free(ch);
@@ -214,7 +226,7 @@ static int open_channel(struct gw_socket *sk, const struct dbx_json *root, struc
     }
     (void)dbx_map_put(sk->channels, &ch->number, sizeof(ch->number), ch);
     say_opened(ch);
-    kind->open(ch);
+    ch->kind->open(ch);
     return 0;
 }
 
@@ -264,14 +276,13 @@ static void on_message(struct dbx_ws *ws, bool binary, const uint8_t *data, size
 {
     struct gw_socket *sk = DBX_CAST(struct gw_socket, GW_SOCKET_MAGIC, user);
     DBX_CLEANUP(dbx_json_doc_freep) struct dbx_json_doc *doc = NULL;
-    const struct dbx_json_limits limits = {.max_depth = 6, .max_nodes = 1000};
     struct dbx_err err = {0};
     char words[sizeof(err.field) + sizeof(err.msg) + 4];
     if (dbx_ws_queued(ws) > MAX_UNREAD) {
         dbx_ws_close(ws, 1008, "the answers are not read");
         return;
     }
-    if (binary || dbx_json_parse(data, len, &limits, &doc, &err) < 0 ||
+    if (binary || dbx_json_parse(data, len, &gw_socket_json, &doc, &err) < 0 ||
         dbx_json_type(dbx_json_root(doc)) != DBX_JSON_OBJECT) {
         gw_channel_error(sk, NULL, "malformed", "messages are JSON objects");
         if (++sk->malformed > MAX_MALFORMED)

@@ -65,6 +65,12 @@ bool gw_socket_full(const struct gw_socket *sk); /* the client does not read as 
 /* With the reason in words; the socket is gone for its user. */
 void gw_socket_end(struct gw_socket *sk, int code, const char *reason);
 
+/* `open` as a client sent it: number, kind and state of a channel that is not open yet. The state
+ * is the caller's, also on failure. */
+int gw_channel_decode(const struct dbx_json *root, struct gw_channel *ch,
+                      struct dbx_err *err) DBX_MUST_USE;
+extern const struct dbx_json_limits gw_socket_json;
+
 /* A message on a channel: begin, put, send. ch NULL: control. */
 struct dbx_jw *gw_channel_begin(struct gw_socket *sk, const struct gw_channel *ch, const char *type,
                                 struct dbx_buf *buf, size_t max);

@@ -18,6 +18,7 @@
 #define MAX_CHANGES 256
 #define MAX_ARRAY (64u << 20)
 enum { PATHS, KINDS, CONTENTS, BASES, SIZES, COLUMNS };
+_Static_assert(COLUMNS == SCHED_FILES_COLUMNS, "messages.h says how many");
 
 struct report {
     struct sched *s;
@@ -86,7 +87,7 @@ static int put_change(struct dbx_buf col[COLUMNS], const struct dbx_json *node,
     return r < 0 ? dbx_err_set(err, r, DBX_LIMIT, "too much at once") : 0;
 }
 
-static int put_changes(struct dbx_buf col[COLUMNS], const struct dbx_link_msg *m,
+int sched_files_decode(const struct dbx_link_msg *m, struct dbx_buf col[SCHED_FILES_COLUMNS],
                        struct dbx_err *err)
 {
     const struct dbx_json *changes = dbx_json_get(m->header, "changes");
@@ -140,7 +141,7 @@ void sched_node_files(struct sched_conn *cn, const struct dbx_link_msg *m)
     for (size_t i = 0; i < COLUMNS; i++)
         dbx_buf_init(&col[i], MAX_ARRAY);
     if (r == 0)
-        r = put_changes(col, m, &err);
+        r = sched_files_decode(m, col, &err);
     if (r < 0) {
         (void)dbx_link_reply_error(cn->link, m->rid, &err);
     } else {

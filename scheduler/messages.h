@@ -52,5 +52,12 @@ int sched_report_decode(const struct dbx_json *header, bool ended, struct sched_
                         struct dbx_err *err) DBX_MUST_USE;
 void sched_report_done(struct sched_report *r);
 
+/* `files`: what programs did to files of a workspace, as literals of arrays for the database, one a
+ * column. The buffers are the caller's, empty. */
+#define SCHED_FILES_COLUMNS 5
+struct dbx_link_msg;
+int sched_files_decode(const struct dbx_link_msg *m, struct dbx_buf col[SCHED_FILES_COLUMNS],
+                       struct dbx_err *err) DBX_MUST_USE;
+
 int sched_id_field(const struct dbx_json *header, const char *key, struct dbx_id *ret,
                    struct dbx_err *err) DBX_MUST_USE;
