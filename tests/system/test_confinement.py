@@ -66,16 +66,16 @@ def test_each_is_what_the_table_says(devbox):
 def test_what_they_see(devbox):
     """Nobody's view has what is another's; nor other processes."""
     state = str(devbox.state)
-    own = {"gateway": {"keys", "output"}, "scheduler": {"keys"}, "registry-cache": {"registry"}, "shim-keeper": set()}
+    own = {"gateway": {"keys", "output"}, "scheduler": set(), "registry-cache": {"registry"}, "shim-keeper": set()}
     for name in CONFINED:
         pid = pid_of(devbox, name)
         root = pathlib.Path(f"/proc/{pid}/root")
         there = root / state[1:]
         assert ({p.name for p in there.iterdir()} if there.exists() else set()) == own[name], name
         assert not [p for p in (root / "home", root / "root/.ssh", root / "var", root / "sys", root / "dev/kmsg") if p.exists()]
-        if name in ("scheduler", "gateway"):
-            assert (there / "keys/cluster.key").exists()
-            assert (there / "keys/admin.key").exists() == (name == "gateway")
+        keyring = [k for k in (root / "run").glob("devbox-*/ring-*/cluster.key")]
+        assert len(keyring) == (name in ("scheduler", "gateway"))
+        assert not (there / "keys/cluster.key").exists() and (there / "keys/admin.key").exists() == (name == "gateway")
         mounts = pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
         writable = {m.split()[4] for m in mounts if m.split()[5].split(",")[0] == "rw" and " devtmpfs " not in m}
         assert all(w == "/tmp" or w.startswith(("/dev/", state + "/registry/store", "/run/devbox-")) for w in writable), (name, writable)
