@@ -34,6 +34,8 @@ static void on_me(const struct dbx_pg_result *res, const struct dbx_err *err, vo
         dbx_jw_object(w);
         dbx_jw_ki64(w, "max_workspaces", dbx_pg_i64(res, 0, "max_workspaces", 0));
         dbx_jw_ki64(w, "max_running", dbx_pg_i64(res, 0, "max_running", 0));
+        dbx_jw_ki64(w, "max_bytes", dbx_pg_i64(res, 0, "max_bytes", 0));
+        dbx_jw_ki64(w, "bytes_used", dbx_pg_i64(res, 0, "bytes_used", 0));
         dbx_jw_object_end(w);
         dbx_jw_kstr(w, "by", rq->user.by == GW_CRED_KEY ? "key" : "session");
         gw_put_scopes(w, scopes);

@@ -68,6 +68,8 @@ static void put_user(struct dbx_jw *w, const struct dbx_pg_result *res, size_t r
     gw_put_user(w, res, row);
     dbx_jw_ki64(w, "max_workspaces", dbx_pg_i64(res, row, "max_workspaces", 0));
     dbx_jw_ki64(w, "max_running", dbx_pg_i64(res, row, "max_running", 0));
+    dbx_jw_ki64(w, "max_bytes", dbx_pg_i64(res, row, "max_bytes", 0));
+    dbx_jw_ki64(w, "bytes_used", dbx_pg_i64(res, row, "bytes_used", 0));
 }
 
 static void on_users(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
@@ -105,7 +107,7 @@ void gw_users_list(struct gw_req *rq)
 
 struct change {
     struct gw_people_body body;
-    char actor[DBX_ID_TEXT], user[DBX_ID_TEXT], origin[128], workspaces[24], running[24];
+    char actor[DBX_ID_TEXT], user[DBX_ID_TEXT], origin[128], workspaces[24], running[24], bytes[24];
     char secret[GW_SECRET_TEXT];
 };
 
@@ -189,6 +191,7 @@ void gw_users_put(struct gw_req *rq)
         DBX_PG_TEXT(number(b->max_workspaces, ch->workspaces)),
         DBX_PG_TEXT(number(b->max_running, ch->running)),
         DBX_PG_TEXT(ch->origin),
+        DBX_PG_TEXT(number(b->max_bytes, ch->bytes)),
     };
     gw_people_ask(rq, "user_put", params, DBX_ARRAY_LEN(params), on_put);
 }

@@ -52,6 +52,16 @@ const struct dbx_config_field gw_config_fields[] = {
     NUM(workspace_max_ms, "43200000", 1000, 604800000, "ms",
         "How long the sandbox of a workspace stays at most."),
     NUM(session_seconds, "2592000", 1, 31536000, "s", "How long somebody stays signed in."),
+    STR(blobs, "",
+        "Where large files stand: file:DIR, or s3:http[s]://HOST[:PORT]/BUCKET[/PREFIX]"
+        "[?region=R]; without it all stand in the database."),
+    FILE_(blob_keys_file, "",
+          "A file with S3's ACCESS_KEY SECRET_KEY; else AWS_ACCESS_KEY_ID and "
+          "AWS_SECRET_ACCESS_KEY."),
+    NUM(blob_threshold, "65536", 1, 16u << 20, "bytes",
+        "Files that are larger stand in the blob store."),
+    NUM(blob_sweep_ms, "60000", 10, 3600000, "ms",
+        "How often objects that nobody refers to are removed from the blob store."),
     STR(webhook_allow, "",
         "Networks (ADDRESS/BITS, with spaces between) that webhooks may reach besides public "
         "ones."),

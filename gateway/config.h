@@ -12,7 +12,8 @@ struct gw_config {
     uint64_t max_cpu_ms, max_wall_ms, max_memory_mb, max_output_bytes, max_processes;
     uint64_t max_open_files, max_disk_mb, workspace_idle_ms, workspace_max_ms;
     uint64_t session_seconds, max_batch_body, webhook_attempts, webhook_backoff_ms;
-    char *webhook_allow;
+    char *webhook_allow, *blobs, *blob_keys_file;
+    uint64_t blob_threshold, blob_sweep_ms;
 };
 
 extern const struct dbx_config_field gw_config_fields[];

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "common/base/str.h"
+#include "gateway/contents.h"
 #include "gateway/download.h"
 #include "gateway/workspaces.h"
 #include "gateway/workspaces_int.h"
@@ -47,6 +48,52 @@ static void answer(struct gw_req *rq, const char *path, const char *etag, const 
     }
 }
 
+/* A file whose content is on its way. */
+struct reading {
+    struct dbx_contents *contents;
+    char path[1025], etag[65];
+};
+
+static void free_reading(void *op)
+{
+    struct reading *rd = op;
+    dbx_contents_free(rd->contents);
+    free(rd);
+}
+
+static void on_loaded(struct dbx_contents *cs, const struct dbx_err *err, void *arg)
+{
+    struct gw_req *rq = arg;
+    const struct reading *rd = rq->op;
+    if (!gw_req_gone(rq) && err) {
+        gw_req_fail_blobs(rq, err);
+    } else if (!gw_req_gone(rq)) {
+        const struct dbx_content *c = dbx_contents_at(cs, 0);
+        answer(rq, rd->path, rd->etag, c->data, c->len);
+    }
+    gw_req_unref(rq);
+}
+
+/* What the client has already is not fetched. */
+static void load(struct gw_req *rq, const struct dbx_pg_result *res)
+{
+    const char *etag = dbx_pg_text(res, 0, "etag", NULL);
+    const char *path = dbx_pg_text(res, 0, "path", NULL);
+    if (gw_etag_listed(dbx_http_header(rq->http, "if-none-match"), etag)) {
+        answer(rq, path, etag, NULL, 0);
+        return;
+    }
+    struct reading *rd = DBX_NEW(struct reading);
+    (void)dbx_strcpy(rd->etag, sizeof(rd->etag), etag);
+    (void)dbx_strcpy(rd->path, sizeof(rd->path), path);
+    rd->contents = dbx_contents_new(rq->gw->loop, rq->gw->blobs);
+    rq->op = rd;
+    rq->op_free = free_reading;
+    dbx_contents_add(rd->contents, res, 0);
+    gw_req_ref(rq);
+    dbx_contents_load(rd->contents, on_loaded, rq);
+}
+
 static void on_file(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct gw_req *rq = arg;
@@ -57,9 +104,7 @@ static void on_file(const struct dbx_pg_result *res, const struct dbx_err *err, 
     } else if (!dbx_streq(dbx_pg_text(res, 0, "type", NULL), "file")) {
         gw_req_fail_status(rq, 409, DBX_CONFLICT, "directory", "this is a directory", NULL);
     } else {
-        size_t len = 0;
-        DBX_CLEANUP(dbx_freep) uint8_t *data = dbx_pg_bytes(res, 0, "content", &len);
-        answer(rq, dbx_pg_text(res, 0, "path", NULL), dbx_pg_text(res, 0, "etag", NULL), data, len);
+        load(rq, res);
     }
     gw_req_unref(rq);
 }

@@ -13,7 +13,9 @@ struct gw {
     int unpacker;                /* borrowed from main: of unpack.h */
     struct dbx_keyring *keys;    /* all owned from here on */
     struct gw_store *store;
-    struct dbx_olog *olog; /* NULL until its folder can be opened */
+    struct dbx_olog *olog;      /* NULL until its folder can be opened */
+    struct dbx_blobs *blobs;    /* NULL: no blob store */
+    struct gw_garbage *garbage; /* likewise */
     struct gw_auth_cache *auth;
     struct gw_access *access;
     struct gw_passwords *passwords;

@@ -52,7 +52,9 @@ static int run(const struct gw_config *cfg, int unpacker)
 /* Nothing is started from here on, and nothing written but what is asked for over sockets. */
 static int confine(int *ret_unpacker, struct dbx_err *err)
 {
-    static const char *const allow[] = {"mkdir", "mkdirat", "unlink", "unlinkat", NULL};
+    static const char *const allow[] = {"mkdir",    "mkdirat", "unlink",
+                                        "unlinkat", "linkat",  "fsync", /* blobs = file:DIR */
+                                        NULL};
     const struct dbx_seccomp filter = {.sets = DBX_SYS_BASE | DBX_SYS_NET | DBX_SYS_READ,
                                        .allow = allow,
                                        .otherwise = DBX_SYS_TELL};

@@ -10,13 +10,14 @@
 struct raw {
     const char *email, *password, *current_password, *token, *label, *name, *role, *expires_at;
     const struct dbx_json *scopes, *disabled;
-    int64_t max_workspaces, max_running;
+    int64_t max_workspaces, max_running, max_bytes;
 };
 
 #define AT(f) .offset = offsetof(struct raw, f)
 #define REQUIRED .flags = DBX_JSON_REQUIRED
 #define NULLABLE .flags = DBX_JSON_NULLABLE
 #define MAX_QUOTA 1000000
+#define MAX_BYTES 9007199254740991ll
 
 static const struct dbx_json_field register_fields[] = {
     {"email", DBX_JSON_STRING, AT(email), REQUIRED},
@@ -55,6 +56,7 @@ static const struct dbx_json_field user_fields[] = {
     {"disabled", DBX_JSON_NULL, AT(disabled)},
     {"max_workspaces", DBX_JSON_INT, AT(max_workspaces), .max = MAX_QUOTA},
     {"max_running", DBX_JSON_INT, AT(max_running), .max = MAX_QUOTA},
+    {"max_bytes", DBX_JSON_INT, AT(max_bytes), .max = MAX_BYTES},
 };
 
 #define TABLE(f)                                                                                   \
@@ -175,6 +177,7 @@ static int take(enum gw_people_kind kind, const struct raw *raw, int64_t now_us,
     b->role = raw->role;
     b->max_workspaces = raw->max_workspaces;
     b->max_running = raw->max_running;
+    b->max_bytes = raw->max_bytes;
     b->has_disabled = raw->disabled != NULL;
     if (raw->email && gw_email_normalize(raw->email, b->email) < 0)
         return dbx_err_field(err, "email", "must be an e-mail address");
@@ -194,7 +197,7 @@ int gw_people_decode(enum gw_people_kind kind, const void *body, size_t len, int
 {
     const struct dbx_json_limits limits = {.max_depth = 4, .max_nodes = 100};
     struct gw_people_body b = {0};
-    struct raw raw = {.max_workspaces = -1, .max_running = -1};
+    struct raw raw = {.max_workspaces = -1, .max_running = -1, .max_bytes = -1};
     bool empty = len == 0 && kind == GW_PEOPLE_KEY; /* nothing of it is required */
     int r = dbx_json_parse(empty ? "{}" : body, empty ? 2 : len, &limits, &b.doc, err);
     if (r < 0) {

@@ -17,7 +17,7 @@ enum gw_people_kind {
     GW_PEOPLE_KEY,      /* label? (or name?), scopes?, expires_at? */
     GW_PEOPLE_MEMBER,   /* role */
     GW_PEOPLE_LINK,     /* role, expires_at? */
-    GW_PEOPLE_USER,     /* role?, disabled?, max_workspaces?, max_running? */
+    GW_PEOPLE_USER,     /* role?, disabled?, max_workspaces?, max_running?, max_bytes? */
     GW_PEOPLE_KINDS,
 };
 
@@ -28,7 +28,7 @@ struct gw_people_body {
     const char *password, *current_password, *token, *label, *role;
     uint32_t scopes; /* 0: not given */
     int64_t expires_us;
-    int64_t max_workspaces, max_running;
+    int64_t max_workspaces, max_running, max_bytes;
     bool disabled, has_disabled;
 };
 

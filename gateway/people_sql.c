@@ -13,7 +13,8 @@
 #define USER                                                                                       \
     "u.id, u.email, u.role, u.guest, u.disabled_at is not null as disabled, "                      \
     "user_quota(u.id, 'workspaces') as max_workspaces, user_quota(u.id, 'running') as "            \
-    "max_running, " US("u.created_at") " as created_us "
+    "max_running, user_max_bytes(u.id) as max_bytes, u.bytes_used, " US(                           \
+        "u.created_at") " as created_us "
 #define SESSION(user, id, hash, ttl, from)                                                         \
     "s as (insert into sessions (id, user_id, hash, expires_at) select " id "::uuid, " user        \
     ", " hash "::bytea, now() + " ttl "::bigint * interval '1 second' from " from                  \
@@ -171,16 +172,18 @@ const struct dbx_pg_stmt gw_people_sql[] = {
     {"users",
      "select " USER ", u.id as cursor from users u where ($1::text is null or u.email = $1::text) "
      "and ($2::uuid is null or u.id < $2::uuid) order by u.id desc limit $3::int"},
-    /* $1 actor, $2 user, $3 role, $4 disabled, $5 max_workspaces, $6 max_running, $7 origin */
+    /* $1 actor, $2 user, $3 role, $4 disabled, $5 max_workspaces, $6 max_running, $7 origin, $8
+       max_bytes */
     {"user_put",
      "with u as (update users set role = coalesce($3::text, role), disabled_at = case "
      "$4::boolean when true then coalesce(disabled_at, now()) when false then null else "
      "disabled_at "
      "end, max_workspaces = coalesce($5::int, max_workspaces), max_running = coalesce($6::int, "
-     "max_running) where id = $2::uuid returning *), " AUDIT(
+     "max_running), max_bytes = coalesce($8::bigint, max_bytes) where id = $2::uuid returning "
+     "*), " AUDIT(
          "$1::uuid", "'user_put'", "u.id::text",
          "concat_ws(' ', 'role=' || $3::text, 'disabled=' || $4::boolean, 'max_workspaces=' || "
-         "$5::int, 'max_running=' || $6::int)",
+         "$5::int, 'max_running=' || $6::int, 'max_bytes=' || $8::bigint)",
          "$7::text", "u") "select " USER "from u"},
     /* $1 actor, $2 user, $3 hash, $4 seconds, $5 origin */
     {"recovery_create",

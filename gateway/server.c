@@ -10,6 +10,7 @@
 #include "common/base/fs.h"
 #include "common/base/metrics.h"
 #include "common/base/str.h"
+#include "common/ext/blob.h"
 #include "common/io/address.h"
 #include "common/io/httpd.h"
 #include "common/io/loop.h"
@@ -21,6 +22,7 @@
 #include "gateway/batch_decode.h"
 #include "gateway/batches.h"
 #include "gateway/error.h"
+#include "gateway/garbage.h"
 #include "gateway/gw.h"
 #include "gateway/keep.h"
 #include "gateway/oidc.h"
@@ -151,6 +153,15 @@ static void open_log(struct gw *gw)
         dbx_log(DBX_LOG_WARN, &gw->log, "open the output log: %s", err.msg);
 }
 
+static int open_blobs(struct gw *gw, struct dbx_err *err)
+{
+    const struct dbx_blobs_opts opts = {.loop = gw->loop,
+                                        .url = gw->cfg->blobs,
+                                        .keys_file = gw->cfg->blob_keys_file,
+                                        .ca_file = gw->cfg->ca_file};
+    return *gw->cfg->blobs ? dbx_blobs_open(&opts, &gw->blobs, err) : 0;
+}
+
 static void on_retry(void *user)
 {
     struct gw *gw = user;
@@ -278,6 +289,8 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, int unpa
         r = read_admin_key(gw, err);
     if (r == 0)
         r = gw_oidc_new(gw, &gw->oidc, err);
+    if (r == 0)
+        r = open_blobs(gw, err);
     if (r < 0)
         return r;
     gw->store = gw_store_new(loop, cfg->database, (uint32_t)cfg->db_pool);
@@ -290,6 +303,7 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, int unpa
     gw->shares = gw_shares_new(GW_SHARES_MAX);
     gw->up = gw_upstream_new(gw);
     gw->webhooks = gw_webhooks_new(gw);
+    gw->garbage = gw->blobs ? gw_garbage_new(gw) : NULL;
     gw->keep = gw_keep_new(gw);
     gw->drain_timer = dbx_timer_new(loop, on_drain_timer, gw);
     gw->retry_timer = dbx_timer_new(loop, on_retry, gw);
@@ -378,6 +392,8 @@ struct gw *gw_server_free(struct gw *gw)
     gw->oidc = gw_oidc_free(gw->oidc);
     gw->webhooks = gw_webhooks_free(gw->webhooks);
     gw->up = gw_upstream_free(gw->up);
+    gw->garbage = gw_garbage_free(gw->garbage);
+    gw->blobs = dbx_blobs_free(gw->blobs);
     gw->store = gw_store_free(gw->store);
     gw->access = gw_access_free(gw->access); /* what these had asked is answered by now */
     gw->keep = gw_keep_free(gw->keep);

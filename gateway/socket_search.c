@@ -11,6 +11,7 @@
 #include "common/base/clock.h"
 #include "common/base/str.h"
 #include "common/io/loop.h"
+#include "gateway/contents.h"
 #include "gateway/gw.h"
 #include "gateway/regex.h"
 #include "gateway/request.h"
@@ -40,7 +41,8 @@ struct search {
     } * files;      /* owned */
     size_t nfiles, at;
     /* the file at hand */
-    uint8_t *content; /* owned, or NULL */
+    uint8_t *content;              /* owned, or NULL */
+    struct dbx_contents *contents; /* while it is on its way */
     size_t len, pos, line;
     size_t results, in_files, too_hard;
     uint64_t used_ns;
@@ -143,6 +145,20 @@ static void go_through(struct search *s, uint64_t begun)
     }
 }
 
+static void on_loaded(struct dbx_contents *cs, const struct dbx_err *err, void *arg)
+{
+    struct search *s = arg;
+    if (err) {
+        gw_channel_end(s->ch, "unavailable", "a large file cannot be read now, try again");
+        return;
+    }
+    s->content = dbx_contents_take(cs, 0, &s->len);
+    s->contents = dbx_contents_free(s->contents);
+    if (s->content && memchr(s->content, '\0', s->len < 8192 ? s->len : 8192))
+        s->len = 0; /* no text */
+    turn(s);
+}
+
 static void on_content(struct gw_channel *ch, const struct dbx_pg_result *res,
                        const struct dbx_err *err)
 {
@@ -152,11 +168,16 @@ static void on_content(struct gw_channel *ch, const struct dbx_pg_result *res,
         return;
     }
     s->pos = s->line = s->len = 0;
-    if (dbx_pg_rows(res) > 0) /* else it has gone meanwhile */
-        s->content = dbx_pg_bytes(res, 0, "content", &s->len);
-    if (s->content && memchr(s->content, '\0', s->len < 8192 ? s->len : 8192))
-        s->len = 0; /* no text */
-    turn(s);
+    if (dbx_pg_rows(res) == 0) { /* it has gone meanwhile */
+        turn(s);
+        return;
+    }
+    s->contents = dbx_contents_new(ch->sk->gw->loop, ch->sk->gw->blobs);
+    dbx_contents_add(s->contents, res, 0);
+    if (dbx_contents_here(s->contents))
+        on_loaded(s->contents, NULL, s);
+    else
+        dbx_contents_load(s->contents, on_loaded, s);
 }
 
 static void next_file(struct search *s)
@@ -279,6 +300,7 @@ static void close_search(struct gw_channel *ch)
         free(s->files[i].path);
     free(s->files);
     free(s->content);
+    dbx_contents_free(s->contents);
     if (s->w)
         (void)!dbx_jw_end(&s->w);
     dbx_buf_done(&s->buf);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The SQL of the workspace's socket. */
 #include "common/base/def.h"
+#include "gateway/contents.h"
 #include "gateway/request.h"
 #include "gateway/socket_int.h"
 
@@ -26,7 +27,8 @@ const struct dbx_pg_stmt gw_socket_sql[] = {
     {"socket_sandbox", "select id from sandboxes where id = $1::uuid and workspace_id = $2::uuid"},
     {"socket_paths", "select id, path, size from files where workspace_id = $1::uuid and type = "
                      "'file' order by path"},
-    {"socket_file", "select content from files where id = $1::uuid and workspace_id = $2::uuid"},
+    {"socket_file",
+     "select " DBX_CONTENT("f") " from files f where id = $1::uuid and workspace_id = $2::uuid"},
     /* Events of the workspace have ordered numbers with gaps. What was not yet written when the
      * tree is read has a higher number than all that is in it. */
     {"socket_tree",

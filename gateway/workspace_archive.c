@@ -5,6 +5,7 @@
 
 #include "common/base/str.h"
 #include "gateway/archive.h"
+#include "gateway/contents.h"
 #include "gateway/download.h"
 #include "gateway/workspaces.h"
 #include "gateway/workspaces_int.h"
@@ -15,53 +16,91 @@
 struct download {
     struct gw *gw;
     enum gw_archive_kind kind;
+    struct dbx_contents *contents;
+    char *name; /* owned: the workspace's */
+    struct entry {
+        char *path; /* owned */
+        bool folder;
+        int64_t mtime;
+    } * entries; /* owned; as many as contents */
+    size_t n;
 };
 
 static void free_download(void *op)
 {
     struct download *dl = op;
     dl->gw->archives--;
+    dbx_contents_free(dl->contents);
+    for (size_t i = 0; i < dl->n; i++)
+        free(dl->entries[i].path);
+    free(dl->entries);
+    free(dl->name);
     free(dl);
 }
 
-static int pack(const struct dbx_pg_result *res, struct gw_archive *a)
+static int pack(const struct download *dl, struct gw_archive *a)
 {
     int r = 0;
-    for (size_t i = 0; r == 0 && i < dbx_pg_rows(res); i++) {
-        size_t len = 0;
-        const char *path = dbx_pg_text(res, i, "path", NULL);
-        if (!path)
-            continue; /* the workspace has none */
-        DBX_CLEANUP(dbx_freep) uint8_t *data = dbx_pg_bytes(res, i, "content", &len);
-        const struct gw_archive_entry e = {
-            .path = path,
-            .folder = dbx_streq(dbx_pg_text(res, i, "type", NULL), "directory"),
-            .mtime = dbx_pg_i64(res, i, "updated_us", 0) / 1000000,
-            .data = data,
-            .len = len};
+    for (size_t i = 0; r == 0 && i < dl->n; i++) {
+        const struct dbx_content *c = dbx_contents_at(dl->contents, i);
+        const struct gw_archive_entry e = {.path = dl->entries[i].path,
+                                           .folder = dl->entries[i].folder,
+                                           .mtime = dl->entries[i].mtime,
+                                           .data = c->data,
+                                           .len = c->len};
         r = gw_archive_add(a, &e);
     }
     return r == 0 ? gw_archive_end(a) : r;
 }
 
-static void answer(struct gw_req *rq, const struct dbx_pg_result *res)
+static void answer(struct gw_req *rq)
 {
     const struct download *dl = rq->op;
     bool zip = dl->kind == GW_ARCHIVE_ZIP;
-    DBX_CLEANUP(dbx_freep)
-    char *name = gw_disposition(dbx_pg_text(res, 0, "name", NULL), zip ? ".zip" : ".tar");
+    DBX_CLEANUP(dbx_freep) char *name = gw_disposition(dl->name, zip ? ".zip" : ".tar");
     const struct dbx_header headers[] = {{"Content-Disposition", name}, {NULL, NULL}};
     struct dbx_buf out;
     struct gw_archive a;
     dbx_buf_init(&out, MAX_ARCHIVE);
     gw_archive_init(&a, dl->kind, &out);
-    if (pack(res, &a) < 0)
+    if (pack(dl, &a) < 0)
         gw_req_fail_status(rq, 500, DBX_INTERNAL, NULL, "the archive is too large", NULL);
     else
         gw_req_reply(rq, 200, zip ? "application/zip" : "application/x-tar", headers, out.data,
                      out.len);
     gw_archive_done(&a);
     dbx_buf_done(&out);
+}
+
+static void on_loaded(struct dbx_contents *cs, const struct dbx_err *err, void *arg)
+{
+    struct gw_req *rq = arg;
+    (void)cs;
+    if (!gw_req_gone(rq) && err)
+        gw_req_fail_blobs(rq, err);
+    else if (!gw_req_gone(rq))
+        answer(rq);
+    gw_req_unref(rq);
+}
+
+static void load(struct gw_req *rq, const struct dbx_pg_result *res)
+{
+    struct download *dl = rq->op;
+    dl->name = dbx_strdup(dbx_pg_text(res, 0, "name", NULL));
+    dl->contents = dbx_contents_new(rq->gw->loop, rq->gw->blobs);
+    dl->entries = dbx_calloc(dbx_pg_rows(res), sizeof(*dl->entries));
+    for (size_t i = 0; i < dbx_pg_rows(res); i++) {
+        const char *path = dbx_pg_text(res, i, "path", NULL);
+        if (!path)
+            continue; /* the workspace has none */
+        dl->entries[dl->n++] =
+            (struct entry){.path = dbx_strdup(path),
+                           .folder = dbx_streq(dbx_pg_text(res, i, "type", NULL), "directory"),
+                           .mtime = dbx_pg_i64(res, i, "updated_us", 0) / 1000000};
+        dbx_contents_add(dl->contents, res, i);
+    }
+    gw_req_ref(rq);
+    dbx_contents_load(dl->contents, on_loaded, rq);
 }
 
 static void on_contents(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
@@ -72,7 +111,7 @@ static void on_contents(const struct dbx_pg_result *res, const struct dbx_err *e
     } else if (dbx_pg_rows(res) == 0) {
         gw_req_not_found(rq);
     } else {
-        answer(rq, res);
+        load(rq, res);
     }
     gw_req_unref(rq);
 }

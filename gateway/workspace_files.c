@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/str.h"
+#include "gateway/contents.h"
 #include "gateway/executions.h"
 #include "gateway/result.h"
 #include "gateway/store.h"
@@ -58,26 +59,30 @@ void gw_files_tree(struct gw_req *rq)
         gw_workspace_ask(rq, "ws_tree", &id, on_tree);
 }
 
-static void answer_with_etag(struct gw_req *rq, int status, const char *etag, struct dbx_buf *buf,
-                             struct dbx_jw **w)
+static void answer_buf(struct gw_req *rq, int status, const char *etag, int r,
+                       const struct dbx_buf *buf)
 {
     char quoted[80];
     struct dbx_header header[] = {{"ETag", quoted}, {NULL, NULL}};
-    int r = dbx_jw_end(w);
     snprintf(quoted, sizeof(quoted), "\"%.64s\"", etag ? etag : "");
     if (r < 0)
         gw_req_fail_status(rq, 500, DBX_INTERNAL, NULL, "the answer is too large", NULL);
     else
         gw_req_reply(rq, status, "application/json", etag ? header : NULL, buf->data, buf->len);
+}
+
+static void answer_with_etag(struct gw_req *rq, int status, const char *etag, struct dbx_buf *buf,
+                             struct dbx_jw **w)
+{
+    int r = dbx_jw_end(w);
+    answer_buf(rq, status, etag, r, buf);
     dbx_buf_done(buf);
 }
 
 /* --- one file --- */
 
-static void put_content(struct dbx_jw *w, const struct dbx_pg_result *res)
+static void put_content(struct dbx_jw *w, const uint8_t *content, size_t len)
 {
-    size_t len = 0;
-    DBX_CLEANUP(dbx_freep) uint8_t *content = dbx_pg_bytes(res, 0, "content", &len);
     if (!content || dbx_utf8_valid(content, len)) {
         dbx_jw_key(w, "content");
         dbx_jw_strn(w, content ? (const char *)content : "", len);
@@ -88,6 +93,71 @@ static void put_content(struct dbx_jw *w, const struct dbx_pg_result *res)
     dbx_jw_kstr(w, "content_base64", text);
 }
 
+/* A file that is asked for, while its content is on its way. */
+struct reading {
+    struct dbx_contents *contents;
+    struct dbx_buf buf; /* the answer as far as it is known */
+    struct dbx_jw *w;
+    char etag[65];
+};
+
+static void free_reading(void *op)
+{
+    struct reading *rd = op;
+    dbx_contents_free(rd->contents);
+    if (rd->w)
+        (void)!dbx_jw_end(&rd->w);
+    dbx_buf_done(&rd->buf);
+    free(rd);
+}
+
+static void answer_file(struct gw_req *rq, struct reading *rd)
+{
+    if (rd->contents) {
+        const struct dbx_content *c = dbx_contents_at(rd->contents, 0);
+        put_content(rd->w, c->data, c->len);
+    }
+    dbx_jw_object_end(rd->w);
+    int r = dbx_jw_end(&rd->w);
+    answer_buf(rq, 200, rd->etag[0] ? rd->etag : NULL, r, &rd->buf);
+}
+
+static void on_loaded(struct dbx_contents *cs, const struct dbx_err *err, void *arg)
+{
+    struct gw_req *rq = arg;
+    (void)cs;
+    if (!gw_req_gone(rq) && err)
+        gw_req_fail_blobs(rq, err);
+    else if (!gw_req_gone(rq))
+        answer_file(rq, rq->op);
+    gw_req_unref(rq);
+}
+
+static void read_file(struct gw_req *rq, const struct dbx_pg_result *res)
+{
+    struct reading *rd = DBX_NEW(struct reading);
+    const char *etag = dbx_pg_text(res, 0, "etag", NULL);
+    rq->op = rd;
+    rq->op_free = free_reading;
+    dbx_buf_init(&rd->buf, MAX_FILE);
+    (void)dbx_strcpy(rd->etag, sizeof(rd->etag), etag ? etag : "");
+    rd->w = dbx_jw_new(&rd->buf);
+    dbx_jw_object(rd->w);
+    gw_put_entry(rd->w, res, 0);
+    dbx_jw_kstr(rd->w, "workspace_id", dbx_pg_text(res, 0, "workspace_id", NULL));
+    if (dbx_streq(dbx_pg_text(res, 0, "type", NULL), "file") &&
+        dbx_pg_i64(res, 0, "size", 0) <= GW_MAX_CONTENT) { /* larger: .../content */
+        rd->contents = dbx_contents_new(rq->gw->loop, rq->gw->blobs);
+        dbx_contents_add(rd->contents, res, 0);
+    }
+    if (!rd->contents || dbx_contents_here(rd->contents)) {
+        answer_file(rq, rd);
+    } else {
+        gw_req_ref(rq);
+        dbx_contents_load(rd->contents, on_loaded, rq);
+    }
+}
+
 static void on_file(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct gw_req *rq = arg;
@@ -96,17 +166,7 @@ static void on_file(const struct dbx_pg_result *res, const struct dbx_err *err, 
     } else if (dbx_pg_rows(res) == 0) {
         gw_req_not_found(rq);
     } else {
-        struct dbx_buf buf;
-        dbx_buf_init(&buf, MAX_FILE);
-        struct dbx_jw *w = dbx_jw_new(&buf);
-        dbx_jw_object(w);
-        gw_put_entry(w, res, 0);
-        dbx_jw_kstr(w, "workspace_id", dbx_pg_text(res, 0, "workspace_id", NULL));
-        if (dbx_streq(dbx_pg_text(res, 0, "type", NULL), "file") &&
-            dbx_pg_i64(res, 0, "size", 0) <= GW_MAX_CONTENT) /* larger: .../content */
-            put_content(w, res);
-        dbx_jw_object_end(w);
-        answer_with_etag(rq, 200, dbx_pg_text(res, 0, "etag", NULL), &buf, &w);
+        read_file(rq, res);
     }
     gw_req_unref(rq);
 }
@@ -158,7 +218,7 @@ static void name_parents(struct gw_write *wr)
     wr->parent_ids = (char *)dbx_buf_take(&ids);
 }
 
-static void hash_content(struct gw_write *wr)
+void gw_write_hash(struct gw_write *wr)
 {
     uint8_t hash[DBX_SHA256_LEN];
     dbx_sha256(wr->body.content ? wr->body.content : (const uint8_t *)"", wr->body.content_len,
@@ -166,12 +226,20 @@ static void hash_content(struct gw_write *wr)
     dbx_hex_encode(hash, sizeof(hash), wr->etag);
 }
 
+/* What stands in the row: nothing of what is in the blob store. */
+static struct dbx_pg_param row_content(struct gw_write *wr)
+{
+    size_t len = gw_content_is_large(wr->rq->gw, wr->body.content_len) ? 0 : wr->body.content_len;
+    snprintf(wr->size_text, sizeof(wr->size_text), "%zu", wr->body.content_len);
+    return DBX_PG_BYTES(len ? wr->body.content : (const uint8_t *)"", len);
+}
+
 static size_t fill_create(struct gw_write *wr, struct dbx_pg_param params[static 16])
 {
     const struct gw_body *b = &wr->body;
     struct dbx_jw *w = dbx_jw_new(&wr->kept);
     name_parents(wr);
-    hash_content(wr);
+    gw_write_hash(wr);
     snprintf(wr->at_text, sizeof(wr->at_text), "%" PRId64, wr->at_us);
     const char *etag = b->directory ? NULL : wr->etag;
     dbx_jw_object(w);
@@ -188,12 +256,13 @@ static size_t fill_create(struct gw_write *wr, struct dbx_pg_param params[static
     params[5] = DBX_PG_TEXT(wr->made_text);
     params[6] = DBX_PG_TEXT(b->path);
     params[7] = DBX_PG_TEXT(b->directory ? "directory" : "file");
-    params[8] = DBX_PG_BYTES(b->content_len ? b->content : (const uint8_t *)"", b->content_len);
+    params[8] = row_content(wr);
     params[9] = DBX_PG_TEXT(etag);
     params[10] = DBX_PG_TEXT(wr->parents);
     params[11] = DBX_PG_TEXT(wr->parent_ids);
     params[12] = DBX_PG_TEXT(wr->at_text);
-    return 13;
+    params[13] = DBX_PG_TEXT(wr->size_text);
+    return 14;
 }
 
 static void again_created(struct gw_write *wr, const char *kept)
@@ -214,7 +283,8 @@ static void done_created(struct gw_write *wr, const struct dbx_pg_result *res)
 void gw_files_create(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.body = GW_BODY_FILE,
-                                              .lock = "ws_lock",
+                                              .lock = "ws_lock_bytes",
+                                              .stores = true,
                                               .stmt = "file_create",
                                               .by_role = true,
                                               .fill = fill_create,
@@ -256,19 +326,20 @@ static void again_changed(struct gw_write *wr, const char *kept)
 
 static size_t fill_put(struct gw_write *wr, struct dbx_pg_param params[static 16])
 {
-    hash_content(wr);
+    gw_write_hash(wr);
     params[4] = DBX_PG_TEXT(wr->object_text);
-    params[5] = DBX_PG_BYTES(wr->body.content_len ? wr->body.content : (const uint8_t *)"",
-                             wr->body.content_len);
+    params[5] = row_content(wr);
     params[6] = DBX_PG_TEXT(wr->etag);
     params[7] = DBX_PG_TEXT(wr->if_match);
-    return 8;
+    params[8] = DBX_PG_TEXT(wr->size_text);
+    return 9;
 }
 
 void gw_files_put(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.body = GW_BODY_CONTENT,
-                                              .lock = "ws_lock_by_file",
+                                              .lock = "ws_lock_bytes_by_file",
+                                              .stores = true,
                                               .stmt = "file_put",
                                               .by_role = true,
                                               .fill = fill_put,

@@ -44,6 +44,8 @@ static void again(struct gw_write *wr, const char *kept)
 void gw_workspaces_fork(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.body = GW_BODY_FORK,
+                                              .lock = "user_lock",
+                                              .lock_caller = true,
                                               .stmt = "ws_fork",
                                               .by_role = true,
                                               .fill = fill,

@@ -12,6 +12,7 @@
 #include "common/base/str.h"
 #include "common/proto/files.h"
 #include "common/proto/path.h"
+#include "gateway/contents.h"
 #include "gateway/execution_decode.h"
 #include "gateway/multipart.h"
 #include "gateway/unpack.h"
@@ -26,12 +27,13 @@ struct item {
     bool folder;
     const uint8_t *data; /* borrowed from the body, or from the block */
     size_t len;
+    char etag[2 * DBX_SHA256_LEN + 1]; /* once it is known */
 };
 
 struct gw_import {
     struct dbx_map *items; /* path -> struct item, owned */
     size_t files, bytes;
-    struct dbx_buf block, arrays[5]; /* block: what the worker made of an archive */
+    struct dbx_buf block, arrays[6]; /* block: what the worker made of an archive */
 };
 
 static struct gw_import *import_new(void)
@@ -175,25 +177,46 @@ static int put_bytes(struct dbx_buf *out, const uint8_t *data, size_t len)
     return dbx_buf_str(out, "\"");
 }
 
-enum { IDS, PATHS, TYPES, CONTENTS, ETAGS };
+enum { IDS, PATHS, TYPES, CONTENTS, ETAGS, SIZES };
 
-static void put_item(struct gw_import *im, const char *path, size_t len, const struct item *it)
+static void hash_item(struct item *it)
 {
     uint8_t hash[DBX_SHA256_LEN];
-    char id[DBX_ID_TEXT], etag[2 * DBX_SHA256_LEN + 1];
+    dbx_sha256(it->len ? it->data : (const uint8_t *)"", it->len, hash);
+    dbx_hex_encode(hash, sizeof(hash), it->etag);
+}
+
+struct gw_store_item *gw_import_items(struct gw_import *im, size_t *ret_n)
+{
+    struct gw_store_item *all = dbx_calloc(im->files + 1, sizeof(*all));
+    struct dbx_map_iter each = {0};
+    *ret_n = 0;
+    while (dbx_map_next(im->items, &each)) {
+        struct item *it = each.value;
+        hash_item(it);
+        if (!it->folder)
+            all[(*ret_n)++] = (struct gw_store_item){it->etag, it->data, it->len};
+    }
+    return all;
+}
+
+static void put_item(struct gw_import *im, const char *path, size_t len, const struct item *it,
+                     bool large)
+{
+    char id[DBX_ID_TEXT];
     struct dbx_id made = dbx_id_new();
     dbx_id_format(&made, id);
     put_text(&im->arrays[IDS], id, strlen(id));
     put_text(&im->arrays[PATHS], path, len);
     put_text(&im->arrays[TYPES], it->folder ? "directory" : "file", it->folder ? 9 : 4);
-    int r = put_bytes(&im->arrays[CONTENTS], it->data, it->len);
+    int r = put_bytes(&im->arrays[CONTENTS], it->data, large ? 0 : it->len);
     dbx_assert(r == 0); /* counted by add_file */
-    dbx_sha256(it->len ? it->data : (const uint8_t *)"", it->len, hash);
-    dbx_hex_encode(hash, sizeof(hash), etag);
+    (void)dbx_buf_printf(&im->arrays[SIZES], "%s%zu", im->arrays[SIZES].len > 1 ? "," : "",
+                         it->len);
     if (it->folder)
         (void)dbx_buf_str(&im->arrays[ETAGS], im->arrays[ETAGS].len > 1 ? ",null" : "null");
     else
-        put_text(&im->arrays[ETAGS], etag, strlen(etag));
+        put_text(&im->arrays[ETAGS], it->etag, strlen(it->etag));
 }
 
 static size_t fill(struct gw_write *wr, struct dbx_pg_param params[static 16])
@@ -205,7 +228,8 @@ static size_t fill(struct gw_write *wr, struct dbx_pg_param params[static 16])
         (void)dbx_buf_str(&im->arrays[i], "{");
     }
     while (dbx_map_next(im->items, &it))
-        put_item(im, it.key, it.key_len, it.value);
+        put_item(im, it.key, it.key_len, it.value,
+                 gw_content_is_large(wr->rq->gw, ((const struct item *)it.value)->len));
     params[4] = DBX_PG_TEXT(wr->object_text);
     for (size_t i = 0; i < DBX_ARRAY_LEN(im->arrays); i++) {
         (void)dbx_buf_str(&im->arrays[i], "}");
@@ -214,7 +238,7 @@ static size_t fill(struct gw_write *wr, struct dbx_pg_param params[static 16])
     int r = dbx_buf_printf(&wr->kept, "{\"files\":%zu,\"directories\":%zu,\"bytes\":%zu}",
                            im->files, dbx_map_count(im->items) - im->files, im->bytes);
     dbx_assert(r == 0);
-    return 10;
+    return 11;
 }
 
 static void again(struct gw_write *wr, const char *kept)
@@ -231,7 +255,8 @@ static void done(struct gw_write *wr, const struct dbx_pg_result *res)
 void gw_workspaces_upload(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.decode = decode_upload,
-                                              .lock = "ws_lock",
+                                              .lock = "ws_lock_bytes",
+                                              .stores = true,
                                               .stmt = "files_import",
                                               .by_role = true,
                                               .fill = fill,
@@ -293,7 +318,7 @@ static void on_unpacked(struct dbx_buf *block, const struct dbx_err *err, void *
         if (take_block(wr, &why) < 0)
             gw_req_fail(rq, &why, NULL);
         else
-            gw_write_now(wr);
+            gw_write_store(wr);
     }
     gw_req_unref(rq);
 }
@@ -321,7 +346,8 @@ void gw_workspaces_import(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.decode = decode_archive,
                                               .begin = begin_archive,
-                                              .lock = "ws_lock",
+                                              .lock = "ws_lock_bytes",
+                                              .stores = true,
                                               .stmt = "files_import",
                                               .by_role = true,
                                               .fill = fill,

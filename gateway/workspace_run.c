@@ -14,6 +14,7 @@
 #include "common/proto/files.h"
 #include "common/proto/output_log.h"
 #include "gateway/access.h"
+#include "gateway/contents.h"
 #include "gateway/executions.h"
 #include "gateway/result.h"
 #include "gateway/store.h"
@@ -23,33 +24,70 @@
 
 /* --- run --- */
 
-static int add_file(struct gw_write *wr, const struct dbx_pg_result *res, size_t row)
+struct gw_run_files {
+    struct dbx_contents *contents;
+    struct run_entry {
+        char *path; /* owned */
+        bool folder;
+    } * entries; /* owned; as many as contents */
+    size_t n;
+};
+
+void gw_run_files_free(struct gw_run_files *rf)
 {
-    size_t len = 0;
-    const char *path = dbx_pg_text(res, row, "path", NULL);
-    if (!path)
-        return 0; /* the workspace has none */
-    bool folder = dbx_streq(dbx_pg_text(res, row, "type", NULL), "directory");
-    DBX_CLEANUP(dbx_freep) uint8_t *content = dbx_pg_bytes(res, row, "content", &len);
-    bool script = len > 2 && memcmp(content, "#!", 2) == 0;
-    const struct dbx_file f = {.folder = folder,
-                               .mode = folder || script ? 0755 : 0644,
-                               .path = path,
-                               .path_len = (uint16_t)strlen(path),
-                               .data = content,
-                               .size = len};
+    if (!rf)
+        return;
+    dbx_contents_free(rf->contents);
+    for (size_t i = 0; i < rf->n; i++)
+        free(rf->entries[i].path);
+    free(rf->entries);
+    free(rf);
+}
+
+static struct gw_run_files *read_files(struct gw *gw, const struct dbx_pg_result *res)
+{
+    struct gw_run_files *rf = DBX_NEW(struct gw_run_files);
+    rf->contents = dbx_contents_new(gw->loop, gw->blobs);
+    rf->entries = dbx_calloc(dbx_pg_rows(res), sizeof(*rf->entries));
+    for (size_t i = 0; i < dbx_pg_rows(res); i++) {
+        const char *path = dbx_pg_text(res, i, "path", NULL);
+        if (!path)
+            continue; /* the workspace has none */
+        rf->entries[rf->n++] = (struct run_entry){
+            dbx_strdup(path), dbx_streq(dbx_pg_text(res, i, "type", NULL), "directory")};
+        dbx_contents_add(rf->contents, res, i);
+    }
+    return rf;
+}
+
+static int add_file(struct gw_write *wr, size_t i)
+{
+    const struct run_entry *e = &wr->run_files->entries[i];
+    const struct dbx_content *c = dbx_contents_at(wr->run_files->contents, i);
+    bool script = c->len > 2 && memcmp(c->data, "#!", 2) == 0;
+    const struct dbx_file f = {.folder = e->folder,
+                               .mode = e->folder || script ? 0755 : 0644,
+                               .path = e->path,
+                               .path_len = (uint16_t)strlen(e->path),
+                               .data = c->data,
+                               .size = c->len};
     return dbx_files_add(&wr->files, &f);
+}
+
+static int make_block(struct gw_write *wr, struct dbx_err *err)
+{
+    dbx_buf_clear(&wr->files);
+    int r = dbx_files_begin(&wr->files);
+    for (size_t i = 0; r == 0 && i < wr->run_files->n; i++)
+        r = add_file(wr, i);
+    if (r < 0)
+        return dbx_err_set(err, r, DBX_INTERNAL, "the files do not fit into a block");
+    return 0;
 }
 
 static int make_plan(struct gw_write *wr, const struct dbx_pg_result *res, struct dbx_err *err)
 {
     int64_t oldest;
-    dbx_buf_clear(&wr->files);
-    int r = dbx_files_begin(&wr->files);
-    for (size_t i = 0; r == 0 && i < dbx_pg_rows(res); i++)
-        r = add_file(wr, res, i);
-    if (r < 0)
-        return dbx_err_set(err, r, DBX_INTERNAL, "the files do not fit into a block");
     (void)dbx_strcpy(wr->template, sizeof(wr->template), dbx_pg_text(res, 0, "template", NULL));
     (void)dbx_strcpy(wr->size, sizeof(wr->size), dbx_pg_text(res, 0, "size", NULL));
     wr->revision = dbx_pg_i64(res, 0, "revision", 0);
@@ -62,6 +100,31 @@ static int make_plan(struct gw_write *wr, const struct dbx_pg_result *res, struc
         return dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the output log is not there yet, try again");
     return dbx_olog_bounds(wr->rq->gw->olog, dbx_olog_partition(&wr->sandbox), &oldest,
                            &wr->log_offset, err);
+}
+
+static void on_run_loaded(struct dbx_contents *cs, const struct dbx_err *err, void *arg)
+{
+    struct gw_req *rq = arg;
+    struct dbx_err why = {0};
+    (void)cs;
+    if (gw_req_gone(rq)) {
+        /* nobody to answer */
+    } else if (err) {
+        gw_req_fail_blobs(rq, err);
+    } else if (make_block(rq->op, &why) < 0) {
+        gw_req_fail(rq, &why, NULL);
+    } else {
+        gw_write_now(rq->op);
+    }
+    gw_req_unref(rq);
+}
+
+static void load_files(struct gw_write *wr, const struct dbx_pg_result *res)
+{
+    gw_run_files_free(wr->run_files);
+    wr->run_files = read_files(wr->rq->gw, res);
+    gw_req_ref(wr->rq);
+    dbx_contents_load(wr->run_files->contents, on_run_loaded, wr->rq);
 }
 
 static void on_plan(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
@@ -77,7 +140,7 @@ static void on_plan(const struct dbx_pg_result *res, const struct dbx_err *err, 
     } else if (make_plan(rq->op, res, &why) < 0) {
         gw_req_fail(rq, &why, NULL);
     } else {
-        gw_write_now(rq->op);
+        load_files(rq->op, res);
     }
     gw_req_unref(rq);
 }

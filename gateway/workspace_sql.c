@@ -4,11 +4,20 @@
  * null, $3 hash of the request, $4 what is kept under the key; then its own. It gives one row:
  * found, problem (a word, or null), taken (0: nothing was written), and what it wrote. */
 #include "common/ext/pg.h"
+#include "gateway/contents.h"
 #include "gateway/workspace_sql_int.h"
 #include "gateway/workspaces_int.h"
 
 const struct dbx_pg_stmt gw_workspace_sql[] = {
     {"ws_lock", "select 1 from workspaces where id = $1::uuid for update"},
+    /* Who writes contents holds the owner's row too: so his bytes are counted right. */
+    {"ws_lock_bytes",
+     "select 1 from workspaces w join users u on u.id = w.owner where w.id = $1::uuid "
+     "for update of w for no key update of u"},
+    {"ws_lock_bytes_by_file", "select 1 from workspaces w join users u on u.id = w.owner where "
+                              "w.id = (select workspace_id from "
+                              "files where id = $1::uuid) for update of w for no key update of u"},
+    {"user_lock", "select 1 from users where id = $1::uuid for no key update"},
     {"ws_lock_by_file", "select 1 from workspaces where id = (select workspace_id from files"
                         " where id = $1::uuid) for update"},
     {"ws_get", "select " ROLE_FOR("w.id") " as role, " WORKSPACE
@@ -54,78 +63,29 @@ const struct dbx_pg_stmt gw_workspace_sql[] = {
     {"ws_tree", "select w.id as workspace_id, " ENTRY(
                     "f") "from workspaces w left join files f on f.workspace_id = w.id where w.id "
                          "= $1::uuid and " ROLE_FOR("w.id") " > 0 order by f.path"},
-    {"file_get",
-     "select f.workspace_id, " ENTRY("f") ", f.content from files f where f.id = $1::uuid "
-                                          "and " ROLE_FOR("f.workspace_id") " > 0"},
+    {"file_get", "select f.workspace_id, " ENTRY("f") ", " DBX_CONTENT(
+                     "f") " from files f where f.id = $1::uuid "
+                          "and " ROLE_FOR("f.workspace_id") " > 0"},
+    /* clang-format off */
+    /* $9 content: empty when it is in the blob store; $14 its size */
     {"file_create",
-     "with w as " SEEN("$14") ", p as (select case " UNLESS_EDITOR(
-         "w") "when exists "
-              "(select 1 from files where workspace_id = $5::uuid and path = $7::text) then "
-              "'exists' when "
-              "exists (select 1 from files where workspace_id = $5::uuid and type = 'file' and "
-              "path = any "
-              "($11::text[])) then 'parent' when " ROOM(
-                  "$5::uuid", "$11",
-                  "1") " then 'count' when " BYTES("$5::uuid",
-                                                   "length($9::bytea)") " then 'bytes' end as "
-                                                                        "problem from w), ok as "
-                                                                        "(select "
-                                                                        "w.id from w, p where "
-                                                                        "p.problem is null)," GO
-                                                                        ", " NEW_FOLDERS(
-                                                                            "go.id", "$12",
-                                                                            "$11") "x as (insert "
-                                                                                   "into files "
-                                                                                   "(id, "
-                                                                                   "workspace_id, "
-                                                                                   "path, "
-                                                                                   "type, content, "
-                                                                                   "size, etag, "
-                                                                                   "updated_at) "
-                                                                                   "select "
-                                                                                   "$6::uuid, "
-                                                                                   "go.id, "
-                                                                                   "$7::text, "
-                                                                                   "$8::text, "
-                                                                                   "$9::bytea, "
-                                                                                   "length($9::"
-                                                                                   "bytea), "
-                                                                                   "$10::text,"
-                                                                                   " " TIME(
-                                                                                       "$13") " fro"
-                                                                                              "m "
-                                                                                              "go "
-                                                                                              "retu"
-                                                                                              "rnin"
-                                                                                              "g "
-                                                                                              "1),"
-                                                                                              " " CHANGED
-                                                                                              "(sel"
-                                                                                              "ect "
-                                                                                              "id "
-                                                                                              "from"
-                                                                                              " go)"
-                                                                                              ")" RESULT(
-                                                                                                  "w",
-                                                                                                  "x")},
+     "with w as " SEEN("$15") ", p as (select case " UNLESS_EDITOR("w") "when exists "
+     "(select 1 from files where workspace_id = $5::uuid and path = $7::text) then 'exists' when exists (select 1 from files "
+     "where workspace_id = $5::uuid and type = 'file' and path = any ($11::text[])) then 'parent' when "
+     ROOM("$5::uuid", "$11", "1") " then 'count' when " BYTES("$5::uuid", "$14::bigint") " then 'bytes' when "
+     "owner_full($5::uuid, $14::bigint) then 'quota' end as problem from w), ok as (select w.id from w, p where p.problem is null),"
+     GO ", " NEW_FOLDERS("go.id", "$12", "$11") "x as (insert into files (id, workspace_id, path, type, content, size, etag, "
+     "updated_at) select $6::uuid, go.id, $7::text, $8::text, $9::bytea, $14::bigint, $10::text, " TIME("$13") " from go "
+     "returning 1), " CHANGED "(select id from go))" RESULT("w", "x")},
+    /* $9 the size of what $6 is, or stands for */
     {"file_put",
-     "with " FILE_SEEN("$9") "p as (select case " UNLESS_EDITOR(
-         "f") "when f.type = 'directory' then 'directory' when "
-              "$8::text <> '' and $8::text <> f.etag then 'stale' when " BYTES(
-                  "f.workspace_id",
-                  "length($6::bytea) - f.size") " then 'bytes' end as problem from f), "
-                                                "ok as (select f.id, f.workspace_id from "
-                                                "f, p where p.problem is null)," GO
-                                                ", x as (update files t set content = $6::bytea, "
-                                                "size = "
-                                                "length($6::bytea), etag = $7::text, "
-                                                "updated_at = now() from go where t.id = go.id "
-                                                "returning "
-                                                "t.*), " CHANGED
-                                                "(select workspace_id from go))" RESULT(
-                                                    "f",
-                                                    "x") ", " ENTRY("x") "from (select 1) one left "
-                                                                         "join x on true"},
+     "with " FILE_SEEN("$10") "p as (select case " UNLESS_EDITOR("f") "when f.type = 'directory' then 'directory' when "
+     "$8::text <> '' and $8::text <> f.etag then 'stale' when " BYTES("f.workspace_id", "$9::bigint - f.size") " then 'bytes' when "
+     "owner_full(f.workspace_id, $9::bigint - f.size) then 'quota' end as problem from f), ok as (select f.id, f.workspace_id from "
+     "f, p where p.problem is null)," GO ", x as (update files t set content = $6::bytea, size = $9::bigint, etag = $7::text, "
+     "updated_at = now() from go where t.id = go.id returning t.*), " CHANGED "(select workspace_id from go))" RESULT("f", "x") ", "
+     ENTRY("x") "from (select 1) one left join x on true"},
+    /* clang-format on */
     {"file_move",
      "with " FILE_SEEN("$10") "p as (select case " UNLESS_EDITOR(
          "f") "when $9::text <> '' and $9::text is distinct from "
@@ -164,7 +124,7 @@ const struct dbx_pg_stmt gw_workspace_sql[] = {
               "(select workspace_id from go))" RESULT("f", "x")},
     /* clang-format off */
     {"run_plan",
-     "select w.template, w.revision, s.id as sandbox_id, " SIZE("w") " as size, f.path, f.type, f.content, " ROLE_FOR("w.id")
+     "select w.template, w.revision, s.id as sandbox_id, " SIZE("w") " as size, f.path, f.type, " DBX_CONTENT("f") ", " ROLE_FOR("w.id")
      " as role from workspaces w " LIVE "left join files f on f.workspace_id = w.id and " ROLE_FOR("w.id") " > 1 "
      "where w.id = $1::uuid and " ROLE_FOR("w.id") " > 0 order by f.path"},
     {"run_accept",

@@ -5,6 +5,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/str.h"
+#include "gateway/contents.h"
 #include "gateway/execution_decode.h"
 #include "gateway/executions.h"
 #include "gateway/store.h"
@@ -16,6 +17,7 @@ static void free_write(void *op)
     struct gw_write *wr = op;
     gw_body_done(&wr->body);
     gw_import_free(wr->import);
+    gw_run_files_free(wr->run_files);
     gw_people_body_done(&wr->people);
     explicit_bzero(wr->secret, sizeof(wr->secret));
     free(wr->key);
@@ -47,6 +49,8 @@ static const struct {
     {"stale", "If-Match", "it has changed since", 412},
     {"count", "", "a workspace has at most 1000 files and directories", 409},
     {"bytes", "content", "the files of a workspace have at most 32 MiB", 409},
+    {"quota", "content",
+     "the files of all workspaces of their owner have as many bytes as they may", 409},
     {"workspaces", "", "no more workspaces: your quota is used up", 409},
     {"running", "", "too many of your processes run or wait", 429},
     {"keys", "", "no more keys: revoke one", 409},
@@ -111,6 +115,8 @@ static void start_write(struct gw_write *wr)
 {
     if (wr->kind->begin)
         wr->kind->begin(wr);
+    else if (wr->kind->stores)
+        gw_write_store(wr);
     else
         gw_write_now(wr);
 }
@@ -139,6 +145,8 @@ static void on_written(const struct dbx_pg_result *res, const struct dbx_err *er
         wr->kind->done(wr, res);
     } else if (err && err->kind == DBX_CONFLICT && !gw_req_gone(rq)) {
         answer_problem(rq, NULL);
+    } else if (err && err->kind == DBX_NOT_FOUND && wr->kind->stores && !gw_req_gone(rq)) {
+        gw_req_fail_blobs(rq, err); /* what was stored went away before it was referred to */
     } else if (gw_answered(rq, err)) {
         /* nothing to do */
     } else if (dbx_pg_i64(res, 0, "found", 0) == 0) {
@@ -160,7 +168,9 @@ void gw_write_now(struct gw_write *wr)
     dbx_buf_clear(&wr->kept);
     dbx_buf_clear(&wr->request);
     struct dbx_pg_call calls[2] = {
-        {.stmt = wr->kind->lock, .params = {DBX_PG_TEXT(wr->object_text)}, .n = 1},
+        {.stmt = wr->kind->lock,
+         .params = {DBX_PG_TEXT(wr->kind->lock_caller ? wr->owner_text : wr->object_text)},
+         .n = 1},
         {.stmt = wr->kind->stmt}};
     struct dbx_pg_call *call = &calls[1];
     struct dbx_pg *pg = gw_store_pg(wr->rq->gw->store);
@@ -176,6 +186,40 @@ void gw_write_now(struct gw_write *wr)
         call->params[call->n++] = DBX_PG_TEXT(wr->origin);
     gw_req_ref(wr->rq);
     dbx_pg_batch(pg, wr->kind->lock ? calls : call, wr->kind->lock ? 2 : 1, on_written, wr->rq);
+}
+
+/* --- what is large goes first --- */
+
+static void on_stored(const struct dbx_err *err, void *arg)
+{
+    struct gw_req *rq = arg;
+    if (gw_req_gone(rq))
+        return;
+    if (err && err->kind == DBX_UNAVAIL && err->code == -ECANCELED)
+        gw_req_fail_status(rq, 503, DBX_UNAVAIL, NULL, "this gateway ends, try again", NULL);
+    else if (err)
+        gw_req_fail_blobs(rq, err);
+    else
+        gw_write_now(rq->op);
+}
+
+void gw_write_store(struct gw_write *wr)
+{
+    struct gw_store_item one = {wr->etag, wr->body.content, wr->body.content_len};
+    struct gw_store_item *all = &one;
+    size_t n = 1, large = 0;
+    if (wr->import)
+        all = gw_import_items(wr->import, &n);
+    else
+        gw_write_hash(wr);
+    for (size_t i = 0; i < n; i++)
+        large += gw_content_is_large(wr->rq->gw, all[i].len);
+    if (large)
+        gw_contents_store(wr->rq, wr->object_text, wr->import != NULL, all, n, on_stored, wr->rq);
+    if (wr->import)
+        free(all);
+    if (!large)
+        gw_write_now(wr);
 }
 
 /* --- from the request --- */

@@ -156,6 +156,8 @@ static void done_created(struct gw_write *wr, const struct dbx_pg_result *res)
 void gw_workspaces_create(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.body = GW_BODY_WORKSPACE,
+                                              .lock = "user_lock",
+                                              .lock_caller = true,
                                               .stmt = "ws_create",
                                               .fill = fill_create,
                                               .done = done_created,

@@ -24,6 +24,11 @@ extern const size_t gw_bulk_sql_len;
 struct gw_write;
 struct gw_import;
 void gw_import_free(struct gw_import *im);
+struct gw_store_item;
+struct gw_run_files;
+void gw_run_files_free(struct gw_run_files *rf);
+/* All files of it; the etags live as long as the import. The caller frees. */
+struct gw_store_item *gw_import_items(struct gw_import *im, size_t *ret_n);
 
 struct gw_write_kind {
     enum gw_body_kind body;
@@ -34,6 +39,8 @@ struct gw_write_kind {
     /* The statement's last parameters: whether the caller acts as an administrator (where his role
      * counts), and where the request came from (where it is audited). */
     bool by_role, audited;
+    bool lock_caller; /* what `lock` locks is the caller, not the object */
+    bool stores;      /* its large contents go to the blob store first (gw_write_store) */
     /* Fills params[4..] and returns their number with the first four; strings live as long as the
      * write. */
     size_t (*fill)(struct gw_write *wr, struct dbx_pg_param params[static 16]);
@@ -53,11 +60,12 @@ struct gw_write {
     struct dbx_id object, made; /* of the route; of what is made */
     char owner_text[DBX_ID_TEXT], object_text[DBX_ID_TEXT], made_text[DBX_ID_TEXT];
     char if_match[65], etag[2 * DBX_SHA256_LEN + 1];
-    char at_text[24], origin[128];
+    char at_text[24], origin[128], size_text[24];
     int64_t at_us;
-    char *parents, *parent_ids;   /* owned: array literals */
-    struct gw_import *import;     /* owned, or NULL (workspace_import.c) */
-    struct dbx_buf kept, request; /* what is kept under the key; the request of a process */
+    char *parents, *parent_ids;     /* owned: array literals */
+    struct gw_import *import;       /* owned, or NULL (workspace_import.c) */
+    struct gw_run_files *run_files; /* owned, or NULL (workspace_run.c) */
+    struct dbx_buf kept, request;   /* what is kept under the key; the request of a process */
     /* run */
     struct dbx_buf files;
     struct dbx_id sandbox, process;
@@ -77,6 +85,10 @@ void gw_write_begin(struct gw_req *rq, const struct gw_write_kind *kind);
 void gw_write_done_empty(struct gw_write *wr, const struct dbx_pg_result *res);
 void gw_write_again_empty(struct gw_write *wr, const char *kept);
 void gw_write_now(struct gw_write *wr);
+/* Stores what is large in the body or the import, then gw_write_now. */
+void gw_write_store(struct gw_write *wr);
+/* The digest of the body's content; what of it stands in the row. */
+void gw_write_hash(struct gw_write *wr);
 
 /* The id in the route, or answers 404. */
 bool gw_route_id(struct gw_req *rq, struct dbx_id *ret);

@@ -3,6 +3,7 @@
 #include "common/base/config.h"
 #include "common/base/map.h"
 #include "common/base/metrics.h"
+#include "common/ext/blob.h"
 #include "common/ext/confine.h"
 #include "common/ext/pg.h"
 #include "common/io/httpd.h"
@@ -30,6 +31,16 @@ static const struct dbx_config_field fields[] = {
      "How often the database is searched for processes that nobody announced."},
     {"max_queue", DBX_CONFIG_U64, F(max_queue), "100000", 1, 10000000, "",
      "How many processes wait in memory; more wait in the database."},
+    {"blobs", DBX_CONFIG_STRING, F(blobs), "", 0, 0, "",
+     "The blob store, as the gateways have it; it is only read."},
+    {"blob_keys_file", DBX_CONFIG_PATH, F(blob_keys_file), "", 0, 0, "",
+     "A file with S3's ACCESS_KEY SECRET_KEY; else AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."},
+    {"ca_file", DBX_CONFIG_PATH, F(ca_file), "", 0, 0, "",
+     "Certificates to trust on the way to the blob store; else the system's."},
+    {"blob_grace_ms", DBX_CONFIG_U64, F(blob_grace_ms), "3600000", 1, 2592000000, "ms",
+     "How long an object that nobody refers to is kept, twice."},
+    {"sweep_ms", DBX_CONFIG_U64, F(sweep_ms), "60000", 10, 3600000, "ms",
+     "How often what nobody asks for any more is removed."},
     {"migrate_wait_ms", DBX_CONFIG_U64, F(migrate_wait_ms), "60000", 0, 3600000, "ms",
      "How long to wait for the database at start."},
     {"log_level", DBX_CONFIG_STRING, F(log_level), "info", 0, 0, "", "err, warn, info or debug."},
@@ -124,6 +135,15 @@ static void on_keys(const struct dbx_err *err, void *user)
             err ? err->msg : "taken over");
 }
 
+static int open_blobs(struct sched *s, struct dbx_err *err)
+{
+    const struct dbx_blobs_opts opts = {.loop = s->loop,
+                                        .url = s->cfg->blobs,
+                                        .keys_file = s->cfg->blob_keys_file,
+                                        .ca_file = s->cfg->ca_file};
+    return *s->cfg->blobs ? dbx_blobs_open(&opts, &s->blobs, err) : 0;
+}
+
 static int run(struct sched *s, struct dbx_err *err)
 {
     static const struct sched_leader_handlers lead = {.on_lead = on_lead, .on_lost = on_lost};
@@ -142,6 +162,8 @@ static int run(struct sched *s, struct dbx_err *err)
     s->leader = sched_leader_new(s->loop, s->cfg->database, &lead, s);
     int r = dbx_seccomp_watch(s->loop, on_refused_call, NULL, err);
     if (r == 0)
+        r = open_blobs(s, err);
+    if (r == 0)
         r = dbx_httpd_new(&http, &s->httpd, err);
     if (r < 0)
         return r;
@@ -158,6 +180,7 @@ static void done(struct sched *s)
     if (s->core)
         sched_reign_end(s, "the end");
     s->httpd = s->httpd ? dbx_httpd_free(s->httpd) : NULL;
+    s->blobs = dbx_blobs_free(s->blobs);
     s->pg = s->pg ? dbx_pg_free(s->pg) : NULL;
     dbx_map_free(s->conn_by_id);
     dbx_keyring_free(s->keys);

@@ -8,6 +8,7 @@
 #include "common/ext/json.h"
 #include "common/ext/pg.h"
 #include "common/io/loop.h"
+#include "common/proto/contents.h"
 #include "common/proto/files.h"
 #include "common/proto/link.h"
 #include "scheduler/messages.h"
@@ -190,76 +191,117 @@ struct sched_news *sched_news_free(struct sched_news *nw)
 
 /* ---- what is new ---- */
 
-static int add_row(struct dbx_buf *out, const struct dbx_pg_result *res, size_t row)
-{
-    const char *path = dbx_pg_text(res, row, "path", NULL);
-    const char *type = dbx_pg_text(res, row, "type", NULL);
-    size_t len = 0;
+/* What goes to one node, while its large contents are on their way here. */
+struct news {
+    struct asked as;
+    int64_t revision;
+    struct dbx_contents *contents; /* one for each entry */
+    struct entry {
+        char *path; /* owned */
+        bool folder, gone;
+    } * entries;
+    size_t n;
+};
 
-    if (!path)
-        return 0; /* nothing is */
-    DBX_CLEANUP(dbx_freep) uint8_t *content = dbx_pg_bytes(res, row, "content", &len);
-    bool folder = dbx_streq(type, "directory");
-    bool script = len > 2 && memcmp(content, "#!", 2) == 0;
-    const struct dbx_file f = {.gone = !type,
-                               .folder = folder,
-                               .mode = !type              ? 0
-                                       : folder || script ? 0755
-                                                          : 0644,
-                               .path = path,
-                               .path_len = (uint16_t)strlen(path),
-                               .data = content,
-                               .size = len};
+static void free_news(struct news *ns)
+{
+    dbx_contents_free(ns->contents);
+    for (size_t i = 0; i < ns->n; i++)
+        free(ns->entries[i].path);
+    free(ns->entries);
+    free(ns);
+}
+
+static int add_entry(struct dbx_buf *out, const struct news *ns, size_t i)
+{
+    const struct entry *e = &ns->entries[i];
+    const struct dbx_content *c = dbx_contents_at(ns->contents, i);
+    bool script = c->len > 2 && memcmp(c->data, "#!", 2) == 0;
+    const struct dbx_file f = {.gone = e->gone,
+                               .folder = e->folder,
+                               .mode = e->gone               ? 0
+                                       : e->folder || script ? 0755
+                                                             : 0644,
+                               .path = e->path,
+                               .path_len = (uint16_t)strlen(e->path),
+                               .data = c->data,
+                               .size = c->len};
     return dbx_files_add(out, &f);
 }
 
 /* What is gone first, and what is deeper before what it is in; then the rest, from above. */
-static int make_block(struct dbx_buf *out, const struct dbx_pg_result *res)
+static int make_block(struct dbx_buf *out, const struct news *ns)
 {
-    size_t n = dbx_pg_rows(res);
     int r = dbx_files_begin(out);
 
-    for (size_t i = n; r == 0 && i-- > 0;)
-        if (!dbx_pg_text(res, i, "type", NULL))
-            r = add_row(out, res, i);
-    for (size_t i = 0; r == 0 && i < n; i++)
-        if (dbx_pg_text(res, i, "type", NULL))
-            r = add_row(out, res, i);
+    for (size_t i = ns->n; r == 0 && i-- > 0;)
+        if (ns->entries[i].gone)
+            r = add_entry(out, ns, i);
+    for (size_t i = 0; r == 0 && i < ns->n; i++)
+        if (!ns->entries[i].gone)
+            r = add_entry(out, ns, i);
     return r;
 }
 
-struct answer {
-    const struct asked *as;
-    int64_t revision;
-};
-
 static void fill_files(struct dbx_jw *w, void *arg)
 {
-    const struct answer *a = arg;
+    const struct news *ns = arg;
     char text[DBX_ID_TEXT];
 
-    dbx_id_format(&a->as->sandbox, text);
+    dbx_id_format(&ns->as.sandbox, text);
     dbx_jw_kstr(w, "sandbox_id", text);
-    dbx_jw_ki64(w, "since", a->as->since);
-    dbx_jw_ki64(w, "revision", a->revision);
+    dbx_jw_ki64(w, "since", ns->as.since);
+    dbx_jw_ki64(w, "revision", ns->revision);
+}
+
+static struct sched_conn *conn_of(const struct asked *as)
+{
+    struct sched *s = as->s;
+    return s->leading && s->reign == as->reign ? sched_conn_find(s, as->conn) : NULL;
+}
+
+static void on_loaded(struct dbx_contents *cs, const struct dbx_err *err, void *user)
+{
+    struct news *ns = user;
+    struct sched_conn *cn = conn_of(&ns->as);
+    DBX_CLEANUP(dbx_buf_done) struct dbx_buf block = {0};
+
+    (void)cs;
+    dbx_buf_init(&block, DBX_MAX_LINK_MSG - 4096);
+    if (err)
+        dbx_log(DBX_LOG_WARN, NULL, "files of a workspace, asked for again: %s", err->msg);
+    else if (cn && make_block(&block, ns) == 0)
+        (void)dbx_link_send(cn->link, "record_files", fill_files, ns, block.data, block.len);
+    else if (cn)
+        dbx_log(DBX_LOG_ERR, NULL, "the files of a workspace do not fit into a message");
+    free_news(ns);
 }
 
 static void on_files(const struct dbx_pg_result *res, const struct dbx_err *err, void *user)
 {
     struct asked as = *(struct asked *)user;
-    struct sched *s = as.s;
-    struct sched_conn *cn = s->leading && s->reign == as.reign ? sched_conn_find(s, as.conn) : NULL;
-    DBX_CLEANUP(dbx_buf_done) struct dbx_buf block = {0};
 
     free(user);
-    if (err || !cn || dbx_pg_rows(res) == 0)
+    if (err || !conn_of(&as) || dbx_pg_rows(res) == 0)
         return; /* asked again, when there is need */
-    struct answer a = {.as = &as, .revision = dbx_pg_i64(res, 0, "revision", 0)};
-    dbx_buf_init(&block, DBX_MAX_LINK_MSG - 4096);
-    if (make_block(&block, res) == 0)
-        (void)dbx_link_send(cn->link, "record_files", fill_files, &a, block.data, block.len);
+    struct news *ns = DBX_NEW(struct news);
+    ns->as = as;
+    ns->revision = dbx_pg_i64(res, 0, "revision", 0);
+    ns->contents = dbx_contents_new(as.s->loop, as.s->blobs);
+    ns->entries = dbx_calloc(dbx_pg_rows(res), sizeof(*ns->entries));
+    for (size_t i = 0; i < dbx_pg_rows(res); i++) {
+        const char *path = dbx_pg_text(res, i, "path", NULL);
+        const char *type = dbx_pg_text(res, i, "type", NULL);
+        if (!path)
+            continue; /* nothing is new */
+        ns->entries[ns->n++] = (struct entry){
+            .path = dbx_strdup(path), .folder = dbx_streq(type, "directory"), .gone = !type};
+        dbx_contents_add(ns->contents, res, i);
+    }
+    if (dbx_contents_here(ns->contents))
+        on_loaded(ns->contents, NULL, ns);
     else
-        dbx_log(DBX_LOG_ERR, NULL, "the files of a workspace do not fit into a message");
+        dbx_contents_load(ns->contents, on_loaded, ns);
 }
 
 int sched_node_files_since(struct sched_conn *cn, const struct dbx_link_msg *m, struct dbx_err *err)

@@ -7,6 +7,7 @@
 #include "common/proto/limits.h"
 #include "scheduler/core.h"
 
+struct dbx_blobs;
 struct dbx_httpd;
 struct dbx_jw;
 struct dbx_keyring;
@@ -25,8 +26,8 @@ struct sched_report;
 struct sched_store;
 
 struct sched_config {
-    char *listen, *database, *keys, *log_level, *log_format;
-    uint64_t lease_ms, heartbeat_ms, scan_ms, max_queue, migrate_wait_ms;
+    char *listen, *database, *keys, *log_level, *log_format, *blobs, *blob_keys_file, *ca_file;
+    uint64_t lease_ms, heartbeat_ms, scan_ms, max_queue, migrate_wait_ms, sweep_ms, blob_grace_ms;
 };
 
 struct sched_metrics {
@@ -59,6 +60,9 @@ struct sched {
     struct sched_store *store;
     struct dbx_timer *tick, *scan;
     uint64_t last_touch, last_sweep;
+    struct dbx_blobs *blobs; /* NULL: none; it is only read */
+    char blob_cursor[65];    /* where the next look for garbage begins */
+    bool looking_for_garbage;
     uint64_t last_ask;
     bool pump_due, scanning;
     bool listing, list_again, feeding, feed_due; /* batches: feed.c */
@@ -97,7 +101,8 @@ void sched_batches_look(struct sched *s); /* something may have changed about th
 void sched_batches_feed(struct sched *s); /* one of theirs has left the core */
 
 /* ---- sweep.c ---- */
-void sched_sweep(struct sched *s); /* once a minute, however often it is called */
+void sched_sweep(struct sched *s);   /* once in sweep_ms, however often it is called */
+void sched_garbage(struct sched *s); /* nothing while the last one is at it */
 
 /* ---- links.c ---- */
 struct sched_conn *sched_conn_find(const struct sched *s, uint64_t id);

@@ -3,6 +3,7 @@
  * whoever takes the lead waits for what is in flight, and then reads all of it; whoever lost it
  * gets lead = 0 and has changed nothing. */
 #include "common/ext/pg.h"
+#include "common/proto/contents.h"
 #include "scheduler/store.h"
 
 #define LEAD                                                                                       \
@@ -149,8 +150,9 @@ static const struct dbx_pg_stmt stmts[] = {
      "   where e.revision > $3::bigint and e.op <> 'skipped' and $3::bigint >= 0),"
      " p as (select path from e union select from_path from e where from_path is not null"
      "   union select f.path from files f join w on f.workspace_id = w.id where $3::bigint < 0)"
-     " select w.revision, p.path, f.type, f.content from w left join p on true"
-     " left join files f on f.workspace_id = w.id and f.path = p.path order by p.path"},
+     " select w.revision, p.path, f.type, " DBX_CONTENT(
+         "f") " from w left join p on true"
+              " left join files f on f.workspace_id = w.id and f.path = p.path order by p.path"},
     {"load_boxes", "select id, node_id from sandboxes where kind = 'workspace'"
                    " and ended_at is null and node_id is not null"},
     {"load_nodes", "select id, url from nodes where state <> 'lost'"},
@@ -173,6 +175,15 @@ static const struct dbx_pg_stmt stmts[] = {
                      "   - interval '24 hours') order by seq limit 5000))"},
     {"sweep_logins", SWEEP("oidc_logins", "expires_at < now()")},
     {"sweep_recoveries", SWEEP("recoveries", "expires_at < now()")},
+    /* $1 where the page begins, $2 the grace in milliseconds */
+    {"sweep_blobs",
+     "with page as (select digest from blobs where digest > $1::text order by digest limit 2000),"
+     " gone as (delete from blobs b using page p where b.digest = p.digest"
+     "   and b.seen_at < now() - $2::bigint * interval '1 millisecond'"
+     "   and not exists (select 1 from files f where f.blob = b.digest) returning b.name),"
+     " g as (insert into blob_garbage (name, due_at) select name,"
+     " now() + $2::bigint * interval '1 millisecond' from gone)"
+     " select max(digest) as last from page"},
     {"sweep_sessions", SWEEP("sessions", "expires_at < now() - interval '7 days'")},
     {"where", "select p.status, p.placed_at is not null as placed, p.node_id, n.url"
               " from processes p left join nodes n on n.id = p.node_id where p.id = $1::uuid"},

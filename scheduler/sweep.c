@@ -6,8 +6,6 @@
 #include "common/ext/pg.h"
 #include "scheduler/sched.h"
 
-#define SWEEP_MS 60000
-
 static void on_swept(const struct dbx_pg_result *res, const struct dbx_err *err, void *user)
 {
     (void)res;
@@ -22,9 +20,10 @@ void sched_sweep(struct sched *s)
                                              "sweep_recoveries", "sweep_sessions"};
     uint64_t now = dbx_now_ms();
 
-    if (now - s->last_sweep < SWEEP_MS)
+    if (now - s->last_sweep < s->cfg->sweep_ms)
         return;
     s->last_sweep = now;
     for (size_t i = 0; i < DBX_ARRAY_LEN(statements); i++)
         dbx_pg_query(s->pg, statements[i], NULL, 0, on_swept, (void *)statements[i]);
+    sched_garbage(s);
 }

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -30,7 +31,8 @@ enum {
     USER_KEEPER,
     USER_KAFKA,
     GROUP_DATABASE,
-    GROUP_LOG
+    GROUP_LOG,
+    GROUP_BLOBS
 };
 
 enum { STAGE_DATABASE, STAGE_SCHEDULER, STAGE_KEEPER, STAGE_SHIM, STAGE_GATEWAY };
@@ -118,6 +120,26 @@ static void arg_database(struct plan *p, struct sup_service *sv)
     sup_arg(sv, "--database=host=%s user=postgres dbname=postgres", p->database);
     sv->gids[0] = p->o->uid_base + GROUP_DATABASE;
     sup_see(sv, false, "%s", p->database);
+}
+
+/* A folder of the state, unless the operator has a store of his own. It is the gateways'; the
+ * scheduler reads it by its group. */
+static void arg_blobs(const struct plan *p, struct sup_service *sv, bool own)
+{
+    const char *other = getenv("DEVBOX_GATEWAY_BLOBS");
+    const char *keys = getenv("DEVBOX_GATEWAY_BLOB_KEYS_FILE");
+    if (!other) {
+        sup_arg(sv, "--blobs=file:%s/blobs", p->o->state_dir);
+        sup_see(sv, own, "%s/blobs", p->o->state_dir);
+    } else {
+        sup_arg(sv, "--blobs=%s", other);
+        if (dbx_starts_with(other, "file:/"))
+            sup_see(sv, own, "%s", other + strlen("file:"));
+    }
+    if (!own)
+        sv->gids[1] = p->o->uid_base + GROUP_BLOBS;
+    if (keys && keys[0] == '/')
+        arg2(sv, "--blob-keys-file", keys);
 }
 
 static void define_postgres(struct plan *p)
@@ -220,12 +242,23 @@ static int share_output_log(struct plan *p, struct dbx_err *err)
                      err);
 }
 
+static int share_blobs(const struct plan *p, struct dbx_err *err)
+{
+    DBX_CLEANUP(dbx_freep) char *own = dbx_asprintf("%s/blobs", p->o->state_dir);
+    const char *other = getenv("DEVBOX_GATEWAY_BLOBS");
+    if (other && !dbx_starts_with(other, "file:/"))
+        return 0;
+    return view_give(other ? other + strlen("file:") : own, p->o->uid_base + USER_GATEWAY,
+                     p->o->uid_base + GROUP_BLOBS, 02750, true, err);
+}
+
 static int define_scheduler(struct plan *p, struct dbx_err *err)
 {
     struct sup_service *sv =
         add_confined(p, "scheduler", "scheduler", STAGE_SCHEDULER, USER_SCHEDULER);
     sup_arg(sv, "--listen=fd:3");
     arg_database(p, sv);
+    arg_blobs(p, sv, false);
     p->scheduler = sv;
     int r = arg_ring(p, sv, err);
     return r < 0 ? r : sup_listen(sv, "127.0.0.1", 0, false, err);
@@ -297,6 +330,7 @@ static int define_gateway(struct plan *p, unsigned i, struct dbx_err *err)
     arg_path(sv, "--admin-key-file", p->o->state_dir, "keys/admin.key");
     arg2(sv, "--output-log", p->output_log);
     see_output_log(p, sv);
+    arg_blobs(p, sv, true);
     if (tls) {
         arg2(sv, "--tls-cert", p->o->tls_cert);
         arg2(sv, "--tls-key", p->o->tls_key);
@@ -341,8 +375,9 @@ int sup_define(struct supervisor *s, const struct sup_opts *o, struct dbx_err *e
 
     define_postgres(&p);
     if ((r = define_output_log(&p, err)) < 0 || (r = share_output_log(&p, err)) < 0 ||
-        (r = define_scheduler(&p, err)) < 0 || (r = define_keeper(&p, err)) < 0 ||
-        (r = define_registry(&p, err)) < 0 || (r = define_shim(&p, err)) < 0)
+        (r = share_blobs(&p, err)) < 0 || (r = define_scheduler(&p, err)) < 0 ||
+        (r = define_keeper(&p, err)) < 0 || (r = define_registry(&p, err)) < 0 ||
+        (r = define_shim(&p, err)) < 0)
         return r;
     for (unsigned i = 0; i < o->gateways; i++)
         if ((r = define_gateway(&p, i, err)) < 0)

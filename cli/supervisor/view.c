@@ -260,11 +260,17 @@ static int build(const struct view *v, uid_t uid, struct dbx_err *err)
     return r;
 }
 
+static bool is_owner(const char *path, uid_t uid)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == uid;
+}
+
 int view_enter(const struct view *v, uid_t uid, struct dbx_err *err)
 {
     int r = 0;
     for (size_t i = 0; r == 0 && i < v->n; i++)
-        if (v->item[i].own)
+        if (v->item[i].own && !is_owner(v->item[i].path, uid)) /* else it may be shared */
             r = view_give(v->item[i].path, uid, (gid_t)uid, 0700, false, err);
     if (r < 0)
         return r;

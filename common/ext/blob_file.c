@@ -5,7 +5,8 @@
  * A write goes to a file of its own below ".tmp", is made durable, and is then linked to its name:
  * link() fails where something stands, so an object is never replaced and never torn, and who is
  * killed in between leaves a file below ".tmp" alone (removed by an opening an hour later). The
- * folder is made durable before the write counts. fsync that fails is never repeated on the same
+ * folder is made durable before the write counts. The folder's group may read (who shares it with
+ * another user sets its group id bit). fsync that fails is never repeated on the same
  * file: the file goes, and the write has failed. */
 #include <dirent.h>
 #include <errno.h>
@@ -66,7 +67,7 @@ static int make_folders(int dir, const char *name, struct dbx_err *err)
         if (name[i] != '/')
             continue;
         path[i] = '\0';
-        if (mkdirat(dir, path, 0700) == 0) {
+        if (mkdirat(dir, path, 0750) == 0) {
             int r = sync_folder(dir, above, err);
             if (r < 0)
                 return r;
@@ -90,7 +91,7 @@ static int sync_above(int dir, const char *name, struct dbx_err *err)
 static int write_tmp(int dir, const char *tmp, const struct dbx_buf *data, struct dbx_err *err)
 {
     DBX_CLEANUP(dbx_closep)
-    int fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
     if (fd < 0)
         return dbx_err_sys(err, "create an object");
     int r = dbx_write_all(fd, data->data, data->len);
@@ -236,14 +237,16 @@ int dbx_blob__file_open(const struct dbx_blobs_opts *opts, const char *url, void
     (void)opts;
     if (url[0] != '/')
         return dbx_err_field(err, "blobs", "file: wants an absolute path");
-    DBX_CLEANUP(dbx_freep) char *tmp = dbx_asprintf("%s/" TMP, url);
-    int r = dbx_fs_mkdirs(tmp, 0700, err);
+    int r = access(url, F_OK) == 0 ? 0 : dbx_fs_mkdirs(url, 0750, err);
     if (r < 0)
         return r;
     int fd = open(url, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return dbx_err_sys(err, "open '%s'", url);
-    remove_old(fd);
+    if (faccessat(fd, ".", W_OK, AT_EACCESS) == 0) { /* who only reads needs neither */
+        (void)mkdirat(fd, TMP, 0750);
+        remove_old(fd);
+    }
     struct folder *dir = DBX_NEW(struct folder);
     dir->refs = 1;
     dir->fd = fd;

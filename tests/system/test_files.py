@@ -16,9 +16,10 @@ from test_gateway import World
 from test_socket import Workspace
 
 
-@pytest.fixture(scope="module")
-def w(tmp_path_factory):
-    world = World(tmp_path_factory.mktemp("files"))
+@pytest.fixture(scope="module", params=["in rows", "in blobs"])
+def w(tmp_path_factory, request):
+    tmp = tmp_path_factory.mktemp("files")
+    world = World(tmp, *([f"--blobs=file:{tmp}/blobs", "--blob-threshold=1"] if request.param == "in blobs" else []))
     yield world
     world.close()
 

@@ -104,8 +104,9 @@ class Program:
 
 
 class World:
-    def __init__(self, tmp):
-        self.tmp, self.bin = tmp, find_bin()
+    def __init__(self, tmp, *options):
+        """options: of every gateway"""
+        self.tmp, self.bin, self.options = tmp, find_bin(), options
         self.pg = Postgres()
         for f in sorted((ROOT / "common/proto/schema").glob("*.sql")):
             self.pg.sql(f.read_text())
@@ -131,7 +132,8 @@ class World:
         proc = subprocess.Popen(
             [self.bin / "devbox-gateway", "--listen=127.0.0.1:0", f"--database={self.pg.conninfo}",
              f"--scheduler=ws://127.0.0.1:{self.scheduler.port}/gateway", f"--keys={self.tmp}/keys",
-             f"--output-log=file:{self.tmp}/log", f"--templates-dir={self.tmp}/templates", f"--admin-key-file={self.tmp}/admin", *extra],
+             f"--output-log=file:{self.tmp}/log", f"--templates-dir={self.tmp}/templates", f"--admin-key-file={self.tmp}/admin",
+             *self.options, *extra],
             stderr=subprocess.PIPE, text=True)
         seen = []
         port = None

@@ -515,7 +515,7 @@ def test_quotas(w):
     boss = admin(w)
     r = boss.call("PUT", f"/api/users/{p.me['id']}", json={"max_workspaces": 1, "max_running": 2})
     assert r.status_code == 200 and (r.json()["max_workspaces"], r.json()["max_running"]) == (1, 2)
-    assert p.call("GET", "/api/me").json()["quotas"] == {"max_workspaces": 1, "max_running": 2}
+    assert p.call("GET", "/api/me").json()["quotas"] == {"max_workspaces": 1, "max_running": 2, "max_bytes": 10 << 30, "bytes_used": 0}
     path = p.workspace()
     assert code(p.call("POST", "/api/workspaces", json={"name": "x", "template": "python"})) == (409, "workspaces")
     body = {"template": "python", "files": [{"path": "main.py", "content": "1"}]}
