@@ -17,7 +17,8 @@
 #define API_CSP "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 #define MAX_EXTRA 6
 
-const struct dbx_header gw_common_headers[] = {
+const struct dbx_header gw_tls_headers[] = {
+    {"Strict-Transport-Security", "max-age=31536000"}, /* left out by gw_common_headers */
     {"DevBox-API-Version", "1"},
     {"X-Content-Type-Options", "nosniff"},
     {"Referrer-Policy", "no-referrer"},

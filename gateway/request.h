@@ -88,7 +88,9 @@ void gw_req_fail_field(struct gw_req *rq, int status, enum dbx_kind kind, const 
 void gw_req_fail_db(struct gw_req *rq, const struct dbx_err *err);
 void gw_req_not_found(struct gw_req *rq);
 
-extern const struct dbx_header gw_common_headers[]; /* of every answer */
+/* Of every answer, where browsers come by TLS and where they do not. */
+extern const struct dbx_header gw_tls_headers[];
+#define gw_common_headers (gw_tls_headers + 1)
 
 /* Pure. A sane id or traceparent is taken over, else a new one is made. */
 void gw_request_id(const char *given, char out[static 65]);

@@ -249,7 +249,7 @@ static int start_httpd(struct gw *gw, struct dbx_err *err)
         .ws = {.max_message = 2u << 20, .high_water = GW_HIGH_WATER, .low_water = 64u << 10},
         .handlers = &httpd_handlers,
         .user = gw,
-        .common_headers = gw_common_headers};
+        .common_headers = gw_auth_secure(gw) ? gw_tls_headers : gw_common_headers};
     return dbx_httpd_new(&opts, &gw->httpd, err);
 }
 
