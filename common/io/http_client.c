@@ -406,6 +406,10 @@ static bool set_options(struct dbx_fetch *f, const struct dbx_fetch_opts *opts)
         curl_easy_setopt(f->easy, CURLOPT_UNIX_SOCKET_PATH, opts->unix_socket);
     if (opts->ca_file)
         curl_easy_setopt(f->easy, CURLOPT_CAINFO, opts->ca_file);
+    if (opts->insecure) {
+        curl_easy_setopt(f->easy, CURLOPT_SSL_VERIFYPEER, 0L);
+        curl_easy_setopt(f->easy, CURLOPT_SSL_VERIFYHOST, 0L);
+    }
     set_method(f, opts);
     return curl_easy_setopt(f->easy, CURLOPT_URL, opts->url) == CURLE_OK &&
            set_headers(f, opts->headers);

@@ -444,10 +444,26 @@ static int on_receive(struct dbx_ws *ws, const uint8_t *data, size_t len)
     return final ? deliver(ws, ws->message.data, ws->message.len) : 0;
 }
 
+/* RFC 6455, 5.5.1 and 7.4. */
+static bool close_ok(const uint8_t *data, size_t len)
+{
+    if (len == 0)
+        return true;
+    if (len == 1 || !dbx_utf8_valid(data + 2, len - 2))
+        return false;
+    int code = data[0] << 8 | data[1];
+    bool never_sent = code == 1004 || code == 1005 || code == 1006;
+    return (code >= 1000 && code <= 1014 && !never_sent) || (code >= 3000 && code < 5000);
+}
+
 static int on_peer_close(struct dbx_ws *ws, const uint8_t *data, size_t len)
 {
     if (ws->close_sent) /* the answer to ours: nothing is left to say */
         return -1;
+    if (!close_ok(data, len)) { /* lws would send it back as it is */
+        ws->close_code = 1002;
+        return -1;
+    }
     ws->close_code = len >= 2 ? data[0] << 8 | data[1] : 1005;
     ws->reason[0] = '\0';
     if (len > 2 && len - 2 < sizeof(ws->reason) && dbx_utf8_valid(data + 2, len - 2)) {
