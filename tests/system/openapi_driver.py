@@ -125,7 +125,7 @@ def widen_body(case, world, likely):
     path, body = case.operation.path, case.body
     if path.endswith("/archive") and case.operation.method == "post" and likely(0.5):
         case.body = tar()
-        case.query.pop("path", None)
+        (case.query or {}).pop("path", None)
     if not isinstance(body, dict):
         return
     if isinstance(body.get("template"), str) and likely(0.8):
@@ -184,7 +184,7 @@ def call(case, world, likely):
     if path.startswith("/api/stream") or path.endswith("/socket") and likely(0.7):
         headers.update(UPGRADE)
     if path.endswith("/upload") and likely(0.5):
-        case.query.pop("path", None)
+        (case.query or {}).pop("path", None)
         case.body, more["files"] = NotSet(), [("file", ("from-upload.txt", b"x"))]
     session = requests.Session()
     session.trust_env = False

@@ -24,6 +24,7 @@ def box(own_devbox, tmp_path):
     return box
 
 
+@pytest.mark.campaign
 def test_tls(box):
     url = f"https://127.0.0.1:{box.port}"
     assert box.url.startswith("https://")
