@@ -187,6 +187,7 @@ void gw_put_usage_of(struct dbx_jw *w, const struct dbx_usage *u)
     dbx_jw_ki64(w, "cpu_ms", u->cpu_ms);
     dbx_jw_ki64(w, "memory_peak_bytes", u->memory_peak_bytes);
     dbx_jw_ki64(w, "output_bytes", u->output_bytes);
+    dbx_jw_ki64(w, "disk_bytes", u->disk_bytes);
     dbx_jw_object_end(w);
 }
 

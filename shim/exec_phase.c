@@ -88,6 +88,13 @@ static void account_in_box(struct shim_exec *ex, struct shim_exec_phase *ph,
     ph->ending.cpu_over |= ph->limits->cpu_ms > 0 && e->signal == SIGXCPU;
 }
 
+/* The writable layer at its fullest, as far as init has looked (at the end, too). Init is believed
+ * within what the disk can hold. */
+static int64_t disk_used(uint64_t size, uint64_t free_min)
+{
+    return free_min < size ? (int64_t)(size - free_min) : 0;
+}
+
 /* e: NULL when it did not end by itself. */
 static void account(struct shim_exec *ex, struct shim_exec_phase *ph,
                     const struct shim_init_exited *e)
@@ -105,6 +112,8 @@ static void account(struct shim_exec *ex, struct shim_exec_phase *ph,
         usage->cpu_ms = u.cpu_ms;
         usage->memory_peak_bytes = u.memory_peak_bytes;
         ph->ending.oom |= u.oom;
+        if (e && !ex->lane)
+            usage->disk_bytes = disk_used(shim_sandbox_disk_bytes(ex->sb), e->disk_free_min);
     }
     if (ph->started) {
         usage->wall_ms = (int64_t)shim_watch_wall_ms(&ph->watch, ph->exited_ms);

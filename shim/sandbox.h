@@ -158,6 +158,7 @@ struct shim_sandbox_usage {
     bool oom; /* the kernel killed something for want of memory */
 };
 /* Works until the sandbox is terminated; after it died by itself the last numbers stand. */
+uint64_t shim_sandbox_disk_bytes(const struct shim_sandbox *sb); /* the size of its disk */
 void shim_sandbox_usage(struct shim_sandbox *sb, struct shim_sandbox_usage *ret);
 /* The same for who looks often: CPU and oom kills are new, memory is at most a second old. */
 void shim_sandbox_spent(struct shim_sandbox *sb, struct shim_sandbox_usage *ret);

@@ -130,6 +130,11 @@ void shim_sandbox_spent(struct shim_sandbox *sb, struct shim_sandbox_usage *ret)
     *ret = sb->last;
 }
 
+uint64_t shim_sandbox_disk_bytes(const struct shim_sandbox *sb)
+{
+    return sb->opts.disk_mb << 20;
+}
+
 void shim_sandbox_usage(struct shim_sandbox *sb, struct shim_sandbox_usage *ret)
 {
     struct shim_cgroup_stat st;

@@ -165,7 +165,7 @@ class World:
             self.changed.notify_all()
         if header["op"] in self.script:
             return self.script[header["op"]](header)
-        return {"place": {"ok": True, "state": "placed"}, "cancel": {"ok": True}, "end_sandbox": {"ok": True}, "batch": {"ok": True},
+        return {"place": {"ok": True, "state": "placed"}, "cancel": {"ok": True}, "end_sandbox": {"ok": True}, "batch": {"ok": True}, "keep": None,
                 "where": {"ok": True, "status": "running", "node_id": "n", "url": self.node_url}}[header["op"]]
 
     def on_node(self, header, blob):
@@ -350,7 +350,7 @@ def test_wait(w):
     assert set(result) == {"id", "status", "verdict", "exit_code", "signal", "stdout", "stderr", "truncated", "compile", "usage"}
     assert (result["status"], result["verdict"], result["exit_code"], result["signal"]) == ("completed", "EXIT_CODE", 3, None)
     assert (result["stdout"], result["stderr"], result["truncated"], result["compile"]) == ("hello\n", "oops\n", False, None)
-    assert result["usage"] == {k: v for k, v in USAGE.items() if k != "disk_bytes"}
+    assert result["usage"] == USAGE
     again = w.api.call("GET", f"/api/executions/{result['id']}").json()
     assert {k: again[k] for k in result} == result and again["stream_token"]
     process = w.api.call("GET", f"/api/processes/{p.pid}").json()
