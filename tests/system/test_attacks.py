@@ -128,7 +128,6 @@ def test_links_of_daemons_are_closed_to_others(devbox, running):
 
 # --- D4: pages of others ---
 
-@pytest.mark.campaign
 def test_origins(devbox, api, running):
     r = requests.post(devbox.url + "/api/auth/guest", timeout=60)
     cookie, csrf = r.cookies["devbox"], r.json()["csrf_token"]
@@ -212,7 +211,7 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.campaign] if n.startswith("close") else []) for n in SPOILT])
+@pytest.mark.parametrize("name", SPOILT)
 def test_spoilt_frames(devbox, running, name):
     data, codes = SPOILT[name]
     raw = Raw(devbox, running)
@@ -275,7 +274,7 @@ def answers(box, data, timeout=20):
     return [int(x) for x in re.findall(rb"(?:^|\n|\})HTTP/1\.[01] (\d{3}) ", buf)]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.campaign] if n == "HTTP/3.0" else []) for n in SMUGGLED])
+@pytest.mark.parametrize("name", SMUGGLED)
 def test_smuggling(devbox, name):
     """What could be read in two ways is refused, and the connection with it: what follows on it is never taken for a request."""
     got = answers(devbox, SMUGGLED[name] + b"GET /api/version HTTP/1.1\r\nHost: x\r\n\r\n")
