@@ -78,10 +78,11 @@ class Peer:
                         message = b""
         except (OSError, ConnectionError, ValueError):
             pass
-        self.closed.set()
-        self.sock.close()
-        for q in list(self.answers.values()):
-            q.put(({"error": {"kind": "unavail"}}, b""))
+        finally:  # whatever a test's handler raised is shown by the thread, and the link is gone
+            self.closed.set()
+            self.sock.close()
+            for q in list(self.answers.values()):
+                q.put(({"error": {"kind": "unavail"}}, b""))
 
     def _take(self, message):
         n = struct.unpack("<I", message[:4])[0]

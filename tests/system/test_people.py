@@ -446,6 +446,7 @@ def test_a_viewers_stream_only_shows(w):
     for message in ({"type": "input", "data": "x"}, {"type": "cancel"}, {"type": "resize", "cols": 80, "rows": 24}, {"type": "eof"}):
         assert refused(s, pid, **message) == "forbidden"
     # Raised, a new token may write; lowered, the open stream may no more.
+    w.script["resize"] = lambda h: {"error": {"kind": "conflict", "field": "", "message": "the process has no terminal"}}
     owner.call("PUT", f"{path}/members/{viewer.email}", json={"role": "editor"})
     e = stream_of(viewer, path, w.url)
     assert refused(e, pid, type="resize", cols=80, rows=24) == "no_terminal"
