@@ -31,7 +31,6 @@ def python():
     return cache / "bin/python"
 
 
-@pytest.mark.campaign
 def test_every_operation(devbox):
     long = os.environ.get("DEVBOX_LONG", "0") not in ("", "0")
     r = subprocess.run([python(), HERE / "openapi_driver.py", ROOT / "docs/openapi.yaml", devbox.url, devbox.key, "40" if long else "2",
