@@ -110,14 +110,6 @@ static void done_end(struct gw_write *wr, const struct dbx_pg_result *res)
 }
 
 /* Ending it again is the same. */
-static void again_end(struct gw_write *wr, const char *kept)
-{
-    (void)kept;
-    free(wr->key);
-    wr->key = NULL;
-    gw_write_now(wr);
-}
-
 void gw_sandboxes_end(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.no_body = true,
@@ -126,6 +118,6 @@ void gw_sandboxes_end(struct gw_req *rq)
                                               .by_role = true,
                                               .fill = fill_end,
                                               .done = done_end,
-                                              .again = again_end};
+                                              .again = gw_write_again_anew};
     gw_write_begin(rq, &kind);
 }

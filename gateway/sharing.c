@@ -49,17 +49,6 @@ static size_t fill_member(struct gw_write *wr, struct dbx_pg_param params[static
     return 7;
 }
 
-static void again_member(struct gw_write *wr, const char *kept)
-{
-    gw_req_reply(wr->rq, 200, "application/json", NULL, kept, strlen(kept));
-}
-
-static void done_member(struct gw_write *wr, const struct dbx_pg_result *res)
-{
-    (void)res;
-    again_member(wr, dbx_buf_cstr(&wr->kept));
-}
-
 void gw_members_put(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.decode = decode_member,
@@ -69,8 +58,9 @@ void gw_members_put(struct gw_req *rq)
                                               .audited = true,
                                               .check = check_email,
                                               .fill = fill_member,
-                                              .done = done_member,
-                                              .again = again_member};
+                                              .done = gw_write_done_kept,
+                                              .again = gw_write_again_kept,
+                                              .kept_status = 200};
     gw_write_begin(rq, &kind);
 }
 
@@ -191,17 +181,6 @@ static size_t fill_link(struct gw_write *wr, struct dbx_pg_param params[static 1
     return 9;
 }
 
-static void again_link(struct gw_write *wr, const char *kept)
-{
-    gw_req_reply(wr->rq, 201, "application/json", NULL, kept, strlen(kept));
-}
-
-static void done_link(struct gw_write *wr, const struct dbx_pg_result *res)
-{
-    (void)res;
-    again_link(wr, dbx_buf_cstr(&wr->kept));
-}
-
 void gw_links_create(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.decode = decode_link,
@@ -210,8 +189,9 @@ void gw_links_create(struct gw_req *rq)
                                               .by_role = true,
                                               .audited = true,
                                               .fill = fill_link,
-                                              .done = done_link,
-                                              .again = again_link};
+                                              .done = gw_write_done_kept,
+                                              .again = gw_write_again_kept,
+                                              .kept_status = 201};
     gw_write_begin(rq, &kind);
 }
 

@@ -265,11 +265,6 @@ static size_t fill_create(struct gw_write *wr, struct dbx_pg_param params[static
     return 14;
 }
 
-static void again_created(struct gw_write *wr, const char *kept)
-{
-    gw_req_reply(wr->rq, 201, "application/json", NULL, kept, strlen(kept));
-}
-
 static void done_created(struct gw_write *wr, const struct dbx_pg_result *res)
 {
     char quoted[80];
@@ -289,7 +284,8 @@ void gw_files_create(struct gw_req *rq)
                                               .by_role = true,
                                               .fill = fill_create,
                                               .done = done_created,
-                                              .again = again_created};
+                                              .again = gw_write_again_kept,
+                                              .kept_status = 201};
     gw_write_begin(rq, &kind);
 }
 

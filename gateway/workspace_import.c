@@ -241,17 +241,6 @@ static size_t fill(struct gw_write *wr, struct dbx_pg_param params[static 16])
     return 11;
 }
 
-static void again(struct gw_write *wr, const char *kept)
-{
-    gw_req_reply(wr->rq, 201, "application/json", NULL, kept, strlen(kept));
-}
-
-static void done(struct gw_write *wr, const struct dbx_pg_result *res)
-{
-    (void)res;
-    again(wr, dbx_buf_cstr(&wr->kept));
-}
-
 void gw_workspaces_upload(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.decode = decode_upload,
@@ -260,8 +249,9 @@ void gw_workspaces_upload(struct gw_req *rq)
                                               .stmt = "files_import",
                                               .by_role = true,
                                               .fill = fill,
-                                              .done = done,
-                                              .again = again};
+                                              .done = gw_write_done_kept,
+                                              .again = gw_write_again_kept,
+                                              .kept_status = 201};
     gw_write_begin(rq, &kind);
 }
 
@@ -351,7 +341,8 @@ void gw_workspaces_import(struct gw_req *rq)
                                               .stmt = "files_import",
                                               .by_role = true,
                                               .fill = fill,
-                                              .done = done,
-                                              .again = again};
+                                              .done = gw_write_done_kept,
+                                              .again = gw_write_again_kept,
+                                              .kept_status = 201};
     gw_write_begin(rq, &kind);
 }

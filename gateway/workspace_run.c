@@ -292,14 +292,6 @@ static void done_sandbox(struct gw_write *wr, const struct dbx_pg_result *res)
 }
 
 /* It binds a sandbox or finds one: doing it again is the same. */
-static void again_sandbox(struct gw_write *wr, const char *kept)
-{
-    (void)kept;
-    free(wr->key);
-    wr->key = NULL;
-    gw_write_now(wr);
-}
-
 void gw_workspaces_sandbox(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.body = GW_BODY_SANDBOX,
@@ -308,7 +300,7 @@ void gw_workspaces_sandbox(struct gw_req *rq)
                                               .by_role = true,
                                               .fill = fill_sandbox,
                                               .done = done_sandbox,
-                                              .again = again_sandbox};
+                                              .again = gw_write_again_anew};
     gw_write_begin(rq, &kind);
 }
 

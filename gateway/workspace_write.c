@@ -272,6 +272,25 @@ void gw_write_done_empty(struct gw_write *wr, const struct dbx_pg_result *res)
     gw_write_again_empty(wr, NULL);
 }
 
+void gw_write_again_kept(struct gw_write *wr, const char *kept)
+{
+    gw_req_reply(wr->rq, wr->kind->kept_status, "application/json", NULL, kept, strlen(kept));
+}
+
+void gw_write_done_kept(struct gw_write *wr, const struct dbx_pg_result *res)
+{
+    (void)res;
+    gw_write_again_kept(wr, dbx_buf_cstr(&wr->kept));
+}
+
+void gw_write_again_anew(struct gw_write *wr, const char *kept)
+{
+    (void)kept;
+    free(wr->key);
+    wr->key = NULL;
+    gw_write_now(wr);
+}
+
 void gw_write_begin(struct gw_req *rq, const struct gw_write_kind *kind)
 {
     struct dbx_err err = {0};

@@ -142,17 +142,6 @@ static size_t fill_create(struct gw_write *wr, struct dbx_pg_param params[static
     return 9;
 }
 
-static void again_created(struct gw_write *wr, const char *kept)
-{
-    gw_req_reply(wr->rq, 201, "application/json", NULL, kept, strlen(kept));
-}
-
-static void done_created(struct gw_write *wr, const struct dbx_pg_result *res)
-{
-    (void)res;
-    again_created(wr, dbx_buf_cstr(&wr->kept));
-}
-
 void gw_workspaces_create(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.body = GW_BODY_WORKSPACE,
@@ -160,8 +149,9 @@ void gw_workspaces_create(struct gw_req *rq)
                                               .lock_caller = true,
                                               .stmt = "ws_create",
                                               .fill = fill_create,
-                                              .done = done_created,
-                                              .again = again_created};
+                                              .done = gw_write_done_kept,
+                                              .again = gw_write_again_kept,
+                                              .kept_status = 201};
     gw_write_begin(rq, &kind);
 }
 

@@ -45,7 +45,8 @@ struct gw_write_kind {
      * write. */
     size_t (*fill)(struct gw_write *wr, struct dbx_pg_param params[static 16]);
     void (*done)(struct gw_write *wr, const struct dbx_pg_result *res); /* it is written: answers */
-    void (*again)(struct gw_write *wr, const char *kept);   /* the key was used for it: answers */
+    void (*again)(struct gw_write *wr, const char *kept); /* the key was used for it: answers */
+    int kept_status; /* of gw_write_again_kept and gw_write_done_kept */
     int (*check)(struct gw_write *wr, struct dbx_err *err); /* or NULL: after decoding */
     void (*begin)(
         struct gw_write *wr); /* or NULL: instead of writing at once; calls gw_write_now */
@@ -84,6 +85,11 @@ void gw_write_begin(struct gw_req *rq, const struct gw_write_kind *kind);
 /* 204, for a kind that has nothing to say. */
 void gw_write_done_empty(struct gw_write *wr, const struct dbx_pg_result *res);
 void gw_write_again_empty(struct gw_write *wr, const char *kept);
+/* What is kept under the key, as it stands. */
+void gw_write_done_kept(struct gw_write *wr, const struct dbx_pg_result *res);
+void gw_write_again_kept(struct gw_write *wr, const char *kept);
+/* Written again without its key: for what may be done twice. */
+void gw_write_again_anew(struct gw_write *wr, const char *kept);
 void gw_write_now(struct gw_write *wr);
 /* Stores what is large in the body or the import, then gw_write_now. */
 void gw_write_store(struct gw_write *wr);

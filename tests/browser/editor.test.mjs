@@ -62,11 +62,14 @@ test("typing while the features come loses nothing; then they are there", async 
   await page.keyboard.type("second");
   await page.locator(".find-widget").getByText("1 of 1").waitFor();
   await page.keyboard.press("Escape");
+  await page.locator(".find-widget.visible").waitFor({state: "detached"});
+  await page.locator(".monaco-editor.focused").waitFor();
   await page.keyboard.press("End");
   await page.keyboard.press("Enter");
   await page.keyboard.type("sec");
-  await page.locator(".suggest-widget.visible").getByText("second").waitFor();
-  await page.keyboard.press("Tab");
+  const suggested = page.locator(".suggest-widget.visible").getByText("second");
+  await suggested.waitFor();
+  await eventually("it is taken", async () => !(await suggested.isVisible()) || (await page.keyboard.press("Tab"), false));
   await eventually("what was suggested is there", async () => (await content(id, "main.py")).endsWith("\nsecond"));
   await page.keyboard.press("Control+Z");
   await eventually("undo reaches back over it", async () => (await page.keyboard.press("Control+Z"), !(await page.locator(".view-lines").innerText()).includes("third")));

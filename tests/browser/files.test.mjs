@@ -68,9 +68,12 @@ test("a folder is uploaded, with its progress; what is there is replaced only wh
   const debug = await page.context().newCDPSession(page);
   const slow = (bytes) => debug.send("Network.emulateNetworkConditions", {offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: bytes});
   await debug.send("Network.enable");
+  page.on("filechooser", () => undefined); // from now on, not from the moment in which one is waited for
   const choose = async () => {
     await page.keyboard.press("F1");
+    await page.locator(".palette-item").first().waitFor();
     await page.keyboard.type("Upload a folder");
+    await page.locator(".palette-item[aria-selected=true]", {hasText: "Upload a folder"}).waitFor();
     const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Enter")]);
     await chooser.setFiles(join(folder, "src"));
     await page.getByText("Replace “src/main.py”?").waitFor();

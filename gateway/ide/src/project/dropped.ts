@@ -38,7 +38,15 @@ export function chooseFiles({accept = "", folder = false} = {}): Promise<File[]>
     input.multiple = !accept;
     input.accept = accept;
     input.webkitdirectory = folder;
-    input.onchange = () => resolve([...(input.files ?? [])]);
+    // Outside of the page it may be collected while the person still chooses, and nothing comes of it.
+    input.hidden = true;
+    document.body.append(input);
+    const done = () => {
+      input.remove();
+      resolve([...(input.files ?? [])]);
+    };
+    input.onchange = done;
+    input.oncancel = done;
     input.click();
   });
 }
