@@ -66,7 +66,10 @@ static int parse(char **argv, struct args *a)
     bool fields = a->fields.template || a->fields.isolation || a->fields.retry;
     bool run = a->n == 3 && dbx_streq(a->words[1], "run");
     bool watch = a->n == 3 && dbx_streq(a->words[1], "watch") && !fields;
-    return run || watch ? 0 : wrong();
+    if (run || watch)
+        return 0;
+    cli_say("which batch?");
+    return wrong();
 }
 
 static void leave(struct batch *b, int code)
