@@ -66,7 +66,7 @@ def test_each_is_what_the_table_says(devbox):
 def test_what_they_see(devbox):
     """Nobody's view has what is another's; nor other processes."""
     state = str(devbox.state)
-    own = {"gateway": {"keys", "output"}, "scheduler": set(), "registry-cache": {"registry"}, "shim-keeper": set()}
+    own = {"gateway": {"keys", "output", "blobs"}, "scheduler": {"blobs"}, "registry-cache": {"registry"}, "shim-keeper": set()}
     for name in CONFINED:
         pid = pid_of(devbox, name)
         root = pathlib.Path(f"/proc/{pid}/root")
@@ -78,7 +78,8 @@ def test_what_they_see(devbox):
         assert not (there / "keys/cluster.key").exists() and (there / "keys/admin.key").exists() == (name == "gateway")
         mounts = pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
         writable = {m.split()[4] for m in mounts if m.split()[5].split(",")[0] == "rw" and " devtmpfs " not in m}
-        assert all(w == "/tmp" or w.startswith(("/dev/", state + "/registry/store", "/run/devbox-")) for w in writable), (name, writable)
+        ours = {"gateway": state + "/blobs", "registry-cache": state + "/registry/store"}.get(name, "/tmp")
+        assert all(w == "/tmp" or w.startswith(("/dev/", ours, "/run/devbox-")) for w in writable), (name, writable)
 
 
 def test_a_probe_in_the_gateways_place(devbox):
