@@ -212,7 +212,8 @@ static int64_t on_headers(struct dbx_http_req *req, void *user)
 /* Who may not put is told before the body comes. */
 static int64_t on_admin_headers(struct dbx_http_req *req, void *user)
 {
-    if (strcmp(dbx_http_method(req), "PUT") != 0)
+    bool put = strcmp(dbx_http_method(req), "PUT") == 0;
+    if (!put || strncmp(dbx_http_path(req), "/blobs/", 7) != 0)
         return on_headers(req, user);
     return rc_put_may(user, req) ? (int64_t)RC_MAX_PUT : -1;
 }
