@@ -89,22 +89,10 @@ static int decode_item_words(const struct raw_item *raw, const struct decoding *
                              struct gw_execution *ex, struct dbx_err *err)
 {
     const struct gw_execution_rules *rules = &d->rules->execution;
-    int r = 0;
     ex->template = d->b->template;
     ex->retry_safe = d->b->retry_safe;
-    ex->command = dbx_json_type(raw->command) == DBX_JSON_NULL ? NULL : raw->command;
-    ex->env = raw->env;
-    if (ex->command)
-        r = gw_command_check(ex->command, err);
-    if (r == 0 && ex->env)
-        r = gw_env_check(ex->env, err);
-    if (r == 0)
-        r = dbx_limits_decode(raw->limits, &dbx_limits_default, &rules->max, "limits.", &ex->limits,
-                              err);
-    if (r == 0)
-        r = dbx_limits_decode(raw->compile_limits, &dbx_limits_compile_default, &rules->compile_max,
-                              "compile_limits.", &ex->compile_limits, err);
-    return r;
+    return gw_program_decode(raw->command, raw->env, raw->limits, raw->compile_limits, rules, ex,
+                             err);
 }
 
 static int decode_item_files(const struct dbx_json *files, const struct decoding *d,

@@ -221,31 +221,40 @@ int gw_env_check(const struct dbx_json *env, struct dbx_err *err)
     return 0;
 }
 
+int gw_program_decode(const struct dbx_json *command, const struct dbx_json *env,
+                      const struct dbx_json *limits, const struct dbx_json *compile_limits,
+                      const struct gw_execution_rules *rules, struct gw_execution *ex,
+                      struct dbx_err *err)
+{
+    int r = 0;
+    ex->command = dbx_json_type(command) == DBX_JSON_NULL ? NULL : command;
+    ex->env = env;
+    if (ex->command)
+        r = gw_command_check(ex->command, err);
+    if (r == 0 && ex->env)
+        r = gw_env_check(ex->env, err);
+    if (r == 0)
+        r = dbx_limits_decode(limits, &dbx_limits_default, &rules->max, "limits.", &ex->limits,
+                              err);
+    if (r == 0)
+        r = dbx_limits_decode(compile_limits, &dbx_limits_compile_default, &rules->compile_max,
+                              "compile_limits.", &ex->compile_limits, err);
+    return r;
+}
+
 static int decode_words(const struct raw *raw, const struct gw_execution_rules *rules,
                         struct gw_execution *ex, struct dbx_err *err)
 {
-    int r = 0;
     if (!rules->has_template(raw->template, rules->user))
         return dbx_err_field(err, "template", "there is no template '%.64s'", raw->template);
     if (raw->retry && !dbx_streq(raw->retry, "never") && !dbx_streq(raw->retry, "safe"))
         return dbx_err_field(err, "retry", "must be \"never\" or \"safe\"");
     ex->template = raw->template;
     ex->retry_safe = dbx_streq(raw->retry, "safe");
-    ex->command = dbx_json_type(raw->command) == DBX_JSON_NULL ? NULL : raw->command;
-    ex->env = raw->env;
     ex->has_stdin = raw->stdin_node != NULL;
     ex->stdin_data = raw->stdin_node ? dbx_json_str(raw->stdin_node, &ex->stdin_len) : "";
-    if (ex->command)
-        r = gw_command_check(ex->command, err);
-    if (r == 0 && ex->env)
-        r = gw_env_check(ex->env, err);
-    if (r == 0)
-        r = dbx_limits_decode(raw->limits, &dbx_limits_default, &rules->max, "limits.", &ex->limits,
-                              err);
-    if (r == 0)
-        r = dbx_limits_decode(raw->compile_limits, &dbx_limits_compile_default, &rules->compile_max,
-                              "compile_limits.", &ex->compile_limits, err);
-    return r;
+    return gw_program_decode(raw->command, raw->env, raw->limits, raw->compile_limits, rules, ex,
+                             err);
 }
 
 int gw_execution_decode(const void *body, size_t len, const struct gw_execution_rules *rules,

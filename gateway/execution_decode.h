@@ -37,6 +37,11 @@ int gw_execution_decode(const void *body, size_t len, const struct gw_execution_
 struct dbx_map;
 int gw_files_decode(const struct dbx_json *files, const struct dbx_map *base, struct dbx_map *seen,
                     struct dbx_buf *out, struct dbx_err *err) DBX_MUST_USE;
+/* Shared with batches: what runs and within which limits, into ex; nodes of its doc, or NULL. */
+int gw_program_decode(const struct dbx_json *command, const struct dbx_json *env,
+                      const struct dbx_json *limits, const struct dbx_json *compile_limits,
+                      const struct gw_execution_rules *rules, struct gw_execution *ex,
+                      struct dbx_err *err) DBX_MUST_USE;
 /* Shared with processes of workspaces. */
 int gw_command_check(const struct dbx_json *command, struct dbx_err *err) DBX_MUST_USE;
 int gw_env_check(const struct dbx_json *env, struct dbx_err *err) DBX_MUST_USE;
