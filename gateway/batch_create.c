@@ -19,6 +19,7 @@
 #include "gateway/batches.h"
 #include "gateway/executions.h"
 #include "gateway/gw.h"
+#include "gateway/once.h"
 #include "gateway/result.h"
 #include "gateway/store.h"
 #include "gateway/templates.h"
@@ -81,8 +82,7 @@ static void on_idempotent(const char *response, bool same, const struct dbx_err 
                            NULL);
     } else if (!same || dbx_json_parse(response, strlen(response), NULL, &doc, NULL) < 0 ||
                dbx_id_parse(dbx_json_get_str(dbx_json_root(doc), "batch_id"), &id) < 0) {
-        gw_req_fail_status(rq, 409, DBX_CONFLICT, "idempotency_key_reused",
-                           "this Idempotency-Key was used with another request", NULL);
+        gw_req_key_reused(rq);
     } else {
         answer(rq, &id);
     }

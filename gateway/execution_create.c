@@ -14,6 +14,7 @@
 #include "gateway/execution_decode.h"
 #include "gateway/executions.h"
 #include "gateway/gw.h"
+#include "gateway/once.h"
 #include "gateway/result.h"
 #include "gateway/store.h"
 #include "gateway/templates.h"
@@ -156,8 +157,7 @@ static void on_idempotent(const char *response, bool same, const struct dbx_err 
     } else if (err) {
         gw_req_fail_db(rq, err);
     } else if (response && !same) {
-        gw_req_fail_status(rq, 409, DBX_CONFLICT, "idempotency_key_reused",
-                           "this Idempotency-Key was used with another request", NULL);
+        gw_req_key_reused(rq);
     } else if (!response || read_accepted(response, &c->ids) < 0) {
         gw_req_fail_status(rq, 503, DBX_UNAVAIL, "idempotency_unknown",
                            "what was answered under this key is not known, try again", NULL);

@@ -16,7 +16,6 @@
 #include "gateway/gw.h"
 #include "gateway/result.h"
 #include "gateway/store.h"
-#include "gateway/upstream.h"
 
 #define MAX_OBJECT (64u << 20) /* four streams of 1 MiB, escaped at worst */
 #define LIST_DEFAULT 50
@@ -220,42 +219,6 @@ static void found_process(struct gw_req *rq, const struct gw_process *p)
 void gw_processes_get(struct gw_req *rq)
 {
     gw_with_process(rq, DBX_ROLE_VIEWER, found_process);
-}
-
-/* --- cancel --- */
-
-static void found_after_cancel(struct gw_req *rq, const struct gw_process *p)
-{
-    gw_answer_execution(rq, p, 202);
-}
-
-static void on_cancelled(const struct dbx_err *err, void *arg)
-{
-    struct gw_req *rq = arg;
-    if (gw_req_gone(rq)) {
-        /* nobody to answer */
-    } else if (!err || err->kind == DBX_NOT_FOUND || err->kind == DBX_CONFLICT) {
-        gw_with_execution(rq, DBX_ROLE_EDITOR, found_after_cancel); /* the row says how it stands */
-    } else {
-        gw_req_fail_status(rq, 503, DBX_UNAVAIL, "scheduler_unavailable",
-                           "the scheduler cannot be reached, try again", NULL);
-    }
-    gw_req_unref(rq);
-}
-
-static void found_to_cancel(struct gw_req *rq, const struct gw_process *p)
-{
-    if (p->end.terminal) {
-        gw_answer_execution(rq, p, 200);
-        return;
-    }
-    gw_req_ref(rq);
-    gw_upstream_cancel(rq->gw->up, &p->id, on_cancelled, rq);
-}
-
-void gw_executions_cancel(struct gw_req *rq)
-{
-    gw_with_execution(rq, DBX_ROLE_EDITOR, found_to_cancel);
 }
 
 /* --- the list --- */

@@ -12,7 +12,7 @@ struct gw_process;
 void gw_executions_create(struct gw_req *rq); /* execution_create.c */
 void gw_executions_list(struct gw_req *rq);
 void gw_executions_get(struct gw_req *rq);
-void gw_executions_cancel(struct gw_req *rq);
+void gw_executions_cancel(struct gw_req *rq); /* process_control.c */
 void gw_processes_list(struct gw_req *rq);
 void gw_processes_get(struct gw_req *rq);
 void gw_executions_output(struct gw_req *rq); /* output.c */

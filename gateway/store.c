@@ -82,6 +82,10 @@ static const struct dbx_pg_stmt statements[] = {
      "select count(*) as taken, (select over from q) as over from ps"},
     {"idempotent", "select response, request_hash = $3::bytea as same from idempotency "
                    "where owner = $1 and key = $2"},
+    {"key_take", "with i as (insert into idempotency (owner, key, request_hash, response, status) "
+                 "values ($1::uuid, $2::text, $3::bytea, '', 204) on conflict do nothing "
+                 "returning 1) select count(*) as taken from i"},
+    {"key_release", "delete from idempotency where owner = $1 and key = $2 and request_hash = $3"},
     {"execution_seen", "select " PROCESS_COLUMNS(SEEN_ROLE) "where p.execution_id = $1"},
     {"process_seen", "select " PROCESS_COLUMNS(SEEN_ROLE) "where p.id = $1"},
     {"process", "select " PROCESS_COLUMNS("0") "where p.id = $1"},
@@ -369,16 +373,45 @@ static void on_idempotent(const struct dbx_pg_result *res, const struct dbx_err 
                     dbx_streq(dbx_pg_text(res, 0, "same", NULL), "t"), NULL, c.arg);
 }
 
-void gw_store_idempotent(struct gw_store *st, const struct dbx_id *owner, const char *key,
-                         const uint8_t hash[static 32], gw_idempotent_fn *fn, void *arg)
+static void ask_key(struct gw_store *st, const char *stmt, const struct dbx_id *owner,
+                    const char *key, const uint8_t hash[static 32], dbx_pg_fn *fn, struct call *c)
 {
     char owner_text[DBX_ID_TEXT];
-    struct call *c = new_call(arg);
-    c->fn.idempotent = fn;
     dbx_id_format(owner, owner_text);
     const struct dbx_pg_param params[] = {DBX_PG_TEXT(owner_text), DBX_PG_TEXT(key),
                                           DBX_PG_BYTES(hash, DBX_SHA256_LEN)};
-    dbx_pg_query(st->pg, "idempotent", params, DBX_ARRAY_LEN(params), on_idempotent, c);
+    dbx_pg_query(st->pg, stmt, params, DBX_ARRAY_LEN(params), fn, c);
+}
+
+void gw_store_idempotent(struct gw_store *st, const struct dbx_id *owner, const char *key,
+                         const uint8_t hash[static 32], gw_idempotent_fn *fn, void *arg)
+{
+    struct call *c = new_call(arg);
+    c->fn.idempotent = fn;
+    ask_key(st, "idempotent", owner, key, hash, on_idempotent, c);
+}
+
+static void on_key(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
+{
+    struct call c = take_call(arg);
+    bool rows = !err && dbx_pg_rows(res) > 0; /* a removal has none */
+    c.fn.accept(rows && dbx_pg_i64(res, 0, "taken", 0) == 1, err, c.arg);
+}
+
+void gw_store_key_take(struct gw_store *st, const struct dbx_id *owner, const char *key,
+                       const uint8_t hash[static 32], gw_accept_fn *fn, void *arg)
+{
+    struct call *c = new_call(arg);
+    c->fn.accept = fn;
+    ask_key(st, "key_take", owner, key, hash, on_key, c);
+}
+
+void gw_store_key_release(struct gw_store *st, const struct dbx_id *owner, const char *key,
+                          const uint8_t hash[static 32], gw_accept_fn *fn, void *arg)
+{
+    struct call *c = new_call(arg);
+    c->fn.accept = fn;
+    ask_key(st, "key_release", owner, key, hash, on_key, c);
 }
 
 /* --- processes --- */

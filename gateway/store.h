@@ -49,6 +49,11 @@ typedef void gw_idempotent_fn(const char *response, bool same_request, const str
                               void *arg);
 void gw_store_idempotent(struct gw_store *st, const struct dbx_id *owner, const char *key,
                          const uint8_t hash[static 32], gw_idempotent_fn *fn, void *arg);
+/* The key alone, without an answer: taken is false where it stands already; and its removal. */
+void gw_store_key_take(struct gw_store *st, const struct dbx_id *owner, const char *key,
+                       const uint8_t hash[static 32], gw_accept_fn *fn, void *arg);
+void gw_store_key_release(struct gw_store *st, const struct dbx_id *owner, const char *key,
+                          const uint8_t hash[static 32], gw_accept_fn *fn, void *arg);
 
 /* n rows; all only during the call. */
 typedef void gw_processes_fn(const struct gw_process *rows, size_t n, const struct dbx_err *err,

@@ -8,6 +8,7 @@
 #include "gateway/contents.h"
 #include "gateway/execution_decode.h"
 #include "gateway/executions.h"
+#include "gateway/once.h"
 #include "gateway/store.h"
 #include "gateway/templates.h"
 #include "gateway/workspaces_int.h"
@@ -94,8 +95,7 @@ static void answer_known(struct gw_write *wr, const char *kept, bool same)
     if (same)
         wr->kind->again(wr, kept);
     else
-        gw_req_fail_status(wr->rq, 409, DBX_CONFLICT, "idempotency_key_reused",
-                           "this Idempotency-Key was used with another request", NULL);
+        gw_req_key_reused(wr->rq);
 }
 
 static void on_taken_key(const char *kept, bool same, const struct dbx_err *err, void *arg)
@@ -224,17 +224,6 @@ void gw_write_store(struct gw_write *wr)
 
 /* --- from the request --- */
 
-/* Method and path belong to the request that a key stands for. */
-static void hash_request(struct gw_write *wr, const void *body, size_t len)
-{
-    uint8_t parts[2][DBX_SHA256_LEN];
-    DBX_CLEANUP(dbx_freep)
-    char *line = dbx_asprintf("%s %s", dbx_http_method(wr->rq->http), dbx_http_path(wr->rq->http));
-    dbx_sha256(line, strlen(line), parts[0]);
-    dbx_sha256(body, len, parts[1]);
-    dbx_sha256(parts, sizeof(parts), wr->hash);
-}
-
 static bool has_template(const char *name, void *user)
 {
     return gw_templates_has(user, name);
@@ -256,7 +245,7 @@ static int read_request(struct gw_write *wr, struct dbx_err *err)
     if (r == 0 && wr->kind->check)
         r = wr->kind->check(wr, err);
     if (r == 0 && wr->key)
-        hash_request(wr, body, len);
+        gw_request_hash(rq, body, len, wr->hash);
     return r;
 }
 

@@ -27,6 +27,6 @@ void gw_workspaces_run(struct gw_req *rq); /* workspace_run.c */
 void gw_workspaces_sandbox(struct gw_req *rq);
 void gw_sandboxes_status(struct gw_req *rq); /* sandboxes.c */
 void gw_sandboxes_end(struct gw_req *rq);
-void gw_processes_input(struct gw_req *rq);
+void gw_processes_input(struct gw_req *rq); /* process_control.c */
 void gw_processes_signal(struct gw_req *rq);
 void gw_processes_cancel(struct gw_req *rq);

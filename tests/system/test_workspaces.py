@@ -173,6 +173,31 @@ def test_idempotency(api, ws):
     assert api.call("PUT", ws.path, json={"name": "n"}, headers=headers).status_code == 409
 
 
+def test_a_key_for_input_and_cancel(api, ws):
+    """What a program was given, or told, under a key is not given again; what failed may be tried again."""
+    run = ws.start("cat")
+    path = f"/api/processes/{run['process_id']}"
+
+    def ask(what, key, body=None):
+        r = api.call("POST", f"{path}/{what}", json=body, headers={"Idempotency-Key": run["process_id"] + key})
+        return r.status_code, r.json()["error"]["code"] if r.status_code >= 400 else None
+
+    s = api.stream(run)
+    s.until(lambda m: m["type"] == "status" and m["status"] == "running")
+    assert [ask("input", "1", {"data": "one\n"}) for _ in range(3)] == [(204, None)] * 3
+    assert ask("input", "1", {"data": "other\n"}) == (409, "idempotency_key_reused")
+    assert ask("signal", "1", {"signal": "SIGCONT"}) == (409, "idempotency_key_reused")
+    assert [ask("signal", "2", {"signal": "SIGCONT"}) for _ in range(2)] == [(204, None)] * 2
+    assert [ask("input", "3", {"data": "two\n", "eof": True}) for _ in range(2)] == [(204, None)] * 2
+    assert ws.wait(run)["verdict"] == "OK"
+    assert ask("input", "3", {"data": "two\n", "eof": True}) == (204, None)  # it was given, whatever came then
+    assert [ask("input", "4", {"data": "late\n"}) for _ in range(2)] == [(409, "not_running")] * 2
+    assert [ask("cancel", "5")[0] for _ in range(2)] == [200] * 2
+    assert ask("input", "5", {"data": ""}) == (409, "idempotency_key_reused")
+    assert ws.output(run) == "one\ntwo\n"
+    s.close()
+
+
 def test_run_streams_and_the_sandbox_stays(api, ws):
     ws.put("main.py", "import sys\nprint('out', open('data/x').read())\nprint('err', file=sys.stderr)\n")
     ws.put("data/x", "one")
