@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is done to a process from outside: input, signals, the end. The node or the scheduler does
- * it, so an Idempotency-Key is taken by itself (once.h), after the caller was seen to be allowed. */
+ * it, so an Idempotency-Key is taken by itself (once.h), after the caller was seen to be allowed.
+ */
 #include <stdlib.h>
 
 #include "gateway/execution_decode.h"

@@ -262,6 +262,7 @@ class Runsc:
         if not configs:
             raise RuntimeError(f"no sandbox of {template} runs")
         self.config = json.loads(configs[0].read_text())
+        self.config_dir = str(configs[0].parent)
         words = self.command_line(configs[0].parent.name)
         own = re.compile(r"--(root|log|log-fd|overlay2|debug|debug-log|profile)(=|$)")
         self.flags = [w for w in words[: words.index("boot")] if w.startswith("--") and not own.match(w)]
@@ -290,6 +291,10 @@ class Runsc:
         config["process"]["args"] = args
         config["linux"]["cgroupsPath"] = f"/devbox-bench-{os.getpid()}/{name}"
         config["annotations"]["dev.gvisor.spec.rootfs.overlay"] = f"dir={folder}/overlay"
+        for mount in config["mounts"]:
+            if mount["source"].startswith(self.config_dir + "/"):  # of that sandbox alone, and gone with it
+                mount["source"] = str(folder / mount["source"][len(self.config_dir) + 1:])
+                pathlib.Path(mount["source"]).mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(config))
         return name, [self.path, *self.flags, f"--root={self.dir}/root", f"--overlay2=root:dir={folder}/overlay", f"--log={folder}/log"]
 
