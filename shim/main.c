@@ -25,42 +25,9 @@ static int confine(struct dbx_err *err)
     static const uint64_t keep = CAP(SYS_ADMIN) | CAP(SETUID) | CAP(SETGID) | CAP(SETFCAP) |
                                  CAP(SYS_CHROOT) | CAP(CHOWN) | CAP(DAC_OVERRIDE) | CAP(FOWNER) |
                                  CAP(KILL) | CAP(SETPCAP);
-    static const char *const refuse[] = {"init_module",
-                                         "finit_module",
-                                         "delete_module",
-                                         "kexec_load",
-                                         "kexec_file_load",
-                                         "bpf",
-                                         "perf_event_open",
-                                         "userfaultfd",
-                                         "add_key",
-                                         "request_key",
-                                         "keyctl",
-                                         "swapon",
-                                         "swapoff",
-                                         "reboot",
-                                         "iopl",
-                                         "ioperm",
-                                         "acct",
-                                         "quotactl",
-                                         "quotactl_fd",
-                                         "settimeofday",
-                                         "clock_settime",
-                                         "clock_adjtime",
-                                         "adjtimex",
-                                         "sethostname",
-                                         "setdomainname",
-                                         "syslog",
-                                         "open_by_handle_at",
-                                         "lookup_dcookie",
-                                         "vhangup",
-                                         "fanotify_init",
-                                         "pidfd_getfd",
-                                         "process_vm_readv",
-                                         "process_vm_writev",
-                                         "io_uring_setup",
-                                         NULL};
-    const struct dbx_seccomp filter = {.refuse = refuse, .otherwise = DBX_SYS_ALLOW};
+    static const char *const refuse[] = {"io_uring_setup", NULL};
+    const struct dbx_seccomp filter = {
+        .refuse = refuse, .refuse_outside = true, .otherwise = DBX_SYS_ALLOW};
     int r = dbx_confine_caps(keep, err);
     if (r == 0)
         r = dbx_confine_memory(err);

@@ -37,6 +37,7 @@ enum dbx_syscall_end {
 struct dbx_seccomp {
     unsigned sets;
     const char *const *allow, *const *refuse; /* refused: EPERM */
+    bool refuse_outside; /* refused too: what looks into other processes or changes the machine */
     enum dbx_syscall_end otherwise;
 };
 

@@ -161,73 +161,50 @@ static const char *const files_write[] = {
     "sync_file_range", "fchmod",    "fchmodat",        "chmod",     "utimensat", "link",
     "linkat",          "umask",     "copy_file_range", NULL};
 
+/* What looks into other processes, or changes the machine. */
+static const char *const outside[] = {"process_vm_readv",
+                                      "process_vm_writev",
+                                      "pidfd_getfd",
+                                      "init_module",
+                                      "finit_module",
+                                      "delete_module",
+                                      "kexec_load",
+                                      "kexec_file_load",
+                                      "bpf",
+                                      "perf_event_open",
+                                      "userfaultfd",
+                                      "add_key",
+                                      "request_key",
+                                      "keyctl",
+                                      "open_by_handle_at",
+                                      "swapon",
+                                      "swapoff",
+                                      "reboot",
+                                      "iopl",
+                                      "ioperm",
+                                      "acct",
+                                      "quotactl",
+                                      "quotactl_fd",
+                                      "settimeofday",
+                                      "clock_settime",
+                                      "clock_adjtime",
+                                      "adjtimex",
+                                      "sethostname",
+                                      "setdomainname",
+                                      "syslog",
+                                      "fanotify_init",
+                                      "lookup_dcookie",
+                                      "vhangup",
+                                      NULL};
+
 /* Nobody who means well comes here. */
-static const char *const never[] = {"execve",
-                                    "execveat",
-                                    "ptrace",
-                                    "process_vm_readv",
-                                    "process_vm_writev",
-                                    "process_madvise",
-                                    "pidfd_getfd",
-                                    "kcmp",
-                                    "init_module",
-                                    "finit_module",
-                                    "delete_module",
-                                    "kexec_load",
-                                    "kexec_file_load",
-                                    "bpf",
-                                    "perf_event_open",
-                                    "userfaultfd",
-                                    "add_key",
-                                    "request_key",
-                                    "keyctl",
-                                    "mount",
-                                    "umount2",
-                                    "pivot_root",
-                                    "chroot",
-                                    "setns",
-                                    "unshare",
-                                    "open_tree",
-                                    "move_mount",
-                                    "fsopen",
-                                    "fsconfig",
-                                    "fsmount",
-                                    "fspick",
-                                    "mount_setattr",
-                                    "open_by_handle_at",
-                                    "swapon",
-                                    "swapoff",
-                                    "reboot",
-                                    "iopl",
-                                    "ioperm",
-                                    "acct",
-                                    "quotactl",
-                                    "quotactl_fd",
-                                    "settimeofday",
-                                    "clock_settime",
-                                    "clock_adjtime",
-                                    "adjtimex",
-                                    "sethostname",
-                                    "setdomainname",
-                                    "syslog",
-                                    "mknod",
-                                    "mknodat",
-                                    "setuid",
-                                    "setgid",
-                                    "setreuid",
-                                    "setregid",
-                                    "setresuid",
-                                    "setresgid",
-                                    "setfsuid",
-                                    "setfsgid",
-                                    "setgroups",
-                                    "capset",
-                                    "personality",
-                                    "modify_ldt",
-                                    "fanotify_init",
-                                    "lookup_dcookie",
-                                    "vhangup",
-                                    NULL};
+static const char *const never[] = {
+    "execve",      "execveat",   "ptrace",   "process_madvise", "kcmp",      "mount",
+    "umount2",     "pivot_root", "chroot",   "setns",           "unshare",   "open_tree",
+    "move_mount",  "fsopen",     "fsconfig", "fsmount",         "fspick",    "mount_setattr",
+    "mknod",       "mknodat",    "setuid",   "setgid",          "setreuid",  "setregid",
+    "setresuid",   "setresgid",  "setfsuid", "setfsgid",        "setgroups", "capset",
+    "personality", "modify_ldt", NULL};
 
 /* The search for leaks at the end: a thread that is no thread looks at all others. */
 static const char *const sanitizer[] = {"ptrace",     "clone",    "wait4", "prctl",  "tgkill",
@@ -374,6 +351,8 @@ static int add_sets(scmp_filter_ctx ctx, unsigned sets)
             r = add(ctx, SCMP_ACT_ALLOW, all[i].names);
     if (r == 0)
         r = add_with_arguments(ctx, sets);
+    if (r == 0)
+        r = add(ctx, SCMP_ACT_KILL_PROCESS, outside);
     return r == 0 ? add(ctx, SCMP_ACT_KILL_PROCESS, never) : r;
 }
 
@@ -395,6 +374,8 @@ static int load(const struct dbx_seccomp *f)
         r = add(ctx, SCMP_ACT_ALLOW, f->allow);
     if (r == 0)
         r = add(ctx, SCMP_ACT_ERRNO(EPERM), f->refuse);
+    if (r == 0 && f->refuse_outside)
+        r = add(ctx, SCMP_ACT_ERRNO(EPERM), outside);
     if (r == 0 && f->sets)
         r = add_sets(ctx, f->sets);
     if (r == 0)

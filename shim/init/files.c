@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct writer {
@@ -21,6 +22,22 @@ struct writer {
 int init_open_folder(int at, const char *name)
 {
     return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+void init_each_entry(const char *folder, void (*fn)(const struct init_folder_entry *e, void *user),
+                     void *user)
+{
+    uint8_t room[4096] __attribute__((aligned(8)));
+    int fd = init_open_folder(AT_FDCWD, folder);
+    long n;
+    while (fd >= 0 && (n = syscall(SYS_getdents64, fd, room, sizeof(room))) > 0)
+        for (long at = 0; at < n;) {
+            const struct init_folder_entry *e = (const void *)(room + at);
+            fn(e, user);
+            at += e->reclen;
+        }
+    if (fd >= 0)
+        close(fd);
 }
 
 int init_make_folder(int at, const char *name, mode_t mode)

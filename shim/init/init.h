@@ -265,7 +265,18 @@ void init_stream(struct init *in, const struct init_stream *what,
 void init_streams_say(struct init *in);
 void init_streams_say_again(struct init *in);
 
-/* files.c. Returns 0 or errno; text says where. */
+/* files.c */
+struct init_folder_entry { /* of getdents64 */
+    uint64_t ino;
+    int64_t off;
+    uint16_t reclen;
+    uint8_t type;
+    char name[];
+};
+/* Calls fn for what stands in a folder ("." and ".." too), with no memory but the stack. */
+void init_each_entry(const char *folder, void (*fn)(const struct init_folder_entry *e, void *user),
+                     void *user);
+/* Returns 0 or errno; text says where. */
 int init_write_files(struct init *in, const uint8_t *body, size_t len, uint64_t *ret_count,
                      char *text, size_t text_size);
 

@@ -18,7 +18,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define ROUNDS_MAX 16 /* pieces in one turn of the loop */
@@ -62,42 +61,31 @@ static void tty_close(struct init *in, struct tty *t)
 
 /* --- the session --- */
 
-struct folder_entry { /* of getdents64 */
-    uint64_t ino;
-    int64_t off;
-    uint16_t reclen;
-    uint8_t type;
-    char name[];
+struct session_signal {
+    pid_t session;
+    int signo;
 };
 
-static void signal_one(const struct folder_entry *e, pid_t session, int signo)
+static void signal_one(const struct init_folder_entry *e, void *user)
 {
+    const struct session_signal *s = user;
     pid_t pid = 0;
     for (const char *c = e->name; *c; c++) {
         if (*c < '0' || *c > '9' || pid > INT32_MAX / 10 - 1)
             return;
         pid = pid * 10 + (*c - '0');
     }
-    if (pid <= 1 || getsid(pid) != session)
+    if (pid <= 1 || getsid(pid) != s->session)
         return;
-    (void)kill(pid, signo);
-    if (signo == SIGHUP)
+    (void)kill(pid, s->signo);
+    if (s->signo == SIGHUP)
         (void)kill(pid, SIGCONT); /* one that is stopped is to hear it too */
 }
 
 void init_signal_session(pid_t session, int signo)
 {
-    uint8_t room[4096] __attribute__((aligned(8)));
-    int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    long n;
-    while (fd >= 0 && (n = syscall(SYS_getdents64, fd, room, sizeof(room))) > 0)
-        for (long at = 0; at < n;) {
-            const struct folder_entry *e = (const void *)(room + at);
-            signal_one(e, session, signo);
-            at += e->reclen;
-        }
-    if (fd >= 0)
-        close(fd);
+    struct session_signal s = {session, signo};
+    init_each_entry("/proc", signal_one, &s);
 }
 
 static void hang_up(struct init *in, struct tty *t)

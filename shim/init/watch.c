@@ -17,7 +17,6 @@
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -163,41 +162,30 @@ static void watch_folder(const char *path)
     copy_path(w.folders[w.n_folders++].path, path);
 }
 
-struct folder_entry { /* of getdents64 */
-    uint64_t ino;
-    int64_t off;
-    uint16_t reclen;
-    uint8_t type;
-    char name[];
+struct listing {
+    const char *folder;
+    bool tell;
 };
 
-static void see_entry(const char *folder, const struct folder_entry *e, bool tell)
+static void see_entry(const struct init_folder_entry *e, void *user)
 {
+    const struct listing *l = user;
     char path[INIT_MAX_PATH + 1];
     if (!strcmp(e->name, ".") || !strcmp(e->name, "..") || is_ignored(e->name) ||
-        !join(path, folder, e->name))
+        !join(path, l->folder, e->name))
         return;
     if (e->type == DT_DIR)
         watch_folder(path);
-    if (tell && (e->type == DT_DIR || e->type == DT_REG))
+    if (l->tell && (e->type == DT_DIR || e->type == DT_REG))
         note(path);
 }
 
 static void list_folder(const char *folder, bool tell)
 {
     char full[sizeof(w.root) + INIT_MAX_PATH + 2];
-    uint8_t room[4096] __attribute__((aligned(8)));
-    long n;
+    struct listing l = {folder, tell};
     full_path(full, sizeof(full), folder);
-    int fd = open(full, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    while (fd >= 0 && (n = syscall(SYS_getdents64, fd, room, sizeof(room))) > 0)
-        for (long at = 0; at < n;) {
-            const struct folder_entry *e = (const void *)(room + at);
-            see_entry(folder, e, tell);
-            at += e->reclen;
-        }
-    if (fd >= 0)
-        close(fd);
+    init_each_entry(full, see_entry, &l);
 }
 
 /* Watches a folder and all below: who is found is put behind, and looked into in its turn. */
