@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The other ends of bench_stream.py, which compiles it statically: `tick` and `blast` run in a
  * sandbox and outside of it, `relay` and `fanout` are what the raw sides are made of, `sink` is
- * many viewers at once. */
+ * many viewers at once; `spawn` is for bench_sandbox.py. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -229,6 +230,45 @@ static void sink(size_t n, const char *ports, const char *request, const char *m
     free(v);
 }
 
+static int compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Starts a program n times, one after the other, with as little around it as can be; prints the
+ * median of the microseconds from the call to its first byte. */
+static void spawn(size_t n, char **argv)
+{
+    uint64_t *took = calloc(n, sizeof(*took));
+    for (size_t i = 0; i < n; i++) {
+        char buf[4096];
+        int pipes[2], status;
+        if (pipe(pipes) < 0)
+            die("pipe");
+        uint64_t begin = now_ns(CLOCK_MONOTONIC);
+        pid_t pid = vfork();
+        if (pid == 0) {
+            dup2(pipes[1], 1);
+            close(pipes[0]);
+            close(pipes[1]);
+            execv(argv[0], argv);
+            _exit(127);
+        }
+        close(pipes[1]);
+        if (pid < 0 || read(pipes[0], buf, sizeof(buf)) <= 0)
+            die("a program that was started");
+        took[i] = (now_ns(CLOCK_MONOTONIC) - begin) / 1000;
+        while (read(pipes[0], buf, sizeof(buf)) > 0)
+            ;
+        close(pipes[0]);
+        waitpid(pid, &status, 0);
+    }
+    qsort(took, n, sizeof(*took), compare);
+    printf("%llu\n", (unsigned long long)took[n / 2]);
+    free(took);
+}
+
 int main(int argc, char **argv)
 {
     const char *mode = argc > 1 ? argv[1] : "";
@@ -242,6 +282,8 @@ int main(int argc, char **argv)
         fanout(number(argv[2]), number(argv[3]), number(argv[4]), argv[5]);
     else if (strcmp(mode, "sink") == 0 && argc == 6)
         sink(number(argv[2]), argv[3], argv[4], argv[5]);
+    else if (strcmp(mode, "spawn") == 0 && argc > 3)
+        spawn(number(argv[2]), argv + 3);
     else
         die("unknown mode");
     return 0;
