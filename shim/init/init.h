@@ -228,6 +228,10 @@ void init_renew_turn(struct init *in);
  * server's. */
 void init_kill_runner(const struct init *in);
 
+/* identity.c: who has this home in the image has these numbers now. 0 or errno; in an image where
+ * nobody has, nothing is done. */
+int init_name_user(const char *home, uint32_t uid, uint32_t gid);
+
 /* wipe.c: 0 or errno. Folders of root that were another user's belong to uid 0, and whoever may
  * make files in them (and remove his own). */
 int init_wipe_share(const char *root);

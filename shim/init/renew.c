@@ -160,6 +160,8 @@ static int wipe(struct init *in)
     (void)utimensat(AT_FDCWD, rn->home, long_ago, 0);
     if (!error)
         error = make_work(rn);
+    if (!error)
+        error = init_name_user(rn->home, rn->uid, rn->gid);
     return error ? error : check_rest(in);
 }
 

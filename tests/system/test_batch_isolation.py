@@ -48,6 +48,10 @@ def can_bind():
     except OSError as e: return str(e)
     finally: t.close()
 s['port'] = can_bind()
+s['udp'] = open('/proc/net/udp').read().count('\n')
+s['keys'] = [libc.syscall(250, 0, ring, 0) > 0 for ring in (-1, -2, -3, -4, -5)], [libc.syscall(249, b'user', b'left', None, ring) for ring in (-3, -4, -5)]
+s['personality'] = libc.personality(0xffffffff), os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)
+s['others'] = [os.getpriority(os.PRIO_USER, os.getuid()), os.getpgid(0) == os.getpid(), signal.getitimer(signal.ITIMER_REAL)]
 s['environ'] = sorted(os.environ.items())
 s['cwd'] = os.getcwd()
 s['umask'] = oct(os.umask(0o22))
@@ -147,6 +151,31 @@ held[-1].bind('\0left'); held[-1].listen()
 threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
 sys.stdout.close(); gc.disable(); gc.freeze(); os._exit(0)
 """,
+    "keys, locks and ports": r"""
+import ctypes, fcntl, os, signal, socket, sys, tempfile
+libc = ctypes.CDLL(None, use_errno=True)
+for ring in (-1, -2, -3, -4, -5): libc.syscall(248, b'user', b'left', b'left', 4, ring)
+libc.syscall(250, 1, b'left')
+libc.personality(0x0040000); libc.mlockall(3); libc.prctl(36, 1, 0, 0, 0); libc.alarm(1000); signal.signal(signal.SIGALRM, signal.SIG_IGN)
+for f in (lambda: os.setpriority(os.PRIO_USER, os.getuid(), 19), lambda: os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))):
+    try: f()
+    except OSError as e: print(e)
+held = []
+for family, kind, where in ((socket.AF_INET, socket.SOCK_DGRAM, ('127.0.0.1', 8123)), (socket.AF_INET6, socket.SOCK_DGRAM, ('::1', 8123)),
+                            (socket.AF_UNIX, socket.SOCK_DGRAM, '\0left2'), (socket.AF_UNIX, socket.SOCK_STREAM, '/tmp/left.sock')):
+    try: held.append(socket.socket(family, kind)); held[-1].bind(where)
+    except OSError as e: print(where, e)
+for path in ('/etc/passwd', '/usr/bin/python3', '/tmp/lock'):
+    f = open(path, 'a+' if path.startswith('/tmp') else 'r'); held.append(f)
+    try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e: print(path, e)
+held.append(os.memfd_create('left'))
+if os.fork() == 0:
+    os.setsid()
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+    signal.signal(signal.SIGALRM, lambda *a: open('/tmp/cron', 'a').write('left'))
+    while True: signal.pause()
+""",
     "name spaces": r"""
 import ctypes, os, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -209,7 +238,7 @@ for pid in others:
     buf = ctypes.create_string_buffer(8); vec = (ctypes.c_void_p * 2)(ctypes.addressof(buf), 8)
     if libc.process_vm_readv(pid, vec, 1, (ctypes.c_void_p * 2)(0x400000, 8), 1, 0) > 0: done.append(('vm', pid))
 for what in (lambda: os.setuid(0), lambda: os.setuid(os.getuid() + 1), lambda: os.setresuid(0, 0, 0), lambda: os.setgid(0), lambda: os.setgroups([0]), lambda: os.chown('/tmp', 0, 0),
-             lambda: os.open('/usr/bin/python3', os.O_WRONLY), lambda: open('/usr/lib/python3/left.py', 'w'), lambda: open('/etc/x', 'w'),
+             lambda: os.open('/usr/bin/python3', os.O_WRONLY), lambda: open('/usr/lib/python3/left.py', 'w'), lambda: open('/etc/x', 'w'), lambda: open('/etc/passwd', 'r+'), lambda: open('/etc/group', 'a'),
              lambda: os.mkdir('/left'), lambda: os.rename('/workspace', '/workspace2'), lambda: open('/dev/left', 'w')):
     try: what(); done.append('could')
     except OSError: pass
@@ -390,6 +419,36 @@ def test_each_batch_has_its_own(api):
     look = [{"files": [{"path": "main.py", "content": "import os; print(os.getuid())"}]}] * 3
     for _ in range(2):
         assert [int(r["stdout"]) for r in run(api, "python", look)] == [FIRST_UID, FIRST_UID + 1, FIRST_UID + 2]
+
+
+def test_chance_is_not_inherited(api):
+    """Whoever is forked from one interpreter draws other numbers than its brothers."""
+    program = "import os, random, secrets, tempfile, uuid; print(random.random(), os.urandom(9).hex(), secrets.token_hex(9), uuid.uuid4(), tempfile.mkdtemp())"
+    drawn = [r["stdout"].split() for r in run(api, "python", [{"files": [{"path": "main.py", "content": program}]}] * 4)]
+    assert all(len(set(column)) == 4 for column in zip(*drawn)), drawn
+
+
+def test_everyone_has_a_name(api):
+    """Whatever uid it is: programs ask for the user's name and home by it."""
+    python = {"files": [{"path": "main.py", "content": """
+import getpass, grp, os, pwd
+me, us = pwd.getpwuid(os.getuid()), grp.getgrgid(os.getgid())
+del os.environ['HOME']
+print(me.pw_uid, me.pw_gid, us.gr_gid)
+print(me.pw_name, me.pw_dir, us.gr_name, os.path.expanduser('~'), getpass.getuser(), [p.pw_name for p in pwd.getpwall()], os.stat('/etc/passwd').st_uid)
+try: open('/etc/passwd', 'r+')
+except PermissionError: print('cannot')
+"""}]}
+    results = run(api, "python", [python] * 3 + [{"files": [{"path": "main.py", "content": ""}], "command": "id -un; id -gn; cd; pwd"}])
+    alone = api.run("python", {"main.py": python["files"][0]["content"]})["stdout"].split("\n", 1)
+    for i, r in enumerate(results[:3]):
+        numbers, rest = r["stdout"].split("\n", 1)
+        assert numbers.split() == [str(FIRST_UID + i)] * 3, r
+        assert rest == alone[1] and "cannot" in rest, r
+    assert results[3]["stdout"] == "dev\ndev\n/home/dev\n"
+    node = {"files": [{"path": "main.js", "content": "const u = require('os').userInfo(); console.log(u.uid, u.gid, u.username, u.homedir, u.shell)"}]}
+    for i, r in enumerate(run(api, "node", [node] * 2)):
+        assert r["stdout"] == f"{FIRST_UID + i} {FIRST_UID + i} dev /home/dev /bin/bash\n", r
 
 
 def test_its_sandboxes_end(api, devbox):
