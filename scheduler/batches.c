@@ -6,6 +6,8 @@
 
 #define MIN_ROOM 64  /* of one batch in the core, when nothing else bounds it */
 #define MAX_ALL 8192 /* of all batches together */
+#define MAX_SHARED                                                                                 \
+    (128u << 20) /* of files that batches share; what is beyond is read with each execution */
 
 struct sched_batch *sched_core_batch(struct sched_core *core, const struct dbx_id *id, bool create)
 {
@@ -30,7 +32,20 @@ static void forget(struct sched_core *core, struct sched_batch *b)
 {
     dbx_list_remove(&b->_node);
     (void)dbx_map_del(core->batches, b->id.b, sizeof(b->id.b));
+    core->shared_bytes -= b->shared_len;
+    free(b->shared);
     free(b);
+}
+
+void sched_core_batch_keep(struct sched_core *core, struct sched_batch *b, uint8_t **shared,
+                           size_t len)
+{
+    if (b->has_shared || len > MAX_SHARED - core->shared_bytes)
+        return;
+    b->has_shared = true;
+    b->shared = DBX_TAKE(*shared);
+    b->shared_len = len;
+    core->shared_bytes += len;
 }
 
 void sched_core_batches_sweep(struct sched_core *core)

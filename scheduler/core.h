@@ -43,6 +43,9 @@ struct sched_batch {
     bool listed;           /* it runs, says the database */
     bool exhausted;        /* nothing is left there, as it was read last */
     bool stop, stopping;   /* what is left is to be cancelled; the statement is under way */
+    bool has_shared;       /* the files of all its executions are here, or it has none */
+    uint8_t *shared;       /* owned; by sched_core_batch_keep only */
+    size_t shared_len;
     struct dbx_list _node;
 };
 
@@ -172,6 +175,9 @@ struct dbx_list *sched_core_batches(struct sched_core *core); /* sched_batch._no
 void sched_core_batches_sweep(struct sched_core *core);       /* forgets the others */
 /* How many of this batch may stand in the core. */
 uint32_t sched_core_batch_room(const struct sched_core *core, const struct sched_batch *b);
+/* The files of all its executions, which never change; taken, when there is room to keep them. */
+void sched_core_batch_keep(struct sched_core *core, struct sched_batch *b, uint8_t **shared,
+                           size_t len);
 void sched_core_each_of_batch(struct sched_core *core, const struct sched_batch *b,
                               void (*fn)(struct sched_proc *sp, void *arg), void *arg);
 

@@ -10,7 +10,7 @@ struct sched_core {
     struct dbx_map *nodes;     /* by name: sched_node, owned */
     struct dbx_list node_list; /* the same */
     struct dbx_map *boxes;     /* by sandbox: sched_box, owned */
-    size_t max_queue, queued, blob_bytes;
+    size_t max_queue, queued, blob_bytes, shared_bytes;
     struct dbx_map
         *templates; /* by name: template_queue, owned; only those with somebody in them */
     struct dbx_list template_ring, batch_ring;

@@ -272,9 +272,13 @@ static bool take_input(struct sched *s, struct sched_proc *sp, const struct dbx_
         return false;
     DBX_CLEANUP(dbx_buf_done) struct dbx_buf blob;
     dbx_buf_init(&blob, DBX_MAX_LINK_MSG);
-    if ((shared && dbx_buf_append(&blob, shared, shared_len) < 0) ||
+    const struct sched_batch *b = sp->batch;
+    bool kept = b && b->has_shared;
+    if (dbx_buf_append(&blob, kept ? b->shared : shared, kept ? b->shared_len : shared_len) < 0 ||
         dbx_files_join(&blob, files, files_len) < 0)
         return false;
+    if (b && shared)
+        sched_core_batch_keep(s->core, sp->batch, &shared, shared_len);
     files_len = blob.len;
     if (dbx_buf_append(&blob, input, stdin_len) < 0)
         return false;
@@ -304,12 +308,15 @@ static void on_input(const struct dbx_pg_result *res, const struct dbx_err *err,
 static void read_input(struct sched *s, struct sched_proc *sp)
 {
     struct ask *a = ask_new(s, sp);
-    char id[DBX_ID_TEXT];
-    struct dbx_pg_param param = DBX_PG_TEXT(id);
+    char id[DBX_ID_TEXT], batch[DBX_ID_TEXT];
+    bool whole = sp->batch && !sp->batch->has_shared;
+    struct dbx_pg_param params[] = {DBX_PG_TEXT(id), DBX_PG_TEXT(whole ? batch : NULL)};
 
     dbx_id_format(&sp->id, id);
+    if (whole)
+        dbx_id_format(&sp->batch->id, batch);
     sp->start_ask = a->number;
-    dbx_pg_query(s->pg, "input", &param, 1, on_input, a);
+    dbx_pg_query(s->pg, "input", params, 2, on_input, a);
 }
 
 void sched_start(struct sched *s, struct sched_proc *sp)

@@ -164,9 +164,9 @@ static const struct dbx_pg_stmt stmts[] = {
      " and created_at < now() - interval '500 "
      "milliseconds'"
      " and (created_at, id) > ($1::timestamptz, $2::uuid) order by created_at, id limit 256"},
+    /* $2: the batch whose shared files are not known yet, or null */
     {"input", "select i.files, i.stdin, b.files as shared from process_inputs i"
-              " join processes p on p.id = i.process_id left join batches b on b.id = p.batch_id"
-              " where i.process_id = $1::uuid"},
+              " left join batches b on b.id = $2::uuid where i.process_id = $1::uuid"},
     {"sweep_keys", SWEEP("idempotency", "created_at < now() - interval '24 hours'")},
     /* The oldest go first: who reads on from a seq sees by the oldest that is left whether it has
      * missed any. */

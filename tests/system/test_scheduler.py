@@ -621,3 +621,41 @@ def test_old_rows_go(world):
     world.scheduler().ready()
     for column, table in (("key", "idempotency"), ("path", "file_events"), ("encode(hash, 'escape')", "sessions")):
         eventually(lambda c=column, t=table: world.db.sql(f"select {c} from {t}") == [["new"]])
+
+
+def block(**files):
+    """As common/proto/files.h has it."""
+    out = b"DBXF" + len(files).to_bytes(4, "little")
+    for path, data in files.items():
+        out += bytes([0, 0]) + len(path).to_bytes(2, "little") + (0).to_bytes(4, "little") + len(data).to_bytes(8, "little") + path.encode() + data
+    return out
+
+
+def test_what_a_batch_shares_is_read_once(world):
+    """The files of all its executions are in front of each one's own; they are asked of the database once, not with each."""
+    world.scheduler().ready().stop()
+    owner, batch = world.db.owner(), "00000000-0000-4000-8000-000000000001"
+    ps = [world.db.process(owner, files=block(**{f"own{i}": b"o"}), stdin=b"in") for i in range(4)]
+    world.db.sql(f"insert into batches (id, owner, template, isolation, retry, priority, max_parallel, files, total) values "
+                 f"('{batch}', '{owner}', 'python', 'execution', 'never', 0, 1, '\\x{block(shared=b'first').hex()}', 4); " +
+                 "; ".join(f"update processes set batch_id = '{batch}', batch_index = {i} where id = '{p['process_id']}'" for i, p in enumerate(ps)))
+
+    def begin():
+        s, node = world.scheduler().ready(), world.node()
+        node.hello(s)
+        return s, node
+
+    def run(node, i, shared):
+        start = node.wait("start", ps[i]["process_id"])
+        assert start["blob"] == block(shared=shared, **{f"own{i}": b"o"}) + b"in" and start["files_len"] == len(start["blob"]) - 2
+        assert node.ended(start)["ok"]
+
+    s, node = begin()
+    run(node, 0, b"first")
+    world.db.sql(f"update batches set files = '\\x{block(shared=b'other').hex()}'")  # nobody does; here it shows who looks
+    run(node, 1, b"first")
+    run(node, 2, b"first")
+    s.stop()
+    s, node = begin()  # who has not read it does
+    run(node, 3, b"other")
+    eventually(lambda: world.db.sql("select status, n_completed from batches") == [["completed", "4"]])
