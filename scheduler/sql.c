@@ -173,6 +173,20 @@ static const struct dbx_pg_stmt stmts[] = {
     {"sweep_events", "delete from file_events where seq = any (array(select seq from file_events"
                      " where seq <= (select max(seq) from file_events where at < now()"
                      "   - interval '24 hours') order by seq limit 5000))"},
+    /* $1 days: who never became an account, has not been here since, and has nothing that runs. All
+     * that is his goes with him. */
+    {"sweep_guests",
+     "delete from users where guest and id = any (array(select u.id from users u where u.guest"
+     "   and u.created_at < now() - $1::bigint * interval '1 day'"
+     "   and not exists (select 1 from sessions s where s.user_id = u.id"
+     "     and coalesce(s.last_used_at, s.created_at) >= now() - $1::bigint * interval '1 day')"
+     "   and not exists (select 1 from api_keys k where k.user_id = u.id"
+     "     and coalesce(k.last_used_at, k.created_at) >= now() - $1::bigint * interval '1 day')"
+     "   and not exists (select 1 from processes p where p.owner = u.id"
+     "     and p.status in ('pending', 'running'))"
+     "   and not exists (select 1 from sandboxes b where b.owner = u.id and b.ended_at is null)"
+     "   order by u.created_at limit 100 for update skip locked))"},
+    {"sweep_audit", SWEEP("audit", "created_at < now() - $1::bigint * interval '1 day'")},
     {"sweep_logins", SWEEP("oidc_logins", "expires_at < now()")},
     {"sweep_recoveries", SWEEP("recoveries", "expires_at < now()")},
     /* $1 where the page begins, $2 the grace in milliseconds */

@@ -5,6 +5,8 @@
 #include "common/base/log.h"
 #include "common/ext/pg.h"
 #include "scheduler/sched.h"
+#include <inttypes.h>
+#include <stdio.h>
 
 static void on_swept(const struct dbx_pg_result *res, const struct dbx_err *err, void *user)
 {
@@ -12,6 +14,16 @@ static void on_swept(const struct dbx_pg_result *res, const struct dbx_err *err,
     if (err)
         dbx_log(DBX_LOG_WARN, NULL, "removing old rows (%s), trying again: %s", (const char *)user,
                 err->msg);
+}
+
+static void sweep_days(struct sched *s, const char *stmt, uint64_t days)
+{
+    char text[24];
+    const struct dbx_pg_param param = DBX_PG_TEXT(text);
+
+    snprintf(text, sizeof(text), "%" PRIu64, days);
+    if (days > 0)
+        dbx_pg_query(s->pg, stmt, &param, 1, on_swept, (void *)stmt);
 }
 
 void sched_sweep(struct sched *s)
@@ -25,5 +37,7 @@ void sched_sweep(struct sched *s)
     s->last_sweep = now;
     for (size_t i = 0; i < DBX_ARRAY_LEN(statements); i++)
         dbx_pg_query(s->pg, statements[i], NULL, 0, on_swept, (void *)statements[i]);
+    sweep_days(s, "sweep_guests", s->cfg->guest_days);
+    sweep_days(s, "sweep_audit", s->cfg->audit_days);
     sched_garbage(s);
 }

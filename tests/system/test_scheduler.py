@@ -623,6 +623,47 @@ def test_old_rows_go(world):
         eventually(lambda c=column, t=table: world.db.sql(f"select {c} from {t}") == [["new"]])
 
 
+def test_guests_and_audit_go(world):
+    """Guests who stay away go with all they made; who came back, has become an account, or runs something, stays."""
+    world.scheduler().ready().stop()
+    keep = ("account", "young", "session", "key", "runs", "sandbox")
+    users = {name: world.db.owner() for name in ("away", "never", *keep)}
+    world.db.sql("; ".join(f"update users set guest = {name != 'account'}, created_at = now() - interval '{5 if name == 'young' else 40} days' where id = '{u}'"
+                           for name, u in users.items()))
+    for name, days in (("away", 31), ("session", 1)):
+        world.db.sql(f"insert into sessions (id, user_id, hash, created_at, expires_at, last_used_at) values (gen_random_uuid(), '{users[name]}', '{name}', "
+                     f"now() - interval '40 days', now() + interval '9 days', now() - interval '{days} days')")
+    world.db.sql(f"insert into api_keys (id, user_id, hash, created_at, last_used_at) values (gen_random_uuid(), '{users['key']}', 'k', now() - interval '40 days', now())")
+    made = world.db.process(users["away"])
+    world.db.sql(f"""update processes set status = 'completed', verdict = 'OK'; update sandboxes set ended_at = now();
+        insert into batches (id, owner, template, isolation, retry, priority, files, total, status)
+            values ('{users['away']}', '{users['away']}', 'python', 'execution', 'never', 0, '', 1, 'completed');
+        update processes set batch_id = '{users['away']}', batch_index = 0, batch_seq = 1;
+        insert into webhook_deliveries (batch_id) values ('{users['away']}');
+        insert into workspaces (id, owner, name, template) values ('{users['away']}', '{users['away']}', 'w', 'python');
+        insert into files (id, workspace_id, path, type, content, size, etag) values (gen_random_uuid(), '{users['away']}', 'a', 'file', 'x', 1, 'e');
+        insert into workspace_members (workspace_id, email, role) values ('{users['away']}', 'a@b.c', 'viewer');
+        insert into share_links (id, workspace_id, slug, role) values ('{users['away']}', '{users['away']}', 's', 'viewer');
+        insert into link_uses (link_id, user_id) values ('{users['away']}', '{users['account']}');
+        insert into audit (action, created_at) values ('old', now() - interval '366 days'), ('new', now() - interval '364 days')""")
+    world.db.process(users["runs"])
+    world.db.sql(f"insert into sandboxes (id, owner, template, kind) values (gen_random_uuid(), '{users['sandbox']}', 'python', 'workspace')")
+    idle = world.scheduler(**{"guest-days": 0, "audit-days": 0, "sweep-ms": 50}).ready()
+    for _ in range(2):  # it has swept twice, and left these alone
+        world.db.sql("insert into idempotency (owner, key, request_hash, response, status, created_at) "
+                     f"values ('{users['account']}', 'k', '', '', 200, now() - interval '25 hours')")
+        eventually(lambda: world.db.sql("select * from idempotency") == [])
+    assert world.db.sql("select count(*) from users") == [["8"]] and world.db.sql("select count(*) from audit") == [["2"]]
+    idle.stop()
+    world.scheduler(**{"sweep-ms": 50}).ready()
+    eventually(lambda: world.db.sql("select action from audit") == [["new"]])
+    eventually(lambda: world.db.sql("select count(*) from users") == [["6"]])
+    assert {r[0] for r in world.db.sql("select id from users")} == {users[name] for name in keep}
+    assert world.db.sql(f"select 1 from processes where id = '{made['process_id']}'") == []
+    for table in ("workspaces", "files", "share_links", "link_uses", "batches", "webhook_deliveries"):
+        assert world.db.sql(f"select 1 from {table}") == [], table
+
+
 def block(**files):
     """As common/proto/files.h has it."""
     out = b"DBXF" + len(files).to_bytes(4, "little")
