@@ -291,6 +291,7 @@ int init_make_folder(int at, const char *name, mode_t mode);
 int init_layer(struct init *in, const uint8_t *body, size_t len, uint64_t *ret_value);
 
 /* watch.c. Returns 0 or errno; the pipe is taken out of fds. */
+void init_watch_boot(void); /* once, before all else of it; again at its end */
 int init_watch_begin(struct init *in, const uint8_t *body, size_t len, int *fds, size_t n_fds);
 void init_watch_turn(struct init *in, uint32_t what);
 /* Around writes of the shim's, with the user's identity: what a program has changed and is not told

@@ -545,6 +545,7 @@ int main(int argc, char **argv)
         return 64;
     }
     umask(0);
+    init_watch_boot();
     in.sock = take_socket();
     signal(SIGPIPE, SIG_IGN);
     if (in.sock < 0 || open_loop(&in) < 0)

@@ -65,7 +65,12 @@ static struct {
     struct own own[MAX_OWN];
     size_t at, len; /* of frame: told, and to tell */
     uint8_t frame[sizeof(struct init_change) + INIT_MAX_PATH + MAX_FILE];
-} w = {.ino = -1, .out = -1, .timer = -1};
+} w; /* zeros only: else its 3 MiB stood in the program, and in the memory of each sandbox */
+
+void init_watch_boot(void)
+{
+    w.ino = w.out = w.timer = -1;
+}
 
 /* --- identity --- */
 
@@ -375,7 +380,7 @@ static void stop(struct init *in)
         close(w.out);
     if (w.timer >= 0)
         close(w.timer);
-    w.ino = w.out = w.timer = -1;
+    init_watch_boot();
     w.on = w.waits = w.armed = w.rescan = w.lost = false;
     w.n_folders = w.n_names = w.at = w.len = 0;
 }

@@ -456,6 +456,12 @@ def test_files(box):
     assert of == FILES and error != 0 and count == 1
 
 
+def test_it_brings_no_data_along():
+    """What is set in the program's data from the start is memory of each sandbox, although nobody uses it."""
+    out = subprocess.run(["size", program("devbox-sandbox-init")], check=True, capture_output=True, text=True).stdout
+    assert int(out.splitlines()[1].split()[1]) < 64 << 10, out
+
+
 def test_idle_costs_nothing_and_eof_ends_it(box):
     assert box.run("probe")[0] == 3 << 8
     box.stat()
