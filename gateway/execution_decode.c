@@ -236,8 +236,10 @@ int gw_program_decode(const struct dbx_json *command, const struct dbx_json *env
     if (r == 0)
         r = dbx_limits_decode(limits, &dbx_limits_default, &rules->max, "limits.", &ex->limits,
                               err);
+    struct dbx_limits compile_default = dbx_limits_compile_default;
+    compile_default.disk_mb = ex->limits.disk_mb; /* the disk is one */
     if (r == 0)
-        r = dbx_limits_decode(compile_limits, &dbx_limits_compile_default, &rules->compile_max,
+        r = dbx_limits_decode(compile_limits, &compile_default, &rules->compile_max,
                               "compile_limits.", &ex->compile_limits, err);
     return r;
 }

@@ -233,13 +233,18 @@ static uint64_t larger(int64_t a, int64_t b)
     return (uint64_t)(a > b ? a : b);
 }
 
+static uint64_t smaller(int64_t a, int64_t b)
+{
+    return (uint64_t)(a < b ? a : b);
+}
+
 void shim_exec__claim(struct shim_exec *ex)
 {
     const struct dbx_limits *run = &ex->rq->limits;
     const struct dbx_limits *cc = ex->plan.compile_argv ? &ex->rq->compile_limits : run;
     struct shim_claim_opts opts = {
         .template = ex->rq->template,
-        .disk_mb = larger(run->disk_mb, cc->disk_mb),
+        .disk_mb = smaller(run->disk_mb, cc->disk_mb), /* one disk for both phases */
         .memory_mb = larger(run->memory_mb, cc->memory_mb),
         .processes = (uint32_t)larger(run->processes, cc->processes),
         .background = ex->rq->in_batch,

@@ -95,6 +95,11 @@ static int64_t disk_used(uint64_t size, uint64_t free_min)
     return free_min < size ? (int64_t)(size - free_min) : 0;
 }
 
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 /* e: NULL when it did not end by itself. */
 static void account(struct shim_exec *ex, struct shim_exec_phase *ph,
                     const struct shim_init_exited *e)
@@ -114,6 +119,8 @@ static void account(struct shim_exec *ex, struct shim_exec_phase *ph,
         ph->ending.oom |= u.oom;
         if (e && !ex->lane)
             usage->disk_bytes = disk_used(shim_sandbox_disk_bytes(ex->sb), e->disk_free_min);
+        if (ph == &ex->run && ex->compile.began) /* the same disk, and one bill */
+            usage->disk_bytes = larger(usage->disk_bytes, ex->compile.outcome.usage.disk_bytes);
     }
     if (ph->started) {
         usage->wall_ms = (int64_t)shim_watch_wall_ms(&ph->watch, ph->exited_ms);

@@ -91,7 +91,8 @@ static void test_good(void)
     size_t at = 0;
     CHECK_EQ(decode("{" T "\"files\":[{\"path\":\"a/run\",\"content\":\"#!x\\u0000\"},"
                     "{\"path\":\"a/b\",\"content_base64\":\"/w==\"}],\"command\":[\"x\",\"\"],"
-                    "\"stdin\":\"a\\u0000b\",\"env\":{\"A_1\":\"v\"},\"limits\":{\"cpu_ms\":5},"
+                    "\"stdin\":\"a\\u0000b\",\"env\":{\"A_1\":\"v\"},\"limits\":{\"cpu_ms\":5,"
+                    "\"disk_mb\":7},"
                     "\"compile_limits\":null,\"retry\":\"safe\"}",
                     &ex, &err),
              0);
@@ -99,6 +100,7 @@ static void test_good(void)
     CHECK_EQ(ex.limits.cpu_ms, 5);
     CHECK_EQ(ex.limits.memory_mb, 256);
     CHECK_EQ(ex.compile_limits.cpu_ms, 60000);
+    CHECK_EQ(ex.compile_limits.disk_mb, 7); /* the disk is one */
     CHECK(ex.retry_safe && ex.has_stdin && ex.stdin_len == 3);
     CHECK_EQ(dbx_files_next(ex.files.data, ex.files.len, &at, &f), 1);
     CHECK(f.size == 4 && f.mode == 0755 && f.path_len == 5);

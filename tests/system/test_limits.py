@@ -72,6 +72,21 @@ def test_a_program_that_copes_is_ok(api):
     assert (r["verdict"], r["stdout"]) == ("OK", "28\n"), r
 
 
+def test_compiling_and_running_share_a_disk(api):
+    code = ("package main\nimport (\"os\"; \"fmt\")\nfunc main() {\n\tif err := os.WriteFile(\"big\", make([]byte, 40<<20), 0o644); err != nil {\n"
+            "\t\tfmt.Println(err); os.Exit(1)\n\t}\n\tos.Remove(\"big\")\n}\n")
+
+    def run(**fields):
+        r = api.run("go", {"main.go": code}, **fields)
+        return r["verdict"], r["usage"]["disk_bytes"], r["compile"]["usage"]["disk_bytes"]
+
+    assert run(limits={"disk_mb": 32})[0] == run(compile_limits={"disk_mb": 32})[0] == "DISK_LIMIT"
+    verdict, whole, compiled = run(limits={"disk_mb": 64})
+    assert verdict == "OK" and whole >= compiled > 1 << 20
+    # The smaller of both, for the compiler too: what it makes does not fit.
+    assert api.run("go", {"main.go": code}, limits={"disk_mb": 64}, compile_limits={"disk_mb": 1})["verdict"] == "DISK_LIMIT"
+
+
 def rss(pid):
     for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS"):
