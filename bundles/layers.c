@@ -259,6 +259,16 @@ int bnd_layers_begin(struct bnd_layers *ly, char **ret_path, struct dbx_err *err
     return 0;
 }
 
+int bnd_layers_temp(struct bnd_layers *ly, int *ret_fd, struct dbx_err *err)
+{
+    DBX_CLEANUP(dbx_freep) char *path = path_of(ly, "tmp", "");
+    int fd = open(path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return dbx_err_sys(err, "make a file in %s", path);
+    *ret_fd = fd;
+    return 0;
+}
+
 static void drop(struct bnd_layers *ly, struct entry *e)
 {
     DBX_CLEANUP(dbx_freep) char *index = path_of(ly, "index", e->key);

@@ -32,6 +32,8 @@ const char *bnd_layers_tree(const struct bnd_layers *ly); /* absolute: what sand
 const char *bnd_layers_use(struct bnd_layers *ly, const char *key);
 /* An empty folder for a layer in the making; the caller frees the path. */
 int bnd_layers_begin(struct bnd_layers *ly, char **ret_path, struct dbx_err *err) DBX_MUST_USE;
+/* A file without a name, for a layer that is packed or comes packed. */
+int bnd_layers_temp(struct bnd_layers *ly, int *ret_fd, struct dbx_err *err) DBX_MUST_USE;
 /* The folder is whole and durable: it becomes the layer of this key. Returns its name. */
 int bnd_layers_add(struct bnd_layers *ly, const char *key, const char *path, const char *sha256,
                    uint64_t bytes, const char **ret_name, struct dbx_err *err) DBX_MUST_USE;

@@ -356,17 +356,30 @@ static int route_crates(const struct parts *p, size_t at, struct rc_route *ret,
 
 /* --- the whole --- */
 
-static int route_blob(const struct parts *p, size_t at, struct rc_route *ret, const char **ret_why)
+static int take_digest(const char *hex, struct rc_route *ret, const char **ret_why)
 {
     uint8_t digest[32];
 
-    if (p->n != at + 2 || strcmp(p->s[at], "sha256") != 0)
-        return not_found(ret_why);
-    if (strlen(p->s[at + 1]) != 64 || dbx_hex_decode(p->s[at + 1], 64, digest) < 0)
+    if (strlen(hex) != 64 || dbx_hex_decode(hex, 64, digest) < 0)
         return refuse(ret_why, 400, "this is not a sha256 in hex");
-    ret->what = RC_BLOB;
     dbx_hex_encode(digest, 32, ret->file);
     return 0;
+}
+
+static int route_blob(const struct parts *p, size_t at, struct rc_route *ret, const char **ret_why)
+{
+    if (p->n != at + 2 || strcmp(p->s[at], "sha256") != 0)
+        return not_found(ret_why);
+    ret->what = RC_BLOB;
+    return take_digest(p->s[at + 1], ret, ret_why);
+}
+
+static int route_layer(const struct parts *p, size_t at, struct rc_route *ret, const char **ret_why)
+{
+    if (p->n != at + 1)
+        return not_found(ret_why);
+    ret->what = RC_LAYER;
+    return take_digest(p->s[at], ret, ret_why);
 }
 
 /* "@scope%2fname": the one place where a slash may be escaped. */
@@ -417,11 +430,8 @@ int rc_route_parse(const char *path, struct rc_route *ret, const char **ret_why)
     static const struct {
         const char *prefix;
         int (*fn)(const struct parts *p, size_t at, struct rc_route *ret, const char **ret_why);
-    } prefixes[] = {{"npm", route_npm},
-                    {"pypi", route_pypi},
-                    {"go", route_go},
-                    {"crates", route_crates},
-                    {"blobs", route_blob}};
+    } prefixes[] = {{"npm", route_npm},       {"pypi", route_pypi},  {"go", route_go},
+                    {"crates", route_crates}, {"blobs", route_blob}, {"layers", route_layer}};
     static const struct {
         const char *name;
         enum rc_what what;

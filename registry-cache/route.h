@@ -28,6 +28,7 @@ enum rc_what {
     RC_CRATES_DOWNLOAD, /* name, version */
     RC_CRATES_SEARCH,   /* the query is passed on */
     RC_BLOB,            /* file: sha256 in hex */
+    RC_LAYER,           /* file: the key of a dependency layer, as many digits */
     RC_HEALTH,
     RC_READY,
     RC_METRICS,

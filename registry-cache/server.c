@@ -4,6 +4,7 @@
 #include "common/base/metrics.h"
 #include "common/base/str.h"
 #include "common/io/httpd.h"
+#include "common/proto/layer_map.h"
 #include "registry-cache/call.h"
 #include "registry-cache/put.h"
 
@@ -113,7 +114,8 @@ static void reply_blob(struct rc *rc, struct dbx_http_req *req, const struct rc_
 
 static bool is_own(enum rc_what what)
 {
-    return what == RC_BLOB || what == RC_HEALTH || what == RC_READY || what == RC_METRICS;
+    return what == RC_BLOB || what == RC_LAYER || what == RC_HEALTH || what == RC_READY ||
+           what == RC_METRICS;
 }
 
 static void own_request(struct rc *rc, struct dbx_http_req *req, const struct rc_route *rt)
@@ -124,6 +126,10 @@ static void own_request(struct rc *rc, struct dbx_http_req *req, const struct rc
         rc_put_blob(rc, req, rt->file);
     else if (rt->what == RC_BLOB)
         reply_blob(rc, req, rt);
+    else if (rt->what == RC_LAYER && strcmp(dbx_http_method(req), "PUT") == 0)
+        rc_put_layer(rc, req, rt->file);
+    else if (rt->what == RC_LAYER)
+        rc_get_layer(rc, req, rt->file);
     else
         dbx_http_reply(req, 200, "text/plain", NULL, "ok\n", 3);
 }
@@ -169,7 +175,7 @@ static bool may(const struct rc_route *rt, const char *method)
 {
     if (rt->what == RC_NPM_AUDIT)
         return strcmp(method, "POST") == 0;
-    if (rt->what == RC_BLOB && strcmp(method, "PUT") == 0)
+    if ((rt->what == RC_BLOB || rt->what == RC_LAYER) && strcmp(method, "PUT") == 0)
         return true;
     return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 }
@@ -213,9 +219,10 @@ static int64_t on_headers(struct dbx_http_req *req, void *user)
 static int64_t on_admin_headers(struct dbx_http_req *req, void *user)
 {
     bool put = strcmp(dbx_http_method(req), "PUT") == 0;
-    if (!put || strncmp(dbx_http_path(req), "/blobs/", 7) != 0)
+    bool blob = dbx_starts_with(dbx_http_path(req), "/blobs/");
+    if (!put || (!blob && !dbx_starts_with(dbx_http_path(req), "/layers/")))
         return on_headers(req, user);
-    return rc_put_may(user, req) ? (int64_t)RC_MAX_PUT : -1;
+    return !rc_put_may(user, req) ? -1 : blob ? (int64_t)RC_MAX_PUT : (int64_t)DBX_LAYER_MAP_MAX;
 }
 
 /* --- the sides --- */

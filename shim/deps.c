@@ -112,11 +112,16 @@ void shim_dep__done(struct shim_dep *dp)
         return;
     dp->over = true;
     dp->refs++;
-    count(dp->name ? "built" : dp->exit_code >= 0 ? "failed" : "error");
+    count(dp->name && *dp->pulled ? "pulled"
+          : dp->name              ? "built"
+          : dp->exit_code >= 0    ? "failed"
+                                  : "error");
     dbx_log(dp->name || dp->exit_code >= 0 ? DBX_LOG_INFO : DBX_LOG_WARN, &dp->log,
             "layer of %s after %llu ms: %s", dp->what.what->lock,
             (unsigned long long)(dp->began_ms ? dbx_now_ms() - dp->began_ms : 0),
-            dp->name ? "made" : dp->err.msg);
+            dp->name && *dp->pulled ? "taken from another node"
+            : dp->name              ? "made"
+                                    : dp->err.msg);
     shim_dep__abandon(dp);
     deps->building -= dp->begun;
     if (dp->name || dp->exit_code < 0) /* else its failure is remembered for a moment */
@@ -150,7 +155,7 @@ static struct shim_dep *dep_new(struct shim_deps *deps, const struct bnd_templat
     dp->tpl = tpl;
     dp->what = *what;
     what->files = (struct dbx_buf){0};
-    dp->exit_code = dp->out = dp->result = -1;
+    dp->exit_code = dp->out = dp->result = dp->packed = -1;
     dbx_log_ctx_init(&dp->log, deps->opts.log, "layer", dp->what.key);
     dbx_buf_init(&dp->text, SHIM_DEPS_MAX_LOG);
     dbx_list_init(&dp->waits);

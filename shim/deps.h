@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Dependency layers of a node: found in its store, or made, once however many wait: the installer
- * runs in a sandbox of its own that has the registry cache and nothing else, what it installed
- * comes out as a tar through a pipe into devbox-layer, and stands in the store under the key of its
- * lock file. */
+/* Dependency layers of a node: found in its store, taken from another node that has made it
+ * (share.h), or made, once however many wait: the installer runs in a sandbox of its own that has
+ * the registry cache and nothing else, what it installed comes out as a tar through a pipe into
+ * devbox-layer, and stands in the store under the key of its lock file. */
 #pragma once
 
 #include "bundles/deps.h"
@@ -14,6 +14,7 @@ struct shim_deps_wait;
 struct shim_node;
 struct shim_pool;
 struct shim_reaper;
+struct shim_share;
 
 #define SHIM_DEPS_BUILDS 2             /* at a time; more wait */
 #define SHIM_DEPS_MAX_BUILDS 64        /* with those that wait; more are refused */
@@ -28,7 +29,8 @@ struct shim_deps_opts {
     struct shim_reaper *reaper;
     const struct shim_node *node;
     struct bnd_layers *layers;
-    const char *tool; /* path of devbox-layer */
+    const char *tool;         /* path of devbox-layer */
+    struct shim_share *share; /* or NULL: layers stay here */
     const struct dbx_log_ctx *log;
 };
 struct shim_deps *shim_deps_new(const struct shim_deps_opts *opts);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How a layer is made. One step follows the other:
  *
+ *   look whether another node has it -> into devbox-layer -> the store; or, when that fails,
  *   claim a sandbox -> files -> the installer -> its end -> tar, through a pipe, into devbox-layer
  *   -> its end -> the store
  *
@@ -19,6 +20,7 @@
 #include "shim/pool.h"
 #include "shim/reap.h"
 #include "shim/sandbox.h"
+#include "shim/share.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -52,6 +54,11 @@ void shim_dep__abandon(struct shim_dep *dp)
     dbx_timer_stop(dp->deadline);
     if (dp->claim)
         shim_claim_cancel(DBX_TAKE(dp->claim));
+    if (dp->pull) { /* it does not call back */
+        shim_transfer_cancel(DBX_TAKE(dp->pull));
+        shim_dep__unref(dp);
+    }
+    dbx_closep(&dp->packed);
     if (sb) {
         shim_sandbox_set_owner(sb, NULL, NULL);
         shim_sandbox_end(sb);
@@ -108,8 +115,13 @@ static int start(struct shim_dep *dp, char *const *argv, int out, struct dbx_err
 
 /* ---- the tree ---- */
 
+struct result {
+    const char *in, *out; /* digests */
+    uint64_t out_bytes, bytes;
+};
+
 /* "ok IN OUT IN-BYTES OUT-BYTES ENTRIES BYTES" */
-static int read_result(char *line, uint64_t *ret_bytes, const char **ret_sha, struct dbx_err *err)
+static int read_result(char *line, struct result *ret, struct dbx_err *err)
 {
     char *words[8] = {0}, *save = NULL;
     size_t n = 0;
@@ -118,19 +130,36 @@ static int read_result(char *line, uint64_t *ret_bytes, const char **ret_sha, st
                            "what was installed makes no layer: %.180s", line);
     for (char *w = strtok_r(line, " \n", &save); w && n < 8; w = strtok_r(NULL, " \n", &save))
         words[n++] = w;
-    if (n != 7 || strlen(words[1]) != BND_LAYER_KEY ||
-        dbx_parse_u64(words[6], strlen(words[6]), 0, INT64_MAX, ret_bytes) < 0)
+    if (n != 7 || strlen(words[1]) != BND_LAYER_KEY || strlen(words[2]) != BND_LAYER_KEY ||
+        dbx_parse_u64(words[4], strlen(words[4]), 0, INT64_MAX, &ret->out_bytes) < 0 ||
+        dbx_parse_u64(words[6], strlen(words[6]), 0, INT64_MAX, &ret->bytes) < 0)
         return dbx_err_set(err, -EBADMSG, DBX_INTERNAL, "devbox-layer says '%.100s'", line);
-    *ret_sha = words[1];
+    ret->in = words[1];
+    ret->out = words[2];
     return 0;
+}
+
+static void build(struct shim_dep *dp);
+
+/* What another node has made is of no use: it is made here. */
+static void build_after_all(struct shim_dep *dp)
+{
+    dbx_log(DBX_LOG_WARN, &dp->log, "what another node made is not taken: %s", dp->err.msg);
+    dp->err = (struct dbx_err){0};
+    *dp->pulled = '\0';
+    dbx_closep(&dp->packed);
+    dbx_closep(&dp->result);
+    if (dp->tree)
+        bnd_layers_discard(dp->deps->opts.layers, dp->tree);
+    free(DBX_TAKE(dp->tree));
+    build(dp);
 }
 
 static void on_tool_exit(pid_t pid, int status, void *user)
 {
     struct shim_dep *dp = DBX_CAST(struct shim_dep, SHIM_DEP_MAGIC, user);
     char line[MAX_LINE] = "";
-    const char *sha = NULL;
-    uint64_t bytes = 0;
+    struct result res = {0};
     (void)pid;
     dp->tool = 0;
     if (dp->over) { /* given up meanwhile */
@@ -141,16 +170,28 @@ static void on_tool_exit(pid_t pid, int status, void *user)
     ssize_t n = read(dp->result, line, sizeof(line) - 1);
     if (n <= 0)
         shim_status_words(status, line, sizeof(line));
-    int r = read_result(line, &bytes, &sha, &dp->err);
+    int r = read_result(line, &res, &dp->err);
+    if (r == 0 && *dp->pulled && !dbx_streq(res.in, dp->pulled))
+        r = dbx_err_set(&dp->err, -EBADMSG, DBX_INTERNAL,
+                        "it has another digest than its map says");
     if (r == 0)
-        r = bnd_layers_add(dp->deps->opts.layers, dp->what.key, dp->tree, sha, bytes, &dp->name,
-                           &dp->err);
+        r = bnd_layers_add(dp->deps->opts.layers, dp->what.key, dp->tree, res.in, res.bytes,
+                           &dp->name, &dp->err);
+    if (r < 0 && *dp->pulled) {
+        build_after_all(dp);
+        shim_dep__unref(dp);
+        return;
+    }
     dp->exit_code = r == 0 ? 0 : dp->err.kind == DBX_INVALID || dp->err.kind == DBX_LIMIT ? 1 : -1;
+    if (r == 0 && !*dp->pulled && dp->packed >= 0)
+        shim_share_push(dp->deps->opts.share, dp->what.key, DBX_TAKE_FD(dp->packed), res.out,
+                        res.out_bytes);
     shim_dep__done(dp);
     shim_dep__unref(dp);
 }
 
-static int spawn_tool(struct shim_dep *dp, int in, struct dbx_err *err)
+/* out: where it is packed, or -1. */
+static int spawn_tool(struct shim_dep *dp, int in, int out, struct dbx_err *err)
 {
     DBX_CLEANUP(dbx_closep) int result = -1;
     int pipes[2];
@@ -168,7 +209,7 @@ static int spawn_tool(struct shim_dep *dp, int in, struct dbx_err *err)
     result = pipes[1];
     char *const argv[] = {(char *)(uintptr_t)dp->deps->opts.tool, dp->tree, uid, max, NULL};
     const struct shim_spawn sp = {
-        .shim_exec = dp->deps->opts.node->shim_exec, .fds = {in, -1, result}, .argv = argv};
+        .shim_exec = dp->deps->opts.node->shim_exec, .fds = {in, out, result}, .argv = argv};
     r = shim_spawn(dp->deps->opts.reaper, &sp, on_tool_exit, dp, &dp->tool, err);
     dp->refs += r == 0;
     return r;
@@ -183,8 +224,10 @@ static void pack(struct shim_dep *dp)
     DBX_CLEANUP(dbx_closep) int inside = -1;
     dp->installed = true;
     int r = make_pipe(&ours, &inside, &dp->err);
+    if (r == 0 && dp->deps->opts.share)
+        r = bnd_layers_temp(dp->deps->opts.layers, &dp->packed, &dp->err);
     if (r == 0)
-        r = spawn_tool(dp, ours, &dp->err);
+        r = spawn_tool(dp, ours, dp->packed, &dp->err);
     if (r == 0)
         r = start(dp, argv, inside, &dp->err);
     if (r < 0)
@@ -322,7 +365,7 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
     shim_dep__unref(dp);
 }
 
-void shim_dep__begin(struct shim_dep *dp)
+static void build(struct shim_dep *dp)
 {
     const struct shim_claim_opts opts = {.template = dp->tpl->name,
                                          .disk_mb = SHIM_DEPS_DISK_MB,
@@ -332,4 +375,35 @@ void shim_dep__begin(struct shim_dep *dp)
                                          .wait_ms = CLAIM_MS};
     dp->refs++; /* until it is answered */
     dp->claim = shim_pool_claim(dp->deps->opts.pool, &opts, on_claimed, dp);
+}
+
+/* ---- another node's ---- */
+
+static void on_pulled(bool found, const char *sha256, void *user)
+{
+    struct shim_dep *dp = DBX_CAST(struct shim_dep, SHIM_DEP_MAGIC, user);
+    dp->pull = NULL;
+    if (!found) {
+        dbx_closep(&dp->packed);
+        build(dp);
+    } else {
+        (void)dbx_strcpy(dp->pulled, sizeof(dp->pulled), sha256);
+        int r = lseek(dp->packed, 0, SEEK_SET) < 0 ? dbx_err_sys(&dp->err, "read it")
+                                                   : spawn_tool(dp, dp->packed, -1, &dp->err);
+        if (r < 0)
+            build_after_all(dp);
+    }
+    shim_dep__unref(dp);
+}
+
+void shim_dep__begin(struct shim_dep *dp)
+{
+    struct bnd_layers *layers = dp->deps->opts.layers;
+    if (!dp->deps->opts.share || bnd_layers_temp(layers, &dp->packed, NULL) < 0) {
+        build(dp);
+        return;
+    }
+    dp->refs++; /* until it is answered, or cancelled */
+    dp->pull = shim_share_pull(dp->deps->opts.share, dp->what.key, dp->packed,
+                               bnd_layers_room(layers), on_pulled, dp);
 }

@@ -14,6 +14,7 @@ struct dbx_timer;
 struct dbx_watch;
 struct shim_claim;
 struct shim_sandbox;
+struct shim_transfer;
 
 #define SHIM_DEP_MAGIC 0x50454453u
 
@@ -48,9 +49,12 @@ struct shim_dep {
     int out; /* owned: the installer's words; -1 */
     struct dbx_watch *watch;
     pid_t tool;
-    int result;       /* owned: what devbox-layer says; -1 */
-    char *tree;       /* owned: what it writes */
-    const char *name; /* of the layer, the store's */
+    int result; /* owned: what devbox-layer says; -1 */
+    char *tree; /* owned: what it writes */
+    int packed; /* owned: the layer as one file, for or from other nodes; -1 */
+    struct shim_transfer *pull;
+    char pulled[BND_LAYER_KEY + 1]; /* the digest that it must have; "" when it is made here */
+    const char *name;               /* of the layer, the store's */
 };
 
 void shim_dep__begin(struct shim_dep *dp);

@@ -29,6 +29,7 @@
 #include "shim/reap.h"
 #include "shim/sandbox.h"
 #include "shim/serve.h"
+#include "shim/share.h"
 #include "shim/ship.h"
 
 #include <ctype.h>
@@ -61,6 +62,8 @@ struct shim {
     struct bnd_store *store;
     struct bnd_layers *layers; /* NULL: none are made or attached */
     struct shim_deps *deps;
+    struct shim_share *share; /* NULL: layers stay on the node */
+    struct dbx_keyring *layers_keys;
     char *layer_tool; /* owned */
     struct shim_pool *pool;
     struct shim_probe *probe;
@@ -419,6 +422,8 @@ static int open_parts(struct shim *sh, struct dbx_err *err)
     r = dbx_keyring_load(cfg->keys, &sh->keys, err);
     if (r == 0)
         dbx_keyring_watch(sh->keys, sh->loop, on_keys, sh);
+    if (r == 0 && *cfg->layers_keys)
+        r = dbx_keyring_load(cfg->layers_keys, &sh->layers_keys, err);
     if (r == 0)
         r = dbx_fs_mkdirs(cfg->state_dir, 0700, err);
     if (r == 0)
@@ -496,12 +501,21 @@ static void make_deps(struct shim *sh)
 {
     if (!sh->layers || !*sh->cfg->registry_socket)
         return;
+    const struct shim_share_opts so = {.loop = sh->loop,
+                                       .url = sh->cfg->layers_url,
+                                       .ca_file = *sh->cfg->ca_file ? sh->cfg->ca_file : NULL,
+                                       .node_id = sh->node_id,
+                                       .ring = sh->keys,
+                                       .put = sh->layers_keys,
+                                       .log = &sh->log};
+    sh->share = *sh->cfg->layers_url ? shim_share_new(&so) : NULL;
     const struct shim_deps_opts opts = {.loop = sh->loop,
                                         .pool = sh->pool,
                                         .reaper = sh->reaper,
                                         .node = &sh->node,
                                         .layers = sh->layers,
                                         .tool = sh->layer_tool,
+                                        .share = sh->share,
                                         .log = &sh->log};
     sh->deps = shim_deps_new(&opts);
 }
@@ -629,6 +643,7 @@ struct shim *shim_free(struct shim *sh)
     sh->probe = shim_probe_free(sh->probe);
     sh->execs = shim_execs_free(sh->execs);
     sh->deps = shim_deps_free(sh->deps);
+    sh->share = shim_share_free(sh->share);
     sh->pool = shim_pool_free(sh->pool);
     sh->olog = dbx_olog_close(sh->olog);
     sh->ship = shim_ship_free(sh->ship);
@@ -642,6 +657,7 @@ struct shim *shim_free(struct shim *sh)
     sh->layers = bnd_layers_free(sh->layers);
     free(sh->layer_tool);
     dbx_keyring_free(sh->keys);
+    dbx_keyring_free(sh->layers_keys);
     dbx_timer_free(sh->timer);
     dbx_close(sh->lock);
     free(sh->node_id);

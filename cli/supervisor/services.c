@@ -40,7 +40,7 @@ enum { STAGE_DATABASE, STAGE_SCHEDULER, STAGE_KEEPER, STAGE_SHIM, STAGE_GATEWAY 
 struct plan {
     const struct sup_opts *o;
     struct supervisor *sup;
-    const struct sup_service *scheduler, *shim;
+    const struct sup_service *scheduler, *registry, *shim;
     char run_dir[SUP_RUN_DIR_MAX], database[SUP_RUN_DIR_MAX + 8];
     char output_log[PATH_MAX + 8];
 };
@@ -283,7 +283,20 @@ static int define_registry(struct plan *p, struct dbx_err *err)
     arg_own(sv, "--dir", p->o->state_dir, "registry/store", "");
     arg_path(sv, "--upstreams", p->o->state_dir, "registry/upstreams.conf");
     arg_path(sv, "--rules", p->o->state_dir, "registry/rules.conf");
+    arg_path(sv, "--keys", p->o->state_dir, "keys/layers.key");
+    p->registry = sv;
     return sup_listen(sv, "127.0.0.1", 0, false, err);
+}
+
+/* This machine's cache, unless the operator names one that nodes share. It knows who may put, by a
+ * ring of its own, and has no other: it speaks with strangers. */
+static void arg_layers(const struct plan *p, struct sup_service *sv)
+{
+    arg_path(sv, "--layers-dir", p->o->state_dir, "layers");
+    if (getenv("DEVBOX_SHIM_LAYERS_URL"))
+        return;
+    arg2(sv, "--layers-url", p->registry->url);
+    arg_path(sv, "--layers-keys", p->o->state_dir, "keys/layers.key");
 }
 
 static int define_shim(struct plan *p, struct dbx_err *err)
@@ -306,7 +319,7 @@ static int define_shim(struct plan *p, struct dbx_err *err)
     arg_path(sv, "--init", p->o->bin_dir, "sandbox");
     arg_path(sv, "--keeper-socket", p->run_dir, "keeper/keeper.sock");
     arg_path(sv, "--registry-socket", p->run_dir, "registry/registry.sock");
-    arg_path(sv, "--layers-dir", p->o->state_dir, "layers");
+    arg_layers(p, sv);
     arg2(sv, "--output-log", p->output_log);
     p->shim = sv;
     return 0;
@@ -408,6 +421,9 @@ int sup_make_keys(const char *state_dir, struct dbx_err *err)
     if (r < 0)
         return r;
     snprintf(path, sizeof(path), "%s/keys/cluster.key", state_dir);
+    if ((r = make_secret(path, "1 ", "\n", err)) < 0)
+        return r;
+    snprintf(path, sizeof(path), "%s/keys/layers.key", state_dir);
     if ((r = make_secret(path, "1 ", "\n", err)) < 0)
         return r;
     snprintf(path, sizeof(path), "%s/keys/admin.key", state_dir);

@@ -94,7 +94,7 @@ int sup_define(struct supervisor *s, const struct sup_opts *o, struct dbx_err *e
  * long. */
 int sup_run_dir(const char *state_dir, char out[static SUP_RUN_DIR_MAX],
                 struct dbx_err *err) DBX_MUST_USE;
-/* Makes STATE/keys/{cluster.key,admin.key} at first start. */
+/* Makes STATE/keys/{cluster,layers,admin}.key at first start. */
 int sup_make_keys(const char *state_dir, struct dbx_err *err) DBX_MUST_USE;
 
 /* ring.c: the keyring for daemons that do not see the state folder. */

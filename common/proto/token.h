@@ -11,6 +11,7 @@ enum dbx_token_kind {
     DBX_TOKEN_STREAM = 1,    /* subject: sandbox id */
     DBX_TOKEN_DAEMON = 2,    /* label: "gateway", "scheduler", "node:<name>" */
     DBX_TOKEN_WORKSPACE = 3, /* subject: workspace id */
+    DBX_TOKEN_LAYER = 4,     /* label: see common/proto/layer_map.h */
 };
 enum dbx_role { DBX_ROLE_NONE, DBX_ROLE_VIEWER, DBX_ROLE_EDITOR, DBX_ROLE_OWNER, DBX_ROLE_ADMIN };
 

@@ -135,6 +135,11 @@ static void test_others(void)
     is(hex, RC_BLOB, "", "", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
     hex[20] = 'g';
     refused(hex, 400);
+    char layer[80] = "/layers/";
+    memset(layer + 8, '0', 64);
+    is(layer, RC_LAYER, "", "", layer + 8);
+    refused("/layers/0", 400);
+    refused("/layers/a/b", 404);
     is("/healthz", RC_HEALTH, "", "", "");
     is("/metrics", RC_METRICS, "", "", "");
     refused("/", 404);

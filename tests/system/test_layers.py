@@ -2,15 +2,21 @@
 """Dependency layers: a lock file is installed once, by the real installer in a sandbox of its own, and is there at
 once in every sandbox afterwards."""
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import signal
+import tempfile
+import time
 import uuid
 
 import pytest
 
-from test_packages import shell, workspace  # noqa: F401 (a fixture)
+from conftest import DevBox, free_port
+from link_peer import Keyring
+from test_packages import messages, shell, workspace  # noqa: F401 (a fixture)
 from test_workspaces import Workspace
 
 MAIN = "import markupsafe\nprint(markupsafe.__file__)\n"
@@ -22,18 +28,14 @@ def fresh(lock):
     return f"# {uuid.uuid4()}\n{lock}"
 
 
-def messages(api, run):
-    """All that a viewer sees of a process, to its end."""
-    s = api.stream(run)
-    s.until(lambda m: m.get("process_id") == run["process_id"] and m.get("status") in ("completed", "failed", "cancelled"))
-    s.close()
-    return [m for m in s.seen if m.get("process_id") == run["process_id"]]
+def counted(box, name, result):
+    out = box.client(url=next(d["url"] for d in box.status()["daemons"] if d["name"] == "shim")).call("GET", "/metrics").text
+    got = re.search(r'^devbox_shim_%s\{result="%s"\} (\d+)' % (name, result), out, re.M)
+    return int(got.group(1)) if got else 0
 
 
 def layers_counted(box, result):
-    out = box.client(url=next(d["url"] for d in box.status()["daemons"] if d["name"] == "shim")).call("GET", "/metrics").text
-    got = re.search(r'^devbox_shim_layers_total\{result="%s"\} (\d+)' % result, out, re.M)
-    return int(got.group(1)) if got else 0
+    return counted(box, "layers_total", result)
 
 
 def in_phase(got, phase):
@@ -173,3 +175,89 @@ def test_many_wait_for_one(own_devbox):
     assert list(tmp.iterdir()) == []
     out = shell(w, "python3 -c 'import numpy; print(numpy.ones(3).sum())'")
     assert out.endswith("3.0\n")
+
+
+def shared(box, result):
+    return counted(box, "layers_shared_total", result)
+
+
+def until(fn):
+    deadline = time.monotonic() + 60
+    while not fn():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture()
+def two(own_devbox):
+    """Two nodes with keys in common; the second takes layers from the first one's cache."""
+    first, state = own_devbox, tempfile.mkdtemp(prefix="devbox-second-")
+    second = DevBox(state, free_port())
+    try:
+        first.up()
+        (second.state / "keys").mkdir(mode=0o700)
+        shutil.copy2(first.state / "keys/cluster.key", second.state / "keys/cluster.key")
+        second.env |= {"DEVBOX_SHIM_LAYERS_URL": next(d["url"] for d in first.status()["daemons"] if d["name"] == "registry-cache"),
+                       "DEVBOX_SHIM_LAYERS_KEYS": str(first.state / "keys/layers.key")}
+        yield first, second.up()
+    finally:
+        second.down()
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def run_main(box, lock):
+    """What MAIN prints in a new workspace, and what the installer said."""
+    w = Workspace(box.client())
+    w.put("requirements.txt", lock)
+    w.put("main.py", MAIN)
+    run = w.start(["python3", "main.py"])
+    end = w.wait(run, timeout=180)
+    said = in_phase(messages(w.api, run), "compile")
+    out = w.output(run)
+    w.api.call("DELETE", w.path)
+    assert end["verdict"] == "OK" and re.fullmatch(PLACE, out), (end, out)
+    return said
+
+
+def test_nodes_share_layers(two):
+    """What one node made another takes; and nothing that the cluster's keys have not sealed, or that is not what was sealed."""
+    first, second = two
+    maker = Keyring.of(first.state / "keys/layers.key")  # what the cache itself holds
+    cache = first.client(url=second.env["DEVBOX_SHIM_LAYERS_URL"], key=maker.token("node:thief"))
+
+    def made_by_first():
+        """A lock that the first node has made and put, and where its map stands."""
+        lock, had = fresh("MarkupSafe==3.0.2\n"), shared(first, "pushed")
+        before = set(os.listdir(first.state / "layers/index"))
+        assert "$ pip" in run_main(first, lock)
+        until(lambda: shared(first, "pushed") == had + 1)
+        return lock, "/layers/" + (set(os.listdir(first.state / "layers/index")) - before).pop()
+
+    lock, at = made_by_first()
+    assert run_main(second, lock) == ""
+    assert (layers_counted(second, "pulled"), layers_counted(second, "built"), shared(second, "pulled")) == (1, 0, 1)
+    good = cache.call("GET", at).json()
+    assert run_main(second, lock) == "" and layers_counted(second, "hit") == 1
+
+    # Whoever has the cache's own key, but not the cluster's: another layer's map under this key.
+    lock, at = made_by_first()
+    assert cache.call("PUT", at, json=good).status_code == 201
+    assert "$ pip" in run_main(second, lock)
+    # Its own words with another digest; parts that are not what they are called cannot be put.
+    lock, at = made_by_first()
+    assert cache.call("PUT", at, json={**cache.call("GET", at).json(), "sha256": "0" * 64}).status_code == 201
+    assert "$ pip" in run_main(second, lock)
+    # Its seal, and a part in the place of another.
+    lock, at = made_by_first()
+    blob = os.urandom(cache.call("GET", at).json()["size"])
+    digest = hashlib.sha256(blob).hexdigest()
+    assert cache.call("PUT", "/blobs/sha256/" + digest, data=blob).status_code == 201
+    assert cache.call("PUT", at, json={**cache.call("GET", at).json(), "parts": [digest]}).status_code == 201
+    assert "$ pip" in run_main(second, lock)
+    assert (layers_counted(second, "pulled"), layers_counted(second, "built"), shared(second, "failed")) == (1, 3, 2)
+    # The cache is away: so it is made here.
+    os.kill(first.daemons("registry-cache")[0]["pid"], signal.SIGSTOP)
+    try:
+        assert "$ pip" in run_main(second, fresh("MarkupSafe==3.0.2\n"))
+    finally:
+        os.kill(first.daemons("registry-cache")[0]["pid"], signal.SIGCONT)

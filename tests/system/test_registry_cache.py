@@ -190,6 +190,43 @@ def test_blobs_are_put_by_daemons(up, make, tmp_path):
     assert put(c, b"x", at="/npm/p", **daemon) == 405
 
 
+def test_maps_of_layers(up, make, tmp_path):
+    """A layer's key stands for blobs that are here, by the word of a node, and is forgotten with one of them."""
+    keys = Keyring(tmp_path / "keys")
+    c = make(f"--keys={tmp_path / 'keys'}", "--max-bytes=20000000")
+    node = {"Authorization": "Bearer " + keys.token("node:n1")}
+    parts = [random.Random(i).randbytes(n) for i, n in ((1, 8 << 20), (2, 1000))]
+    digests = [hashlib.sha256(p).hexdigest() for p in parts]
+    good = {"sha256": hashlib.sha256(b"".join(parts)).hexdigest(), "size": sum(map(len, parts)), "parts": digests, "seal": "dbx1.x"}
+    path = "/layers/" + "ab" * 32
+
+    def put(words, at=path, **kw):
+        return c.get(at, method="PUT", body=words if isinstance(words, bytes) else json.dumps(words).encode(), **{**node, **kw})
+
+    assert put(good).status == 409 and c.get(path).status == 404
+    for part, digest in zip(parts, digests):
+        assert put(part, "/blobs/sha256/" + digest).status == 201
+    for name, bad in {"size": {**good, "size": 0}, "parts": {**good, "size": 5}, "sha256": {**good, "sha256": "x"},
+                      "the body": {**good, "more": 1}, "the body ": b"{", "sha256 ": {"size": 1}}.items():
+        answer = put(bad)
+        assert answer.status == 400 and name.strip() in json.loads(answer.body)["error"], answer.body
+    assert put({**good, "parts": [digests[1], digests[0]]}).status == 409  # not of these sizes
+    assert put(b" " * 70000).status == 413
+    for wrong in (keys.token("gateway"), keys.token("node:n1", kind=4), "dbx1.x"):
+        assert put(good, Authorization="Bearer " + wrong).status == 403
+    assert c.get(path, method="PUT", body=b"{}").status == 401 and put(good, unix=True).status == 404 and c.get(path, unix=True).status == 404
+    assert put(good, "/layers/abc").status == 400 and put(good).status == 201
+    c.kill()
+    c.start()
+    assert json.loads(c.get(path).body) == good
+    assert put({**good, "seal": "another"}).status == 201 and json.loads(c.get(path).body)["seal"] == "another"
+    for i in range(2):  # pushes the first part out of the store, and later what it has made room for
+        blob = random.Random(3 + i).randbytes(8 << 20)
+        assert put(blob, "/blobs/sha256/" + hashlib.sha256(blob).hexdigest()).status == 201
+    assert c.get("/blobs/sha256/" + digests[0]).status == c.get(path).status == 404
+
+
+
 def test_two_sides(up, make):
     c = make()
     up.npm("p", {"1.0.0": TARBALL})
