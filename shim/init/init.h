@@ -147,6 +147,7 @@ struct init {
     uint16_t port;
     uint32_t last_stream;
     struct layered layers[INIT_MAX_LAYERS];
+    int home, apart, root; /* owned, see layer.c; home 0: there is but one namespace */
     uint32_t last_layer;
     struct stream streams[INIT_MAX_STREAMS];
     struct answer queue[QUEUE_MAX];
@@ -288,6 +289,7 @@ int init_open_folder(int at, const char *name); /* no link is followed */
 int init_make_folder(int at, const char *name, mode_t mode);
 
 /* layer.c. Returns 0 or errno. */
+void init_layers_begin(struct init *in); /* at start, with all capabilities */
 int init_layer(struct init *in, const uint8_t *body, size_t len, uint64_t *ret_value);
 
 /* watch.c. Returns 0 or errno; the pipe is taken out of fds. */

@@ -3,6 +3,12 @@
  * store's folder and whose upper one is on INIT_OVER_DIR (gVisor takes only a tmpfs there, which
  * that is; its pages are a file of the host's). One mount, whatever the size of the layer.
  *
+ * A folder that something is mounted on cannot be removed or renamed: "rm -r node_modules" would
+ * end with EBUSY. But only mounts of the caller's own namespace count, those of others go with the
+ * folder (rmdir(2) of a mount point, since Linux 3.18; gVisor has it too). So init, and with it all
+ * that it starts, is in a namespace of its own, apart, with its root in the first one, home, where
+ * it sees what is mounted; only to mount and to unmount it goes home for a moment.
+ *
  * An overlay acts with the rights of who mounted it. It has to be the user, for what is copied up
  * is his and stands in folders of his; so the mount is made with his effective ids, and SYS_ADMIN.
  */
@@ -12,12 +18,40 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define MOUNTS "/proc/self/ns/mnt"
+
+/* Whoever fails here before anything has changed goes on as if nothing had been. */
+void init_layers_begin(struct init *in)
+{
+    int home = open(MOUNTS, O_RDONLY | O_CLOEXEC);
+    in->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (home < 0 || in->root < 0 || unshare(CLONE_NEWNS) < 0)
+        return;
+    in->home = home;
+    in->apart = open(MOUNTS, O_RDONLY | O_CLOEXEC);
+    if (in->apart < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        fchdir(in->root) < 0 || chroot(".") < 0)
+        _exit(70);
+}
+
+static bool go_home(const struct init *in)
+{
+    return !in->home || setns(in->home, CLONE_NEWNS) == 0;
+}
+
+static void go_apart(const struct init *in)
+{
+    if (in->home && (setns(in->apart, CLONE_NEWNS) < 0 || fchdir(in->root) < 0 || chroot(".") < 0))
+        _exit(70);
+}
 
 static struct layered *layer_at(struct init *in, const char *target)
 {
@@ -137,17 +171,20 @@ int init_layer(struct init *in, const uint8_t *body, size_t len, uint64_t *ret_v
         return ENOSPC;
     if (*name)
         r = make_upper(in, what.uid, what.gid, upper, sizeof(upper));
-    if (!r && *ret_value) {
-        (void)umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW);
-        *ly = (struct layered){0};
-    }
     if (r)
         return r;
+    if (!go_home(in))
+        return errno;
+    if (*ret_value) {
+        (void)umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW); /* unless the user has removed it */
+        *ly = (struct layered){0};
+    }
     if (become(what.uid, what.gid))
         r = *name ? lay(upper, name, target) : ask(target);
     else
         r = EPERM;
     be_init();
+    go_apart(in);
     if (!r && *name) {
         memcpy(ly->target, target, sizeof(target));
         memcpy(ly->name, name, sizeof(name));

@@ -506,13 +506,14 @@ static int open_loop(struct init *in)
     return watch(in, in->timer, ON_TICK);
 }
 
-/* Everything above what init needs goes, for good. SYS_ADMIN is there for mounts of layers. */
+/* Everything above what init needs goes, for good. SYS_ADMIN and SYS_CHROOT are there for layers.
+ */
 static void drop_capabilities(void)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct caps[2] = {0};
     uint32_t keep = 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL | 1u << CAP_CHOWN |
-                    1u << CAP_SYS_ADMIN;
+                    1u << CAP_SYS_ADMIN | 1u << CAP_SYS_CHROOT;
     if (syscall(SYS_capget, &head, caps) < 0)
         return;
     caps[0].effective = caps[0].permitted = caps[0].permitted & keep;
@@ -557,6 +558,7 @@ int main(int argc, char **argv)
     if (in.pid1) {
         if (mkdir("/dev/mqueue", 0755) == 0) /* what is in it is seen by RENEW */
             (void)mount("mqueue", "/dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+        init_layers_begin(&in);
         drop_capabilities();
         init_warm_up();
     }

@@ -72,20 +72,49 @@ def test_installed_once(api, workspace):
     assert ends[1].tree() == ends[1].tree() and {e["path"] for e in ends[1].tree()} == {"main.py", "requirements.txt"}
 
 
-def test_npm(workspace):
-    w = workspace("node")
-    package = {"name": "x", "version": "1.0.0", "scripts": {"postinstall": "exit 7"}, "dependencies": {"semver": "^7.0.0"}}
-    w.put("package.json", json.dumps(package))
+PACKAGE = {"name": "x", "version": "1.0.0", "scripts": {"postinstall": "exit 7"}, "dependencies": {"semver": "^7.0.0"}}
+
+
+@pytest.fixture(scope="module")
+def npm_lock(devbox):
+    w = Workspace(devbox.client(), template="node")
+    w.put("package.json", json.dumps(PACKAGE))
     shell(w, "npm install --package-lock-only --ignore-scripts")
     lock = shell(w, "cat package-lock.json")
+    w.api.call("DELETE", w.path)
+    return lock
+
+
+def test_npm(workspace, npm_lock):
     w = workspace("node")
-    w.put("package.json", json.dumps(package))
-    w.put("package-lock.json", lock)
+    w.put("package.json", json.dumps(PACKAGE))
+    w.put("package-lock.json", npm_lock)
     out = shell(w, "node -p 'require.resolve(\"semver\")'; node_modules/.bin/semver 1.2.3; npm ls")
     assert out.startswith("/workspace/node_modules/semver/index.js\n1.2.3\n") and "UNMET" not in out, out
     out = shell(w, "npm install --ignore-scripts left-pad && node -p 'require(\"left-pad\")(1, 3) + !!require(\"semver\")'")
     assert out.endswith("  1true\n")
     assert "node_modules" not in {e["path"].split("/")[0] for e in w.tree()}
+
+
+IS_LAYER = 'grep -q " /workspace/node_modules " /proc/mounts && test -f node_modules/semver/index.js'
+
+
+@pytest.mark.parametrize("change", [
+    "npm ci --ignore-scripts",
+    "rm -rf node_modules && test ! -e node_modules && npm install --ignore-scripts",
+    "mv node_modules kept && test -f kept/semver/index.js && test ! -e node_modules && mv kept node_modules",
+    "cp -a node_modules new && rm -rf node_modules && mv new node_modules",
+    "node -e 'fs.rmSync(\"node_modules\", {recursive: true})' && npm install --ignore-scripts"])
+def test_the_folder_of_a_layer_is_like_any(workspace, npm_lock, change):
+    """It can be removed and renamed, though something is mounted there; what the user puts in its place stays."""
+    w = workspace("node")
+    w.put("package.json", json.dumps(PACKAGE))
+    w.put("package-lock.json", npm_lock)
+    out = shell(w, f"{IS_LAYER}; {change}; node -p '!!require(\"semver\")'")
+    assert out.endswith("true\n")
+    assert shell(w, "echo 1 >node_modules/mine; node -p '!!require(\"semver\")'; cat node_modules/mine") == "true\n1\n"
+    assert shell(w, "rm -rf node_modules; mkdir node_modules; ls -A node_modules") == ""
+    assert shell(w, "ls -A node_modules; rmdir node_modules; ls") == "package-lock.json\npackage.json\n"
 
 
 def test_a_failure_is_the_users(api, workspace):
