@@ -5,6 +5,7 @@
 #include "common/base/map.h"
 #include "common/base/metrics.h"
 #include "common/io/loop.h"
+#include "shim/quota.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -75,10 +76,34 @@ static void tell_all(struct shim_dep *dp)
     }
 }
 
+static bool has_one_begun(const struct shim_deps *deps, const struct dbx_id *owner)
+{
+    struct dbx_map_iter it = {0};
+    while (dbx_map_next(deps->by_key, &it)) {
+        const struct shim_dep *dp = it.value;
+        if (dp->begun && !dp->over && dbx_id_equal(&dp->owner, owner))
+            return true;
+    }
+    return false;
+}
+
+/* The first of an owner of whom nothing is being made; else the first. */
+static struct shim_dep *next_of(const struct shim_deps *deps)
+{
+    struct dbx_list *it, *tmp;
+    dbx_list_each(it, tmp, &deps->queue)
+    {
+        struct shim_dep *dp = dbx_list_entry(it, struct shim_dep, node);
+        if (!has_one_begun(deps, &dp->owner))
+            return dp;
+    }
+    return dbx_list_first(&deps->queue, struct shim_dep, node);
+}
+
 static void begin_next(struct shim_deps *deps)
 {
     while (!deps->stopped && deps->building < SHIM_DEPS_BUILDS && !dbx_list_empty(&deps->queue)) {
-        struct shim_dep *dp = dbx_list_first(&deps->queue, struct shim_dep, node);
+        struct shim_dep *dp = next_of(deps);
         dbx_list_remove(&dp->node);
         deps->building++;
         dp->begun = true;
@@ -123,6 +148,8 @@ void shim_dep__done(struct shim_dep *dp)
             : dp->name              ? "made"
                                     : dp->err.msg);
     shim_dep__abandon(dp);
+    shim_quota_end(deps->opts.quota, &dp->owner, dp->begun && !*dp->pulled,
+                   dp->name ? dp->bytes : 0);
     deps->building -= dp->begun;
     if (dp->name || dp->exit_code < 0) /* else its failure is remembered for a moment */
         forget(dp);
@@ -146,13 +173,14 @@ static void on_deadline(void *user)
 }
 
 static struct shim_dep *dep_new(struct shim_deps *deps, const struct bnd_template *tpl,
-                                struct bnd_deps *what)
+                                struct bnd_deps *what, const struct dbx_id *owner)
 {
     struct shim_dep *dp = DBX_NEW(struct shim_dep);
     dp->magic = SHIM_DEP_MAGIC;
     dp->refs = 1;
     dp->deps = deps;
     dp->tpl = tpl;
+    dp->owner = *owner;
     dp->what = *what;
     what->files = (struct dbx_buf){0};
     dp->exit_code = dp->out = dp->result = dp->packed = -1;
@@ -180,8 +208,8 @@ static void answer_later(void *user)
 }
 
 struct shim_deps_wait *shim_deps_get(struct shim_deps *deps, const struct bnd_template *tpl,
-                                     struct bnd_deps *what, const struct shim_deps_handlers *h,
-                                     void *user)
+                                     struct bnd_deps *what, const struct dbx_id *owner,
+                                     const struct shim_deps_handlers *h, void *user)
 {
     struct shim_dep *dp = dbx_map_get(deps->by_key, what->key, BND_LAYER_KEY);
     struct shim_deps_wait *w = DBX_NEW(struct shim_deps_wait);
@@ -195,11 +223,13 @@ struct shim_deps_wait *shim_deps_get(struct shim_deps *deps, const struct bnd_te
         w->err = dp->err;
     } else if (!dp && full) {
         dbx_err_set(&w->err, -EBUSY, DBX_LIMIT, "too many layers are being made");
-    } else {
-        dp = dp ? dp : dep_new(deps, tpl, what);
+    } else if (dp || shim_quota_begin(deps->opts.quota, owner, &w->err) == 0) {
+        dp = dp ? dp : dep_new(deps, tpl, what, owner);
         dbx_list_push(&dp->waits, &w->node);
         dbx_loop_defer(deps->opts.loop, begin_later, deps);
     }
+    if (w->err.kind == DBX_LIMIT)
+        count("refused");
     if (dbx_list_empty(&w->node))
         dbx_loop_defer(deps->opts.loop, answer_later, w);
     bnd_deps_done(what);

@@ -7,12 +7,14 @@
 
 #include "bundles/deps.h"
 #include "common/base/log.h"
+#include "common/proto/id.h"
 
 struct dbx_loop;
 struct shim_deps;
 struct shim_deps_wait;
 struct shim_node;
 struct shim_pool;
+struct shim_quota;
 struct shim_reaper;
 struct shim_share;
 
@@ -31,6 +33,7 @@ struct shim_deps_opts {
     struct bnd_layers *layers;
     const char *tool;         /* path of devbox-layer */
     struct shim_share *share; /* or NULL: layers stay here */
+    struct shim_quota *quota;
     const struct dbx_log_ctx *log;
 };
 struct shim_deps *shim_deps_new(const struct shim_deps_opts *opts);
@@ -47,8 +50,8 @@ struct shim_deps_handlers {
      * and exit_code is the installer's when it failed by itself, or -1 and err. */
     void (*on_done)(const char *name, int exit_code, const struct dbx_err *err, void *user);
 };
-/* tpl must outlive it; what is taken. */
+/* tpl must outlive it; what is taken. owner: on whose account, should it have to be made. */
 struct shim_deps_wait *shim_deps_get(struct shim_deps *deps, const struct bnd_template *tpl,
-                                     struct bnd_deps *what, const struct shim_deps_handlers *h,
-                                     void *user);
+                                     struct bnd_deps *what, const struct dbx_id *owner,
+                                     const struct shim_deps_handlers *h, void *user);
 void shim_deps_wait_free(struct shim_deps_wait *w); /* before on_done; the work goes on */

@@ -174,6 +174,7 @@ static void on_tool_exit(pid_t pid, int status, void *user)
     if (r == 0 && *dp->pulled && !dbx_streq(res.in, dp->pulled))
         r = dbx_err_set(&dp->err, -EBADMSG, DBX_INTERNAL,
                         "it has another digest than its map says");
+    dp->bytes = res.bytes;
     if (r == 0)
         r = bnd_layers_add(dp->deps->opts.layers, dp->what.key, dp->tree, res.in, res.bytes,
                            &dp->name, &dp->err);

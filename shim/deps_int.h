@@ -34,6 +34,8 @@ struct shim_dep {
     struct dbx_log_ctx log;
     const struct bnd_template *tpl;
     struct bnd_deps what;
+    struct dbx_id owner;         /* of who asked first */
+    uint64_t bytes;              /* of the layer */
     struct dbx_list waits, node; /* node: in the queue */
     struct dbx_timer *deadline;
     struct dbx_buf text; /* what the installer said, the last of it */

@@ -92,7 +92,8 @@ static void install(struct shim_exec *ex)
     ex->refs++;
     shim_exec__phase_begin(ex, &ex->compile);
     if (ex->install_fd >= 0)
-        ex->layer_wait = shim_deps_get(ex->execs->opts.deps, ex->tpl, &ex->layer, &h, ex);
+        ex->layer_wait =
+            shim_deps_get(ex->execs->opts.deps, ex->tpl, &ex->layer, &ex->rq->owner, &h, ex);
     shim_exec__unref(ex);
 }
 
@@ -110,7 +111,7 @@ static void on_made_meanwhile(const char *name, int exit_code, const struct dbx_
 static void make_meanwhile(struct shim_exec *ex)
 {
     static const struct shim_deps_handlers h = {.on_done = on_made_meanwhile};
-    (void)shim_deps_get(ex->execs->opts.deps, ex->tpl, &ex->layer, &h, NULL);
+    (void)shim_deps_get(ex->execs->opts.deps, ex->tpl, &ex->layer, &ex->rq->owner, &h, NULL);
 }
 
 /* ---- attaching ---- */

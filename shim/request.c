@@ -327,6 +327,8 @@ int shim_request_decode(const struct dbx_json *header, const uint8_t *blob, size
     int r = shim_request_target(header, &rq->process, &rq->attempt, err);
     if (r == 0)
         r = decode_id(header, "sandbox_id", &rq->sandbox, err);
+    if (r == 0 && dbx_json_get(header, "owner"))
+        r = decode_id(header, "owner", &rq->owner, err);
     if (r < 0)
         return r;
     dbx_id_format(&rq->process, rq->process_text);

@@ -17,6 +17,7 @@ struct dbx_size;
 
 struct shim_request {
     struct dbx_id process, sandbox;
+    struct dbx_id owner; /* who has it run; 0: nobody says */
     char process_text[DBX_ID_TEXT], sandbox_text[DBX_ID_TEXT];
     int64_t attempt, epoch, accepted_us;
     char trace[64];

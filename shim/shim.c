@@ -26,6 +26,7 @@
 #include "shim/node.h"
 #include "shim/pool.h"
 #include "shim/probe.h"
+#include "shim/quota.h"
 #include "shim/reap.h"
 #include "shim/sandbox.h"
 #include "shim/serve.h"
@@ -63,6 +64,7 @@ struct shim {
     struct bnd_layers *layers; /* NULL: none are made or attached */
     struct shim_deps *deps;
     struct shim_share *share; /* NULL: layers stay on the node */
+    struct shim_quota *quota;
     struct dbx_keyring *layers_keys;
     char *layer_tool; /* owned */
     struct shim_pool *pool;
@@ -509,6 +511,11 @@ static void make_deps(struct shim *sh)
                                        .put = sh->layers_keys,
                                        .log = &sh->log};
     sh->share = *sh->cfg->layers_url ? shim_share_new(&so) : NULL;
+    const struct shim_quota_opts qo = {.at_a_time = sh->cfg->layers_at_a_time,
+                                       .hourly = sh->cfg->layers_hourly,
+                                       .hourly_bytes = sh->cfg->layers_hourly_bytes,
+                                       .now_ms = dbx_now_ms};
+    sh->quota = shim_quota_new(&qo);
     const struct shim_deps_opts opts = {.loop = sh->loop,
                                         .pool = sh->pool,
                                         .reaper = sh->reaper,
@@ -516,6 +523,7 @@ static void make_deps(struct shim *sh)
                                         .layers = sh->layers,
                                         .tool = sh->layer_tool,
                                         .share = sh->share,
+                                        .quota = sh->quota,
                                         .log = &sh->log};
     sh->deps = shim_deps_new(&opts);
 }
@@ -644,6 +652,7 @@ struct shim *shim_free(struct shim *sh)
     sh->execs = shim_execs_free(sh->execs);
     sh->deps = shim_deps_free(sh->deps);
     sh->share = shim_share_free(sh->share);
+    sh->quota = shim_quota_free(sh->quota);
     sh->pool = shim_pool_free(sh->pool);
     sh->olog = dbx_olog_close(sh->olog);
     sh->ship = shim_ship_free(sh->ship);

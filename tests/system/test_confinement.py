@@ -66,7 +66,7 @@ def test_each_is_what_the_table_says(devbox):
 def test_what_they_see(devbox):
     """Nobody's view has what is another's; nor other processes."""
     state = str(devbox.state)
-    own = {"gateway": {"keys", "output", "blobs"}, "scheduler": {"blobs"}, "registry-cache": {"registry"}, "shim-keeper": set()}
+    own = {"gateway": {"keys", "output", "blobs"}, "scheduler": {"blobs"}, "registry-cache": {"registry", "keys"}, "shim-keeper": set()}
     for name in CONFINED:
         pid = pid_of(devbox, name)
         root = pathlib.Path(f"/proc/{pid}/root")

@@ -13,6 +13,7 @@ import time
 import uuid
 
 import pytest
+import requests
 
 from conftest import DevBox, free_port
 from link_peer import Keyring
@@ -206,6 +207,32 @@ def test_many_wait_for_one(own_devbox):
     assert out.endswith("3.0\n")
 
 
+def another_owner(box):
+    """A client of somebody who has just registered."""
+    who = requests.Session()
+    r = who.post(box.url + "/api/auth/register", json={"email": f"{uuid.uuid4().hex}@example.org", "password": "correct horse battery"}, timeout=60)
+    r = who.post(box.url + "/api/keys", json={}, headers={"X-CSRF-Token": r.json()["csrf_token"]}, timeout=60)
+    return box.client(key=r.json()["key"])
+
+
+def test_an_owner_has_a_quota(own_devbox):
+    """Who has had enough made is told so, and runs on without; others are not touched."""
+    own_devbox.env["DEVBOX_SHIM_LAYERS_HOURLY"] = "1"
+    box = own_devbox.up()
+    lock = fresh("MarkupSafe==3.0.2\n")
+    assert "Successfully installed" in run_main(box, lock)
+    w = Workspace(box.client())
+    w.put("requirements.txt", fresh("MarkupSafe==3.0.2\n"))
+    run = w.start(["echo", "went on"])
+    assert w.wait(run, timeout=120)["verdict"] == "OK" and w.output(run) == "went on\n"
+    said = in_phase(messages(w.api, run), "compile")
+    assert re.fullmatch(r"requirements\.txt: dependencies are not installed: 1 layers were made for you within the hour, "
+                        r"which is your limit; go on in \d+ min\n", said), said
+    assert run_main(box, lock) == ""  # what is there is not counted
+    assert "Successfully installed" in run_main(box, fresh("MarkupSafe==3.0.2\n"), another_owner(box))
+    assert (layers_counted(box, "refused"), layers_counted(box, "built")) == (1, 2)
+
+
 def shared(box, result):
     return counted(box, "layers_shared_total", result)
 
@@ -234,9 +261,9 @@ def two(own_devbox):
         shutil.rmtree(state, ignore_errors=True)
 
 
-def run_main(box, lock):
-    """What MAIN prints in a new workspace, and what the installer said."""
-    w = Workspace(box.client())
+def run_main(box, lock, api=None):
+    """What the installer says before MAIN runs in a new workspace."""
+    w = Workspace(api or box.client())
     w.put("requirements.txt", lock)
     w.put("main.py", MAIN)
     run = w.start(["python3", "main.py"])
