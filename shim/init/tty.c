@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define ROUNDS_MAX 16 /* pieces in one turn of the loop */
@@ -193,29 +194,80 @@ static bool fill(int fd, struct tty_buffer *b, bool *broken)
     return false;
 }
 
-static bool drain(int fd, struct tty_buffer *b, bool *broken)
+static void skip(struct tty_buffer *b, size_t n)
+{
+    b->at = (uint16_t)(b->at + n);
+    b->len = (uint16_t)(b->len - n);
+}
+
+/* max: of what waits, not more in this write. */
+static bool drain(int fd, struct tty_buffer *b, size_t max, bool *broken)
 {
     if (fd < 0 || b->len == 0)
         return false;
-    ssize_t n = write(fd, b->data + b->at, b->len);
+    ssize_t n = write(fd, b->data + b->at, max);
     if (n > 0) {
-        b->at = (uint16_t)(b->at + n);
-        b->len = (uint16_t)(b->len - n);
+        skip(b, (size_t)n);
         return true;
     }
     *broken = n < 0 && errno != EAGAIN && errno != EINTR;
     return false;
 }
 
+/* --- keys that signal --- */
+
+static bool is_signal(const struct termios *tio, uint8_t byte)
+{
+    return (tio->c_lflag & ISIG) && byte != _POSIX_VDISABLE &&
+           (byte == tio->c_cc[VINTR] || byte == tio->c_cc[VQUIT] || byte == tio->c_cc[VSUSP]);
+}
+
+static void echo(const struct termios *tio, uint8_t byte, struct tty_buffer *out)
+{
+    if (out->len == 0)
+        out->at = 0;
+    size_t end = (size_t)out->at + out->len;
+    if ((~tio->c_lflag & (ECHO | ECHOCTL)) != 0 || end + 2 > sizeof(out->data))
+        return;
+    out->data[end] = '^';
+    out->data[end + 1] = byte ^ 0100;
+    out->len = (uint16_t)(out->len + 2);
+}
+
+/* How much of the input goes in one write: up to a key that signals, or that key alone. It takes
+ * with it what was typed before and is not read yet, and shows itself (NOFLSH and ECHOCTL in
+ * termios(3)). gVisor does neither, and would keep the key behind a line that nobody reads: who has
+ * typed ahead could not interrupt any more (with NOFLSH he still cannot). */
+static size_t next_piece(struct tty *t)
+{
+    const uint8_t *data = t->in.data + t->in.at;
+    struct termios tio;
+    size_t n = 0;
+    if (t->in.len == 0 || t->fd[TTY_MASTER] < 0 || tcgetattr(t->fd[TTY_MASTER], &tio) < 0)
+        return t->in.len;
+    while (n < t->in.len && !is_signal(&tio, data[n]))
+        n++;
+    if (n == t->in.len || (n > 0 && (tio.c_lflag & NOFLSH)))
+        return n;
+    if (!(tio.c_lflag & NOFLSH)) {
+        skip(&t->in, n);
+        (void)ioctl(t->fd[TTY_MASTER], TCFLSH, TCOFLUSH);
+    }
+    echo(&tio, data[n], &t->out);
+    return 1;
+}
+
+/* --- moving --- */
+
 /* One round each way. */
 static bool move(struct init *in, struct tty *t, bool *ret_dry)
 {
     bool at_end = false, deaf = false, eof = false, gone = false;
     bool moved = fill(t->fd[TTY_IN], &t->in, &eof);
-    moved |= drain(t->fd[TTY_MASTER], &t->in, &deaf);
+    moved |= drain(t->fd[TTY_MASTER], &t->in, next_piece(t), &deaf);
     bool out = fill(t->fd[TTY_MASTER], &t->out, &at_end);
     *ret_dry = !out && t->out.len == 0;
-    moved |= out | drain(t->fd[TTY_OUT], &t->out, &gone);
+    moved |= out | drain(t->fd[TTY_OUT], &t->out, t->out.len, &gone);
     if (eof)
         shut(in, t, TTY_IN);
     if (deaf)

@@ -94,6 +94,28 @@ def test_job_control(ws):
     assert {m["stream"] for m in t.s.seen if m["type"] == "output" and m["process_id"] == t.id} == {"pty"}
 
 
+@pytest.mark.parametrize("key,name", [("\x03", "C"), ("\x1a", "Z"), ("\x1c", "\\\\")])
+def test_a_key_takes_what_was_typed_ahead(ws, key, name):
+    t = Terminal(ws, env={"PS1": "<\\w>"})
+    t.until("<.*>")
+    t.type("sleep 100\r")
+    t.until_there("sleep")
+    t.type("echo a''head; ")
+    t.type("echo a''head\r")
+    t.type(key)
+    t.until(rf"\^{name}.*<")
+    t.type("echo b''ehind\r")
+    t.until("behind\r\n<")
+    assert b"ahead\r\n" not in t.screen().replace(b"a''head\r\n", b"")
+
+
+def test_keys_are_bytes_where_nobody_wants_signals(ws):
+    t = Terminal(ws, ["sh", "-c", "stty -isig -icanon -echo; echo up; head -c 5 | od -An -c"])
+    t.until("up\r\n")
+    t.type("a\x03b\x1a\x1c")
+    t.until(r"a 003   b 032 034\r\n")
+
+
 def test_size(ws):
     t = Terminal(ws, ["sh", "-c", "stty size; trap 'stty size' WINCH; echo ready; while :; do read x || :; done"], 91, 33)
     t.until("33 91\r\nready\r\n")
