@@ -297,13 +297,14 @@ static void handle(struct gw_session *ss, const struct gw_message *m)
     struct gw_viewed *v = gw_stream_find(ss, &m->process);
     if (!ss->follow)
         return; /* the socket closes already */
-    bool writes = m->type == GW_MSG_INPUT || m->type == GW_MSG_EOF || m->type == GW_MSG_CANCEL ||
-                  m->type == GW_MSG_RESIZE;
-    if (writes && ss->role < DBX_ROLE_EDITOR) {
+    bool waits = m->type == GW_MSG_INPUT || m->type == GW_MSG_EOF || m->type == GW_MSG_RESIZE;
+    if ((waits || m->type == GW_MSG_CANCEL) && ss->role < DBX_ROLE_EDITOR) {
         gw_session_error(ss, &m->process, "forbidden", "viewers may only look");
         return;
     }
-    if (!v || v->hidden) {
+    if (!v && waits)
+        v = gw_stream_ask(ss, &m->process);
+    if (!v || v->hidden || (v->asked && !waits)) {
         gw_session_error(ss, &m->process, "unknown_process", "no such process in this sandbox");
         return;
     }

@@ -33,6 +33,7 @@ struct gw_viewed {
     struct gw_end end;
     bool started;
     bool asked;           /* the database is asked about it */
+    bool by_viewer;       /* since he named it */
     bool hidden;          /* ended long ago, or a stranger: not shown */
     bool done;            /* its terminal status was sent */
     uint64_t sent, acked; /* bytes of output on this connection; `acking` once the first ack came */
@@ -64,6 +65,7 @@ struct gw_session {
     char **resume; /* owned: "PROCESS:ID" of the URL, checked */
     size_t n_resume;
     unsigned malformed;
+    unsigned asking; /* processes that the viewer named and the database is asked about */
 };
 
 /* session.c */
@@ -90,3 +92,6 @@ void gw_stream_go_on(struct gw_session *ss); /* there may be room again */
 /* last_seen_id is checked; -EINVAL when it is none. Sends `resumed`. */
 int gw_stream_resume(struct gw_viewed *v, const char *last_seen_id);
 struct gw_viewed *gw_stream_find(struct gw_session *ss, const struct dbx_id *process);
+/* One that the viewer names and nothing was heard of yet: it was accepted a moment ago, or is none
+ * of this sandbox; `asked` until that is known. NULL: too many are asked about. */
+struct gw_viewed *gw_stream_ask(struct gw_session *ss, const struct dbx_id *process);

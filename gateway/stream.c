@@ -25,6 +25,7 @@
 
 #define MAX_STATUS 4096
 #define MAX_END_RECORD (64u << 10)
+#define MAX_ASKING 16
 
 struct gw_viewed *gw_stream_find(struct gw_session *ss, const struct dbx_id *process)
 {
@@ -322,7 +323,7 @@ static bool show_record(struct gw_viewed *v, const struct dbx_record *r,
     return true;
 }
 
-static void ask(struct gw_session *ss, const struct dbx_id *process);
+static void ask(struct gw_session *ss, const struct dbx_id *process, bool by_viewer);
 
 static bool on_record(const struct dbx_record *r, const struct dbx_olog_entry *e, void *user)
 {
@@ -331,7 +332,7 @@ static bool on_record(const struct dbx_record *r, const struct dbx_olog_entry *e
     if (!ss->ws || dbx_ws_queued(ss->ws) > GW_HIGH_WATER)
         return false;
     if (!v) {
-        ask(ss, &r->process);
+        ask(ss, &r->process, false);
         return false;
     }
     if (v->asked)
@@ -405,10 +406,16 @@ static void on_asked(const struct gw_process *rows, size_t n, const struct dbx_e
 {
     struct gw_viewed *v = arg;
     struct gw_session *ss = v->ss;
+    ss->asking -= v->by_viewer;
     if (ss->ws && err) {
         v->asked = false;
         v->hidden = true; /* it is not known whether he may see it */
         gw_session_close(ss, 1013, "reconnect");
+    } else if (ss->ws && v->by_viewer &&
+               (n == 0 || !dbx_id_equal(&rows[0].sandbox, &ss->sandbox))) {
+        gw_session_error(ss, &v->id, "unknown_process", "no such process in this sandbox");
+        (void)dbx_map_del(ss->viewed, &v->id, sizeof(v->id));
+        free_viewed(v);
     } else if (ss->ws) {
         v->asked = false;
         /* The database named all there were at connect but those that ended long before. */
@@ -418,6 +425,7 @@ static void on_asked(const struct gw_process *rows, size_t n, const struct dbx_e
             set_row(v, &rows[0]);
         if (v->end.terminal && !v->hidden && ss->follow)
             gw_follow_to_end(ss->follow);
+        gw_session_push_input(v);
         gw_stream_go_on(ss);
     } else {
         free_viewed(v); /* left by gw_stream_stop */
@@ -425,12 +433,22 @@ static void on_asked(const struct gw_process *rows, size_t n, const struct dbx_e
     gw_session_unref(ss);
 }
 
-static void ask(struct gw_session *ss, const struct dbx_id *process)
+static void ask(struct gw_session *ss, const struct dbx_id *process, bool by_viewer)
 {
     struct gw_viewed *v = new_viewed(ss, process);
     v->asked = true;
+    v->by_viewer = by_viewer;
+    ss->asking += by_viewer;
     gw_session_ref(ss);
     gw_store_process(ss->gw->store, process, on_asked, v);
+}
+
+struct gw_viewed *gw_stream_ask(struct gw_session *ss, const struct dbx_id *process)
+{
+    if (ss->asking == MAX_ASKING)
+        return NULL;
+    ask(ss, process, true);
+    return gw_stream_find(ss, process);
 }
 
 /* --- resume --- */

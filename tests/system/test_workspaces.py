@@ -8,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import time
+import uuid
 
 import pytest
 
@@ -338,3 +339,30 @@ def test_idle_and_lost(own_devbox):
     end = w.wait(again)
     assert end["verdict"] == "OK", end
     assert w.output(again) == "f\nof record"
+
+
+def test_input_in_the_instant_of_a_start(ws):
+    """What is typed before the stream has heard of the program is its input all the same."""
+    stream = ws.api.stream(ws.start("sleep 60"))
+    for i in range(10):
+        run = ws.start("cat") if i % 2 else ws.start("head -n 1")
+        stream.send(type="input", process_id=run["process_id"], data=f"line {i}\n")
+        stream.send(type="eof", process_id=run["process_id"])
+        end = ws.wait(run)
+        assert (end["verdict"], ws.output(run)) == ("OK", f"line {i}\n"), stream.seen
+    assert not [m for m in stream.seen if m["type"] == "error"]
+
+
+def test_input_for_another_sandbox_by_ones_own_stream(ws):
+    other = Workspace(ws.api)
+    stream = ws.api.stream(ws.start("sleep 60"))
+    run = other.start("head -n 1")
+    for process in (run["process_id"], str(uuid.uuid4())):
+        for message in ({"type": "input", "data": "stolen\n"}, {"type": "eof"}, {"type": "resize", "cols": 9, "rows": 9}):
+            stream.send(process_id=process, **message)
+            m = stream.until(lambda m: m["type"] == "error")
+            assert (m["code"], m["process_id"]) == ("unknown_process", process)
+    assert ws.input(run, "mine\n").status_code == 204
+    other.wait(run)
+    assert other.output(run) == "mine\n"
+    other.api.call("DELETE", other.path)
