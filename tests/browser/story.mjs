@@ -95,7 +95,14 @@ export const screen = (page) =>
     const host = [...document.querySelectorAll(".terminal-host")].find((h) => h.style.visibility === "visible");
     return [...(host?.querySelectorAll(".xterm-rows > div") ?? [])].map((r) => r.textContent.replaceAll("\u00a0", " ").trimEnd()).join("\n");
   });
-export const shows = (page, pattern) => eventually("the screen shows " + pattern, async () => pattern.test(await screen(page)), 30_000);
+export async function shows(page, pattern) {
+  let seen = "";
+  try {
+    await eventually("the screen shows " + pattern, async () => pattern.test((seen = await screen(page))), 30_000);
+  } catch (e) {
+    throw new Error(e.message + "; it shows:\n" + seen.trimEnd());
+  }
+}
 
 export async function shell(t, files = {"main.py": "print('from a file')\n"}) {
   const w = await workspaceWith(t, files);

@@ -8,7 +8,10 @@ test("a shell: commands, Ctrl-C, the workspace's files, and again after a reload
   const {page} = await shell(t);
   await page.keyboard.type("python3 main.py; tty\n");
   await shows(page, /from a file\s[^]*\/dev\/pts\//);
-  await page.keyboard.type("sleep 1000\n");
+  // A key that comes while the shell starts a program is the shell's own, here as anywhere.
+  await page.keyboard.type("sh -c \"echo wa''its; exec sleep 1000\"\n");
+  await shows(page, /^waits/m);
+  await page.keyboard.type("echo typed ahead\n");
   await page.keyboard.press("Control+C");
   await page.keyboard.type("echo st''ill here\n");
   await shows(page, /still here/);
@@ -39,6 +42,8 @@ test("a second shell; one that ends says so; a size of its own", async (t) => {
   await page.locator(".terminal-item").first().getByRole("button").first().click();
   await page.keyboard.type("exit\n");
   await shows(page, /Press Enter for a new shell/);
+  await page.keyboard.type("\necho ea''rly\n");
+  await shows(page, /^early/m);
 });
 
 test("split: two shells side by side, each with its own half; both are there after a reload", async (t) => {

@@ -21,6 +21,7 @@ import {settings, themeChanged, token} from "../settings";
 
 const ACK_EVERY = 32 << 10;
 const MARK_EVERY = 256 << 10;
+const EARLY_MAX = 4096;
 /** What was is played again for as long as bytes keep coming, within reason. */
 const REPLAY_PAUSE_MS = 150;
 const REPLAY_MAX_MS = 5000;
@@ -62,6 +63,8 @@ export class Shell {
   private modes = new Modes();
   private replaying = false;
   private over = false;
+  /** Typed before there was anything to type to. */
+  private early = "";
   private timer = 0;
 
   constructor(
@@ -98,6 +101,7 @@ export class Shell {
       if (this.over) {
         if (data === "\r") void this.begin();
       } else if (this.ref) this.project.transport.input(this.ref, data);
+      else this.early = (this.early + data).slice(0, EARLY_MAX);
     });
     this.term.onBell(() => this.on.bell());
     this.term.attachCustomKeyEventHandler((e) => this.key(e));
@@ -148,6 +152,7 @@ export class Shell {
 
   async begin(command = SHELL): Promise<void> {
     this.over = false;
+    this.ref = null;
     this.term.reset();
     try {
       const ref = await api.run(this.project.id, {command, pty: {cols: this.term.cols, rows: this.term.rows}, env: {TERM: "xterm-256color", COLORTERM: "truecolor"}});
@@ -157,6 +162,7 @@ export class Shell {
       const none = e instanceof CallError && (e.field === "pty" || e.isMissing);
       this.say(none ? "This server has no terminals yet. Use Run and its output instead." : words(e) + " Press Enter to try again.");
       this.over = !none;
+      this.early = "";
     }
   }
 
@@ -218,6 +224,8 @@ export class Shell {
       },
     };
     this.leave = this.project.transport.follow(ref, listener, mark?.id);
+    if (this.early) this.project.transport.input(ref, this.early);
+    this.early = "";
     this.refit();
   }
 
