@@ -14,6 +14,7 @@ struct gw_config {
     uint64_t session_seconds, max_batch_body, webhook_attempts, webhook_backoff_ms;
     char *webhook_allow, *blobs, *blob_keys_file;
     uint64_t blob_threshold, blob_sweep_ms;
+    uint64_t archive_after_ms, archive_lease_ms, archive_max_bytes, archive_user_bytes;
 };
 
 extern const struct dbx_config_field gw_config_fields[];

@@ -28,6 +28,7 @@ struct gw {
     struct gw_rooms *rooms;
     struct gw_upstream *up;
     struct gw_webhooks *webhooks;
+    struct gw_archiver *archiver;
     struct gw_keep *keep;
     struct dbx_httpd *httpd;
     struct dbx_timer *retry_timer, *drain_timer;

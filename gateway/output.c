@@ -94,8 +94,14 @@ static void on_error(const struct dbx_err *err, void *user)
     gw_req_fail(o->rq, err, "output_unavailable");
 }
 
+static bool wants(const struct dbx_id *process, void *user)
+{
+    const struct output *o = user;
+    return dbx_id_equal(process, &o->process);
+}
+
 static const struct gw_follow_handlers follow_handlers = {
-    .on_record = on_record, .on_end = on_end, .on_error = on_error};
+    .on_record = on_record, .wants = wants, .on_end = on_end, .on_error = on_error};
 
 static int read_query(struct gw_req *rq, struct output *o, struct dbx_err *err)
 {
@@ -130,7 +136,7 @@ static void found(struct gw_req *rq, const struct gw_process *p)
         gw_req_fail_status(rq, 503, DBX_UNAVAIL, "output_unavailable",
                            "output cannot be read now, try again", NULL);
     } else {
-        o->follow = gw_follow_new(rq->gw->olog, &p->sandbox, p->log_offset, &follow_handlers, o);
+        o->follow = gw_follow_new(rq->gw, &p->sandbox, p->log_offset, &follow_handlers, o);
         gw_follow_to_end(o->follow);
     }
 }

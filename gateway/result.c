@@ -26,9 +26,23 @@ struct gw_result {
     void *arg;
 };
 
+/* What the row knows of and the log has lost. A terminal's bytes are counted as stdout. */
+static void look_for_holes(struct gw_result *rs, enum gw_phase phase, const struct dbx_outcome *o)
+{
+    const struct dbx_buf *out = rs->out[phase];
+    if (out[GW_STDOUT].len + out[GW_PTY].len < (uint64_t)o->stdout_bytes)
+        rs->truncated[phase][GW_STDOUT] = true;
+    if (out[GW_STDERR].len < (uint64_t)o->stderr_bytes)
+        rs->truncated[phase][GW_STDERR] = true;
+}
+
 static void finish(struct gw_result *rs, const struct dbx_err *err)
 {
     gw_result_fn *fn = DBX_TAKE(rs->fn);
+    if (rs->p.end.compiled)
+        look_for_holes(rs, GW_PHASE_COMPILE, &rs->p.end.compile);
+    if (rs->p.end.ran)
+        look_for_holes(rs, GW_PHASE_RUN, &rs->p.end.run);
     if (fn)
         fn(rs, err, rs->arg);
 }
@@ -83,8 +97,14 @@ static void on_error(const struct dbx_err *err, void *user)
     finish(user, err);
 }
 
+static bool wants(const struct dbx_id *process, void *user)
+{
+    const struct gw_result *rs = user;
+    return dbx_id_equal(process, &rs->p.id);
+}
+
 static const struct gw_follow_handlers follow_handlers = {
-    .on_record = on_record, .on_end = on_end, .on_error = on_error};
+    .on_record = on_record, .wants = wants, .on_end = on_end, .on_error = on_error};
 
 static void on_started(struct gw_watch *w)
 {
@@ -116,7 +136,7 @@ struct gw_result *gw_result_new(struct gw *gw, const struct gw_process *p, gw_re
     for (size_t i = 0; i <= GW_PHASE_RUN; i++)
         for (size_t k = 0; k < GW_STREAMS; k++)
             dbx_buf_init(&rs->out[i][k], MAX_STREAM);
-    rs->follow = gw_follow_new(gw->olog, &p->sandbox, p->log_offset, &follow_handlers, rs);
+    rs->follow = gw_follow_new(gw, &p->sandbox, p->log_offset, &follow_handlers, rs);
     rs->watch.on_started = on_started;
     rs->watch.on_ended = on_ended;
     if (p->end.terminal)

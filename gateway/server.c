@@ -17,6 +17,7 @@
 #include "common/proto/output_log.h"
 #include "common/proto/token.h"
 #include "gateway/access.h"
+#include "gateway/archiver.h"
 #include "gateway/assets.h"
 #include "gateway/auth.h"
 #include "gateway/batch_decode.h"
@@ -303,6 +304,7 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, int unpa
     gw->shares = gw_shares_new(GW_SHARES_MAX);
     gw->up = gw_upstream_new(gw);
     gw->webhooks = gw_webhooks_new(gw);
+    gw->archiver = gw_archiver_new(gw);
     gw->garbage = gw->blobs ? gw_garbage_new(gw) : NULL;
     gw->keep = gw_keep_new(gw);
     gw->drain_timer = dbx_timer_new(loop, on_drain_timer, gw);
@@ -391,6 +393,7 @@ struct gw *gw_server_free(struct gw *gw)
     gw->passwords = gw_passwords_free(gw->passwords);
     gw->oidc = gw_oidc_free(gw->oidc);
     gw->webhooks = gw_webhooks_free(gw->webhooks);
+    gw->archiver = gw_archiver_free(gw->archiver);
     gw->up = gw_upstream_free(gw->up);
     gw->garbage = gw_garbage_free(gw->garbage);
     gw->blobs = dbx_blobs_free(gw->blobs);

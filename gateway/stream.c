@@ -356,6 +356,13 @@ static void on_lost(void *user)
     ss->lost = true;
 }
 
+static bool wants(const struct dbx_id *process, void *user)
+{
+    struct gw_session *ss = user;
+    const struct gw_viewed *v = gw_stream_find(ss, process);
+    return v && !v->hidden && !v->done;
+}
+
 static void on_error(const struct dbx_err *err, void *user)
 {
     struct gw_session *ss = user;
@@ -365,8 +372,11 @@ static void on_error(const struct dbx_err *err, void *user)
         gw_session_close(ss, 1011, "the output cannot be read, reconnect");
 }
 
-static const struct gw_follow_handlers follow_handlers = {
-    .on_record = on_record, .on_lost = on_lost, .on_end = on_end, .on_error = on_error};
+static const struct gw_follow_handlers follow_handlers = {.on_record = on_record,
+                                                          .on_lost = on_lost,
+                                                          .wants = wants,
+                                                          .on_end = on_end,
+                                                          .on_error = on_error};
 
 /* --- processes --- */
 
@@ -539,7 +549,7 @@ static void on_processes(const struct gw_process *rows, size_t n, const struct d
         ended |= v->end.terminal;
         from = v->from < from ? v->from : from;
     }
-    ss->follow = gw_follow_new(ss->gw->olog, &ss->sandbox, from, &follow_handlers, ss);
+    ss->follow = gw_follow_new(ss->gw, &ss->sandbox, from, &follow_handlers, ss);
     if (ended)
         gw_follow_to_end(ss->follow);
     if (ss->channel)

@@ -45,6 +45,8 @@ static const struct dbx_config_field fields[] = {
      "Guests who have not been here for so long are removed with all they made; 0: never."},
     {"audit_days", DBX_CONFIG_U64, F(audit_days), "365", 0, 36500, "d",
      "Lines of the audit log that are older are removed; 0: never."},
+    {"output_days", DBX_CONFIG_U64, F(output_days), "30", 0, 36500, "d",
+     "Archived output that is older is removed; 0: never."},
     {"migrate_wait_ms", DBX_CONFIG_U64, F(migrate_wait_ms), "60000", 0, 3600000, "ms",
      "How long to wait for the database at start."},
     {"log_level", DBX_CONFIG_STRING, F(log_level), "info", 0, 0, "", "err, warn, info or debug."},

@@ -28,7 +28,7 @@ struct sched_store;
 struct sched_config {
     char *listen, *database, *keys, *log_level, *log_format, *blobs, *blob_keys_file, *ca_file;
     uint64_t lease_ms, heartbeat_ms, scan_ms, max_queue, migrate_wait_ms, sweep_ms, blob_grace_ms;
-    uint64_t guest_days, audit_days; /* 0: they stay */
+    uint64_t guest_days, audit_days, output_days; /* 0: they stay */
 };
 
 struct sched_metrics {

@@ -198,6 +198,10 @@ static const struct dbx_pg_stmt stmts[] = {
      " g as (insert into blob_garbage (name, due_at) select name,"
      " now() + $2::bigint * interval '1 millisecond' from gone)"
      " select max(digest) as last from page"},
+    /* few at a time: they may be large */
+    {"sweep_outputs",
+     "delete from process_outputs where ctid = any (array(select ctid from process_outputs"
+     " where at < now() - $1::bigint * interval '1 day' order by at limit 500))"},
     {"sweep_sessions", SWEEP("sessions", "expires_at < now() - interval '7 days'")},
     {"where", "select p.status, p.placed_at is not null as placed, p.node_id, n.url"
               " from processes p left join nodes n on n.id = p.node_id where p.id = $1::uuid"},

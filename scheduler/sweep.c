@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What nobody asks for any more goes out of the database: a page of each kind at a time, so that no
  * statement takes long; the rest waits for the next time. */
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/ext/pg.h"
 #include "scheduler/sched.h"
-#include <inttypes.h>
-#include <stdio.h>
 
 static void on_swept(const struct dbx_pg_result *res, const struct dbx_err *err, void *user)
 {
@@ -39,5 +40,6 @@ void sched_sweep(struct sched *s)
         dbx_pg_query(s->pg, statements[i], NULL, 0, on_swept, (void *)statements[i]);
     sweep_days(s, "sweep_guests", s->cfg->guest_days);
     sweep_days(s, "sweep_audit", s->cfg->audit_days);
+    sweep_days(s, "sweep_outputs", s->cfg->output_days);
     sched_garbage(s);
 }

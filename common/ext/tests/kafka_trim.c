@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Deletes the records of a partition below an offset, as retention would, but now:
- * kafka_trim BROKERS TOPIC PARTITION OFFSET. For tests/system/test_output_log.py. */
+ * kafka_trim BROKERS TOPIC PARTITION OFFSET|end. For tests/system/test_output_log.py and
+ * test_archive.py. */
 #include <stdio.h>
 #include <string.h>
 
@@ -36,10 +37,11 @@ static bool trim(rd_kafka_t *rk, const char *topic, int32_t partition, int64_t o
 int main(int argc, char **argv)
 {
     struct dbx_err err = {0};
-    uint64_t partition, offset;
+    uint64_t partition, offset = 0;
+    bool all = argc == 5 && dbx_streq(argv[4], "end");
     if (argc != 5 || dbx_parse_u64(argv[3], strlen(argv[3]), 0, INT32_MAX, &partition) < 0 ||
-        dbx_parse_u64(argv[4], strlen(argv[4]), 0, INT64_MAX, &offset) < 0) {
-        fprintf(stderr, "usage: kafka_trim BROKERS TOPIC PARTITION OFFSET\n");
+        (!all && dbx_parse_u64(argv[4], strlen(argv[4]), 0, INT64_MAX, &offset) < 0)) {
+        fprintf(stderr, "usage: kafka_trim BROKERS TOPIC PARTITION OFFSET|end\n");
         return 2;
     }
     struct dbx_kafka_opts opts = {.brokers = argv[1]};
@@ -50,7 +52,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "kafka_trim: %s\n", err.msg);
         return 1;
     }
-    bool ok = trim(rk, argv[2], (int32_t)partition, (int64_t)offset);
+    bool ok = trim(rk, argv[2], (int32_t)partition, all ? RD_KAFKA_OFFSET_END : (int64_t)offset);
     rd_kafka_destroy(rk);
     return ok ? 0 : 1;
 }
