@@ -13,7 +13,7 @@
 #include "gateway/result.h"
 #include "gateway/workspaces_int.h"
 
-static const struct gw_rate_rule by_user = {"password", 10, 30000};
+static const struct gw_rate_rule by_user = {"password", 10, 30000 * DBX_NS_PER_MS};
 
 static void on_me(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {

@@ -16,9 +16,10 @@
 #include "gateway/store.h"
 #include "gateway/workspaces_int.h"
 
-static const struct gw_rate_rule by_peer = {"auth", 120, 500};
-static const struct gw_rate_rule by_pair = {"login", 10, 30000}; /* an address from one place */
-static const struct gw_rate_rule by_email = {"email", 100, 10000};
+static const struct gw_rate_rule by_peer = {"auth", 120, 500 * DBX_NS_PER_MS};
+static const struct gw_rate_rule by_pair = {"login", 10,
+                                            30000 * DBX_NS_PER_MS}; /* an address from one place */
+static const struct gw_rate_rule by_email = {"email", 100, 10000 * DBX_NS_PER_MS};
 
 /* Somebody on his way in. */
 struct entry {

@@ -153,7 +153,9 @@ static void decide(struct gw_req *rq, const struct gw_user *user, void (*next)(s
     bool optional = rq->route->auth == GW_AUTH_OPTIONAL;
     if (user)
         rq->user = *user;
-    if (!user && !optional) {
+    if (!gw_rate_allow_call(rq)) {
+        /* it has answered */
+    } else if (!user && !optional) {
         refuse(rq);
     } else if (user && user->by == GW_CRED_SESSION && !csrf_ok(rq)) {
         rq->csrf_missing = true;

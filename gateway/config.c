@@ -37,6 +37,10 @@ const struct dbx_config_field gw_config_fields[] = {
         "The largest upload of files or an archive."),
     NUM(max_batch_body, "67108864", 1024, 64u << 20, "bytes", "The largest body of a batch."),
     NUM(max_connections, "12000", 16, 1000000, "", "Connections served at a time."),
+    NUM(rate_per_second, "200", 0, 1000000, "",
+        "Calls of the API a second, a user (or an address of who is nobody) at each gateway, an "
+        "administrator a hundred times as many; 0: any."),
+    NUM(rate_burst, "2000", 1, 1000000, "", "How many of them at once."),
     NUM(db_pool, "4", 1, 64, "", "Connections to the database."),
     NUM(drain_ms, "2000", 0, 600000, "ms", "How long requests may take to finish after SIGTERM."),
     NUM(wait_max_ms, "300000", 100, 3600000, "ms", "How long ?wait=true waits at most."),

@@ -8,6 +8,7 @@ struct gw_config {
         *admin_key_file;
     char *origins, *public_url, *oidc_issuer, *oidc_client_id, *oidc_secret_file, *oidc_ca_file,
         *tls_cert, *tls_key, *ca_file, *log_level, *log_format;
+    uint64_t rate_per_second, rate_burst;
     uint64_t max_body, max_upload, drain_ms, wait_max_ms, db_pool, max_connections;
     uint64_t max_cpu_ms, max_wall_ms, max_memory_mb, max_output_bytes, max_processes;
     uint64_t max_open_files, max_disk_mb, workspace_idle_ms, workspace_max_ms;

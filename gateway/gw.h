@@ -6,6 +6,7 @@
 #include "common/base/log.h"
 #include "common/proto/limits.h"
 #include "gateway/config.h"
+#include "gateway/rate.h"
 
 struct gw {
     const struct gw_config *cfg; /* borrowed from main */
@@ -20,7 +21,8 @@ struct gw {
     struct gw_access *access;
     struct gw_passwords *passwords;
     struct gw_rates *rates;
-    struct gw_oidc *oidc; /* NULL: no identity provider */
+    struct gw_rate_rule rate, rate_of_admins; /* of all calls; burst 0: there is none */
+    struct gw_oidc *oidc;                     /* NULL: no identity provider */
     struct gw_templates *templates;
     struct gw_assets *assets;
     struct gw_watches *watches;

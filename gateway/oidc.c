@@ -22,7 +22,7 @@
 #define MAX_URL 4096
 #define MAX_TOKENS (256u << 10)
 
-static const struct gw_rate_rule by_peer = {"auth", 120, 500};
+static const struct gw_rate_rule by_peer = {"auth", 120, 500 * DBX_NS_PER_MS};
 
 /* A login: first half (to the provider) or second half (back from it). */
 struct login {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/request.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "gateway/server.h"
 
 #define API_CSP "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+#define RATE_HEADERS 3
 #define MAX_EXTRA 6
 
 const struct dbx_header gw_tls_headers[] = {
@@ -142,10 +144,31 @@ static void account(struct gw_req *rq, int status, size_t bytes)
             status, seconds * 1e3, rq->trace);
 }
 
+/* The headers of the rule that holds, with their values. */
+struct rate_headers {
+    char limit[12], remaining[12], reset[24];
+};
+
+static size_t put_rate(const struct gw_req *rq, struct rate_headers *values,
+                       struct dbx_header headers[static RATE_HEADERS])
+{
+    const struct gw_req_rate *rate = &rq->rate;
+    if (!rate->limit)
+        return 0;
+    snprintf(values->limit, sizeof(values->limit), "%u", rate->limit);
+    snprintf(values->remaining, sizeof(values->remaining), "%u", rate->remaining);
+    snprintf(values->reset, sizeof(values->reset), "%" PRIu64, rate->reset);
+    headers[0] = (struct dbx_header){"RateLimit-Limit", values->limit};
+    headers[1] = (struct dbx_header){"RateLimit-Remaining", values->remaining};
+    headers[2] = (struct dbx_header){"RateLimit-Reset", values->reset};
+    return RATE_HEADERS;
+}
+
 void gw_req_reply(struct gw_req *rq, int status, const char *type, const struct dbx_header *extra,
                   const void *body, size_t len)
 {
-    struct dbx_header headers[MAX_EXTRA + GW_MAX_EXTRA + 4];
+    struct dbx_header headers[MAX_EXTRA + GW_MAX_EXTRA + RATE_HEADERS + 4];
+    struct rate_headers rate;
     size_t n = 0;
     bool csp = false, cache = false;
     DBX_CAST(struct gw_req, GW_REQ_MAGIC, rq);
@@ -159,6 +182,7 @@ void gw_req_reply(struct gw_req *rq, int status, const char *type, const struct 
     }
     for (size_t i = 0; i < rq->n_extra; i++)
         headers[n++] = rq->extra[i];
+    n += put_rate(rq, &rate, headers + n);
     headers[n++] = (struct dbx_header){"X-Request-Id", rq->id};
     if (!csp)
         headers[n++] = (struct dbx_header){"Content-Security-Policy", API_CSP};
@@ -172,10 +196,11 @@ void gw_req_reply(struct gw_req *rq, int status, const char *type, const struct 
 
 void gw_req_begin(struct gw_req *rq, int status, const char *type)
 {
-    const struct dbx_header headers[] = {{"X-Request-Id", rq->id},
-                                         {"Content-Security-Policy", API_CSP},
-                                         {"Cache-Control", "no-store"},
-                                         {NULL, NULL}};
+    struct dbx_header headers[RATE_HEADERS + 4] = {{"X-Request-Id", rq->id},
+                                                   {"Content-Security-Policy", API_CSP},
+                                                   {"Cache-Control", "no-store"}};
+    struct rate_headers rate;
+    (void)put_rate(rq, &rate, headers + 3);
     account(rq, status, 0);
     dbx_http_begin(rq->http, status, type, headers, -1);
 }

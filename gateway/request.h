@@ -30,6 +30,11 @@ struct gw_user {
     struct dbx_id credential; /* id of the key or session */
 };
 
+struct gw_req_rate {
+    uint32_t limit, remaining; /* limit 0: no rule holds */
+    uint64_t reset;            /* seconds */
+};
+
 struct gw_req {
     uint32_t magic;
     unsigned refs;
@@ -47,6 +52,8 @@ struct gw_req {
     enum dbx_role role; /* what the caller is to the object at hand, once that is known */
     struct dbx_header extra[GW_MAX_EXTRA]; /* values owned */
     size_t n_extra;
+    struct gw_req_rate rate; /* told in the answer */
+    bool rate_narrow;        /* by a rule narrower than that of all calls */
     void *op; /* what a handler works with: freed by op_free when the answer is given, or the client
                  has gone and nobody holds a reference */
     void (*op_free)(void *op);

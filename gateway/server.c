@@ -103,7 +103,7 @@ static void on_request(struct dbx_http_req *http, void *user)
         gw_req_fail_status(rq, 404, DBX_NOT_FOUND, NULL, "no such URL", NULL);
     } else if (rq->route->auth != GW_AUTH_NONE) {
         gw_auth_request(rq, handle);
-    } else {
+    } else if (!dbx_starts_with(rq->route->pattern, "/api/") || gw_rate_allow_call(rq)) {
         handle(rq);
     }
 }
@@ -237,6 +237,18 @@ static void set_limits(struct gw *gw)
                             .disk_mb = larger(m->disk_mb, d->disk_mb)};
 }
 
+static void set_rates(struct gw *gw)
+{
+    const struct gw_config *cfg = gw->cfg;
+    if (!cfg->rate_per_second)
+        return;
+    gw->rate = (struct gw_rate_rule){"call", (uint32_t)cfg->rate_burst,
+                                     DBX_NS_PER_S / cfg->rate_per_second};
+    gw->rate_of_admins =
+        (struct gw_rate_rule){"admin call", (uint32_t)cfg->rate_burst * GW_RATE_ADMIN,
+                              DBX_NS_PER_S / (cfg->rate_per_second * GW_RATE_ADMIN)};
+}
+
 static int start_httpd(struct gw *gw, struct dbx_err *err)
 {
     const struct gw_config *cfg = gw->cfg;
@@ -279,6 +291,7 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, int unpa
     gw->bytes_out = dbx_counter("devbox_gateway_bytes_out_total", NULL, "Bytes of answers given.");
     *ret = gw; /* also on failure: the caller frees it */
     set_limits(gw);
+    set_rates(gw);
     int r = check_config(cfg, err);
     if (r == 0)
         r = dbx_keyring_load(cfg->keys, &gw->keys, err);

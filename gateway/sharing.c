@@ -263,8 +263,8 @@ void gw_links_list(struct gw_req *rq)
  * Who is signed in (or has a key) is given the link's role for as long as the link is good. Who is
  * nobody becomes a guest first. A browser goes on to the workspace, a program is told of it. */
 
-static const struct gw_rate_rule misses = {"slug", 60, 1000};
-static const struct gw_rate_rule new_guests = {"auth", 120, 500};
+static const struct gw_rate_rule misses = {"slug", 60, 1000 * DBX_NS_PER_MS};
+static const struct gw_rate_rule new_guests = {"auth", 120, 500 * DBX_NS_PER_MS};
 
 struct visit {
     struct gw_new_session session;

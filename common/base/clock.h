@@ -5,6 +5,9 @@
 
 #include <stdint.h>
 
+#define DBX_NS_PER_MS 1000000ull
+#define DBX_NS_PER_S 1000000000ull
+
 uint64_t dbx_now_ns(void); /* CLOCK_MONOTONIC */
 uint64_t dbx_now_ms(void);
 int64_t dbx_wall_us(void); /* CLOCK_REALTIME, microseconds since 1970 */

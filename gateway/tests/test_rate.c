@@ -2,7 +2,8 @@
 #include "gateway/rate.h"
 #include "tests/unit/check.h"
 
-static const struct gw_rate_rule rule = {"test", 3, 1000}, other = {"other", 1, 1000};
+static const struct gw_rate_rule rule = {"test", 3, 1000}, other = {"other", 1, 1000},
+                                 fine = {"fine", 2, 3};
 
 int main(void)
 {
@@ -21,6 +22,10 @@ int main(void)
     CHECK(gw_rate_take(rates, &rule, "a", 6100, &left) > 0);
     CHECK_EQ(gw_rate_take(rates, &rule, "a", 100000, &left), 0); /* never more than the burst */
     CHECK_EQ(left, 2);
+    CHECK_EQ(gw_rate_take(rates, &fine, "a", 100000, &left), 0); /* 333 million a second */
+    CHECK_EQ(gw_rate_take(rates, &fine, "a", 100000, &left), 0);
+    CHECK(gw_rate_take(rates, &fine, "a", 100002, &left) > 0);
+    CHECK_EQ(gw_rate_take(rates, &fine, "a", 100003, &left), 0);
     for (int i = 0; i < 50000; i++) { /* bounded, and who is out of tries stays known */
         snprintf(key, sizeof(key), "k%d", i);
         CHECK_EQ(gw_rate_take(rates, &rule, key, 100000, &left), 0);
