@@ -8,6 +8,7 @@ import queue
 import random
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import time
@@ -96,12 +97,21 @@ class AdoptNode(Node):
 
     def take_link(self):
         """That of the shim which lives; those before it may have come as far as a link or a hello."""
+        old, deadline = self.link, time.monotonic() + 90
         while True:
-            self.link = self.listener.peers.get(timeout=60)
-            self.hello = self.wait(lambda h: h["op"] == "hello", 60)
+            self.hello = self.wait(lambda h: h["op"] == "hello", deadline - time.monotonic())
             self.port = int(self.hello["url"].rsplit(":", 1)[1].split("/")[0])
-            if self.listener.peers.empty() and not self.link.closed.is_set():
-                return
+            if self.serves():
+                break
+        while self.link is old or self.link.closed.is_set() or not self.listener.peers.empty():
+            self.link = self.listener.peers.get(timeout=30)
+
+    def serves(self):
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=10).close()
+            return True
+        except OSError:
+            return False
 
     def ready(self):
         deadline = time.monotonic() + 60
@@ -191,7 +201,7 @@ def lines(n):
 
 def hurt(node, rounds, wound):
     """wound() again and again at random instants, the time in which a shim takes over included, while 20 programs print."""
-    fast, slow = 60000, 25 * rounds
+    fast, slow = 60000, (60 if LONG else 25) * rounds
     runs = [(node.order("python", {"main.py": (FAST if i % 2 else SLOW) % (fast if i % 2 else slow)}, stdin_open=True),
              fast if i % 2 else slow) for i in range(20)]
     for run, _ in runs:
