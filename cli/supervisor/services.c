@@ -117,7 +117,7 @@ static int arg_ring(struct plan *p, struct sup_service *sv, struct dbx_err *err)
 
 static void arg_database(struct plan *p, struct sup_service *sv)
 {
-    sup_arg(sv, "--database=host=%s user=postgres dbname=postgres", p->database);
+    sup_arg(sv, "--database=host=%s user=devbox dbname=postgres", p->database);
     sv->gids[0] = p->o->uid_base + GROUP_DATABASE;
     sup_see(sv, false, "%s", p->database);
 }

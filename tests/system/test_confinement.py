@@ -184,3 +184,34 @@ def test_runsc_is_told_no_secret(devbox):
             assert not inodes & {line.split()[9] for line in lines}
     assert seen >= 2  # a sandbox and its gofer at least
     api.call("DELETE", f"/api/executions/{run['id']}")
+
+
+SUPERUSER = ("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups")
+OWNERS = ("select distinct pg_get_userbyid(o) from (select relowner o from pg_class where relnamespace = 'public'::regnamespace "
+          "union all select proowner from pg_proc where pronamespace = 'public'::regnamespace) x")
+
+
+def psql(devbox, sql, *before, user="devbox"):
+    args = pathlib.Path(f"/proc/{pid_of(devbox, 'scheduler')}/cmdline").read_text().split("\0")
+    conninfo = next(a for a in args if a.startswith("--database=")).split("=", 1)[1]
+    assert "user=devbox" in conninfo
+    return subprocess.run([*before, "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", conninfo.replace("user=devbox", f"user={user}"), "-c", sql],
+                          capture_output=True, text=True, cwd="/")
+
+
+def test_what_the_database_lets_them(own_devbox):
+    """The daemons own what is theirs and may nothing beyond; what the superuser made before there was that role becomes theirs."""
+    own_devbox.up()
+    assert psql(own_devbox, "select rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls from pg_roles "
+                            "where rolname = current_user").stdout == "f\n"
+    assert "Peer authentication failed" in psql(own_devbox, "select 1", user="postgres").stderr
+    assert psql(own_devbox, "copy (select 1) to program 'true'").returncode != 0
+    assert psql(own_devbox, OWNERS).stdout == "devbox\n"
+    r = psql(own_devbox, "alter table batches owner to postgres; alter function sandbox_role owner to postgres; "
+                         "create table of_before (a bigserial, b int generated always as identity)", *SUPERUSER, user="postgres")
+    assert r.returncode == 0, r.stderr
+    own_devbox.down()
+    (own_devbox.state / "postgres/cluster/devbox-role").unlink()
+    own_devbox.up()
+    assert psql(own_devbox, OWNERS).stdout == "devbox\n"
+    assert own_devbox.client().run("python", {"main.py": "print(1)"})["verdict"] == "OK"
