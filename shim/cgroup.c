@@ -189,11 +189,11 @@ const char *shim_cg__dir(const struct shim_cgroup *cg, const char *name)
 
 /* ---- the node's part of the tree ---- */
 
-static bool exists(const char *dir, const char *file)
+static bool gives(const char *dir, const char *file, mode_t mode)
 {
     DBX_CLEANUP(dbx_freep) char *path = dbx_asprintf("%s/%s", dir, file);
     struct stat st;
-    return stat(path, &st) == 0;
+    return stat(path, &st) == 0 && (st.st_mode & mode);
 }
 
 static void add_root(struct shim_cgroups *cgs, const char *name, char *root)
@@ -224,7 +224,7 @@ static void find_v1(struct shim_cgroups *cgs)
 {
     for (size_t i = 0; i < DBX_ARRAY_LEN(hierarchies); i++) {
         DBX_CLEANUP(dbx_freep) char *root = dbx_asprintf("%s/%s", cgs->mount, hierarchies[i]);
-        if (exists(root, "cgroup.procs"))
+        if (gives(root, "cgroup.procs", S_IRUSR))
             add_root(cgs, hierarchies[i], DBX_TAKE(root));
     }
 }
@@ -298,6 +298,19 @@ void shim_cgroups_prune(struct shim_cgroups *cgs)
 int shim_cgroups_version(const struct shim_cgroups *cgs)
 {
     return cgs->ops->version;
+}
+
+void shim_cgroups_give(const struct shim_cgroups *cgs, struct shim_cgroups_gives *ret)
+{
+    *ret = (struct shim_cgroups_gives){0};
+    for (size_t i = 0; i < cgs->n; i++) {
+        DBX_CLEANUP(dbx_freep) char *base = dbx_asprintf("%s/%s", cgs->roots[i], cgs->base);
+        ret->swap |= gives(base, "memory.memsw.limit_in_bytes", S_IWUSR) ||
+                     gives(base, "memory.swap.max", S_IWUSR);
+        ret->kill |= gives(base, "cgroup.kill", S_IWUSR);
+        ret->reset_peak |= gives(base, "memory.max_usage_in_bytes", S_IWUSR) ||
+                           gives(base, "memory.peak", S_IWUSR);
+    }
 }
 
 static bool id_ok(const char *id)

@@ -27,6 +27,13 @@ void shim_cgroups_freep(struct shim_cgroups **cgs);
 /* Removes base where nothing is left in it. */
 void shim_cgroups_prune(struct shim_cgroups *cgs);
 int shim_cgroups_version(const struct shim_cgroups *cgs); /* 1 or 2 */
+/* What this kernel offers beyond what is needed. */
+struct shim_cgroups_gives {
+    bool swap; /* is limited, and counted */
+    bool kill; /* of all in a cgroup at once */
+    bool reset_peak;
+};
+void shim_cgroups_give(const struct shim_cgroups *cgs, struct shim_cgroups_gives *ret);
 /* Calls fn for the id of each cgroup that stands below base (those of an earlier shim). */
 int shim_cgroups_each(struct shim_cgroups *cgs, void (*fn)(const char *id, void *user), void *user,
                       struct dbx_err *err);

@@ -21,6 +21,7 @@
 #include "shim/config.h"
 #include "shim/deps.h"
 #include "shim/exec.h"
+#include "shim/host.h"
 #include "shim/keeper_client.h"
 #include "shim/ledger.h"
 #include "shim/node.h"
@@ -58,6 +59,8 @@ struct shim {
     int lock; /* owned: of state_dir */
     struct shim_node node;
     struct shim_cgroups *cgroups;
+    struct shim_host host;
+    char unfit[512]; /* for /readyz: what the probe says, and what the machine lacks */
     struct shim_reaper *reaper;
     struct shim_keeper *keeper;
     struct bnd_store *store;
@@ -182,7 +185,13 @@ static const char *unready(void *user)
     if (!sh->link || !shim_node_link_is_up(sh->link))
         return "the scheduler is away";
     const struct shim_probe_result *r = shim_probe_result(sh->probe);
-    return r->state == SHIM_PROBE_OK ? NULL : r->words;
+    if (r->state == SHIM_PROBE_OK)
+        return NULL;
+    char lacks[240];
+    shim_host_lacks(&sh->host, lacks, sizeof(lacks));
+    snprintf(sh->unfit, sizeof(sh->unfit), "%s%s%s", r->words, lacks[0] ? "; this machine " : "",
+             lacks);
+    return sh->unfit;
 }
 
 static void before_metrics(void *user)
@@ -391,6 +400,15 @@ static void on_keys(const struct dbx_err *err, void *user)
             err ? err->msg : "taken over");
 }
 
+/* Also when there are none it is said what is missing: it may be why. */
+static int open_cgroups(struct shim *sh, const struct shim_cgroups_opts *opts, struct dbx_err *err)
+{
+    int r = shim_cgroups_open(opts, &sh->cgroups, err);
+    shim_host_look(sh->cgroups, (uint32_t)sh->cfg->max_sandboxes, &sh->host);
+    shim_host_tell(&sh->host, &sh->log);
+    return r;
+}
+
 /* The parts that can refuse. */
 static int open_parts(struct shim *sh, struct dbx_err *err)
 {
@@ -435,7 +453,7 @@ static int open_parts(struct shim *sh, struct dbx_err *err)
     if (r == 0 && *cfg->layers_dir)
         r = bnd_layers_open(&lo, &sh->layers, err);
     if (r == 0)
-        r = shim_cgroups_open(&co, &sh->cgroups, err);
+        r = open_cgroups(sh, &co, err);
     if (r == 0)
         r = shim_reaper_new(sh->loop, &sh->reaper, err);
     if (r == 0)

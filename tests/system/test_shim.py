@@ -510,3 +510,25 @@ def test_drain_ends_what_runs(own_node):
     own_node.stop()
     assert (run.wait()["status"], run.end["verdict"]) == ("failed", "NODE_LOST")
     assert own_node.leftovers() == []
+
+
+def test_what_the_machine_lacks():
+    """It is said at the start and at /readyz, with what follows; and what is there is told, too."""
+    n = Node(warm=0)
+    try:
+        n.shim = subprocess.Popen(["setpriv", "--bounding-set=-sys_chroot", "--", n.bin / "devbox-shim", *map(str, n.args[1:])],
+                                  stdout=open(n.dir / "shim.txt", "ab"), stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        n.link = n.listener.peers.get(timeout=60)
+        n.hello = n.wait(lambda h: h["op"] == "hello", 60)
+        n.port = int(n.hello["url"].rsplit(":", 1)[1].split("/")[0])
+        deadline = time.monotonic() + 60
+        while "cannot make a sandbox" not in (said := n.get("/readyz"))[1]:
+            assert time.monotonic() < deadline and said[0] == 503, said
+            time.sleep(0.05)
+        assert "; this machine lacks cap_sys_chroot (runsc can lock no sandbox in)" in said[1], said
+        assert "cap_sys_admin" not in said[1]
+        assert 'lvl=err mod=shim node=%s msg="this machine lacks cap_sys_chroot: ' % n.node_id in (n.dir / "shim.txt").read_text()
+        metrics = n.get("/metrics")[1]
+        assert 'devbox_shim_host{has="cap_sys_chroot"} 0' in metrics and 'devbox_shim_host{has="cgroups"} 1' in metrics
+    finally:
+        n.close()

@@ -114,7 +114,7 @@ def test_what_a_program_leaves(worn, name):
     before = [descriptors(worn.shim), descriptors(worn.keeper), mounts(worn), len(worn.cgroups())]
     took = metric(worn, "devbox_shim_sandbox_teardown_seconds_sum")
     count = metric(worn, "devbox_shim_sandbox_teardown_seconds_count")
-    big = {"cpu_ms": 600000, "wall_ms": 600000, "processes": 4000, "memory_mb": 2048, "open_files": 4096, "disk_mb": 256}
+    big = {"cpu_ms": 600000, "wall_ms": 600000, "processes": 4000, "memory_mb": 6144, "open_files": 4096, "disk_mb": 256}
     run = worn.python(code, timeout=700, limits=big)
     assert run.output().startswith(b"made"), (run.end["verdict"], run.end["run"], run.output("stderr"))
     until(lambda: metric(worn, "devbox_shim_sandbox_teardown_seconds_count") > count, 30, "it is not taken down")
