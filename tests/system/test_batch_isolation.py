@@ -4,7 +4,9 @@ what makes it so. Each story is a batch with one execution at a time: `look`, th
 must agree. Which sandbox it was is told by the uid: it counts up from 20001 in each."""
 
 import json
+import os
 import re
+import signal
 import time
 import urllib.request
 
@@ -449,6 +451,43 @@ except PermissionError: print('cannot')
     node = {"files": [{"path": "main.js", "content": "const u = require('os').userInfo(); console.log(u.uid, u.gid, u.username, u.homedir, u.shell)"}]}
     for i, r in enumerate(run(api, "node", [node] * 2)):
         assert r["stdout"] == f"{FIRST_UID + i} {FIRST_UID + i} dev /home/dev /bin/bash\n", r
+
+
+def test_a_shim_dies_and_another_is_put_in_its_place(own_devbox):
+    """Who runs goes on, and is told once, whether it may be run again or not; its sandbox is not used again, others are."""
+    box = own_devbox.up("--gateways", "1")
+    api = box.client()
+    program = "import os, time; print('in', flush=True); time.sleep(8); print(os.getuid())"
+    r = api.call("POST", "/api/batches", json={"template": "python", "executions": [{}] * 6, "isolation": "batch", "max_parallel": 2, "retry": "never",
+                                               "files": [{"path": "main.py", "content": program}]})
+    path = f"/api/batches/{r.json()['id']}"
+
+    def counts():
+        b = api.call("GET", path + "?limit=0").json()
+        return b["status"], b["counts"]
+
+    for already, signo in ((0, signal.SIGKILL), (2, signal.SIGHUP)):
+        deadline = time.monotonic() + 120
+        while True:  # both places are taken by programs that run, and will for a while
+            status, c = counts()
+            ended = c["completed"] + c["failed"]
+            if c["running"] == 2 and ended >= already:
+                break
+            assert time.monotonic() < deadline and status == "running", (status, c)
+            time.sleep(0.05)
+        shim = box.daemons("shim")[0]["pid"]
+        os.kill(shim, signo)
+        while not [d for d in box.daemons("shim") if d["pid"] != shim]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    deadline = time.monotonic() + 180
+    while counts()[0] == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    results = api.call("GET", path).json()["results"]
+    assert sorted(r["index"] for r in results) == list(range(6))
+    assert {r["verdict"] for r in results} == {"OK"}, results
+    assert all(re.fullmatch(r"in\n2000\d\n", r["stdout"]) for r in results), results
 
 
 def test_its_sandboxes_end(api, devbox):
