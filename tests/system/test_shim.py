@@ -22,6 +22,7 @@ import pytest
 from link_peer import Keyring, Listener, connect, read_log
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+OWNER = "00000000-0000-4000-8000-00000000000a"
 
 
 def find_bin():
@@ -152,7 +153,7 @@ class Node:
         request = {"template": template, "command": None, "env": {}, "stdin_open": False, "limits": {}, "compile_limits": {},
                    "retry": "never", **request}
         run.answer = self.link.request("start", block + stdin, process_id=run.process_id, sandbox_id=run.sandbox_id,
-                                       owner="", trace="00-trace", accepted_us=int(time.time() * 1e6), request=request,
+                                       owner=OWNER, trace="00-trace", accepted_us=int(time.time() * 1e6), request=request,
                                        files_len=len(block), attempt=attempt, epoch=self.epoch if epoch is None else epoch)
         return run
 
