@@ -414,9 +414,9 @@ int shim_cgroup_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *lim
     return cg->cgs->ops->set(cg, limits, err);
 }
 
-int shim_cgroup_set_weight(struct shim_cgroup *cg, bool small)
+int shim_cgroup_set_weight(struct shim_cgroup *cg, enum shim_weight weight)
 {
-    return cg->cgs->ops->set_weight(cg, small);
+    return cg->cgs->ops->set_weight(cg, weight);
 }
 
 int shim_cgroup_read(struct shim_cgroup *cg, struct shim_cgroup_stat *ret)

@@ -70,8 +70,13 @@ const char *const *shim_cgroup_dirs(const struct shim_cgroup *cg);
 
 int shim_cgroup_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *limits,
                     struct dbx_err *err) DBX_MUST_USE;
-/* small: it gets a twentieth of what others get, while they want it. -errno */
-int shim_cgroup_set_weight(struct shim_cgroup *cg, bool small);
+/* What it gets of the CPU while others want it. -errno */
+enum shim_weight {
+    SHIM_WEIGHT_FULL,  /* somebody waits for it */
+    SHIM_WEIGHT_AHEAD, /* a quarter: it is made for who comes next */
+    SHIM_WEIGHT_BATCH, /* a twentieth: several of these leave the better part to one that is made */
+};
+int shim_cgroup_set_weight(struct shim_cgroup *cg, enum shim_weight weight);
 int shim_cgroup_read(struct shim_cgroup *cg,
                      struct shim_cgroup_stat *ret) DBX_MUST_USE; /* -errno */
 /* cpu_us and oom_kills alone: what is looked at many times a second. */

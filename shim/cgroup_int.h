@@ -15,7 +15,7 @@ struct shim_cgroup_ops {
     int (*open)(struct shim_cgroups *cgs, bool move_self, struct dbx_err *err);
     int (*prepare)(struct shim_cgroup *cg, struct dbx_err *err); /* after its folders were made */
     int (*set)(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, struct dbx_err *err);
-    int (*set_weight)(struct shim_cgroup *cg, bool small);
+    int (*set_weight)(struct shim_cgroup *cg, enum shim_weight weight);
     int (*read)(struct shim_cgroup *cg, struct shim_cgroup_stat *ret);
     int (*spent)(struct shim_cgroup *cg, struct shim_cgroup_stat *ret);
     int (*reset_peak)(struct shim_cgroup *cg);

@@ -86,9 +86,11 @@ static int v1_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, st
     return 0;
 }
 
-static int v1_set_weight(struct shim_cgroup *cg, bool small)
+static int v1_set_weight(struct shim_cgroup *cg, enum shim_weight weight)
 {
-    return shim_cg__put(cg, shim_cg__dir(cg, "cpu"), "cpu.shares", small ? "51" : "1024");
+    static const char *const shares[] = {
+        [SHIM_WEIGHT_FULL] = "1024", [SHIM_WEIGHT_AHEAD] = "256", [SHIM_WEIGHT_BATCH] = "51"};
+    return shim_cg__put(cg, shim_cg__dir(cg, "cpu"), "cpu.shares", shares[weight]);
 }
 
 static int v1_spent(struct shim_cgroup *cg, struct shim_cgroup_stat *st)

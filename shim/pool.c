@@ -213,7 +213,9 @@ static struct slot *slot_new(struct shim_pool *pool, struct kind *kd, struct shi
             OVERHEAD_MB,
         .plain = kd->workspace,
         .processes = cl ? cl->opts.processes : pool->opts.processes,
-        .background = !cl || cl->opts.background,
+        .weight = !cl                   ? SHIM_WEIGHT_AHEAD
+                  : cl->opts.background ? SHIM_WEIGHT_BATCH
+                                        : SHIM_WEIGHT_FULL,
     };
     dbx_list_push(&pool->slots, &sl->node);
     pool->n_slots++;

@@ -181,6 +181,7 @@ struct shim_sandbox *shim_sandbox_adopt(const struct shim_node *node, const stru
                                            .memory_mb = rec->memory_mb,
                                            .cpu_millis = rec->cpu_millis,
                                            .processes = rec->processes,
+                                           .weight = claimed ? SHIM_WEIGHT_FULL : SHIM_WEIGHT_AHEAD,
                                            .plain = rec->plain};
     struct shim_sandbox *sb = sandbox_new(node, id, &opts, h, user);
     sb->cg = shim_cgroup_adopt(node->cgroups, sb->id_text);
@@ -300,22 +301,23 @@ void shim_sandbox_set_owner(struct shim_sandbox *sb, const struct shim_sandbox_h
     sb->owner_user = user;
 }
 
+static void set_weight(struct shim_sandbox *sb, enum shim_weight weight)
+{
+    if (sb->opts.weight == weight || !sb->cg)
+        return;
+    sb->opts.weight = weight;
+    if (shim_cgroup_set_weight(sb->cg, weight) < 0)
+        dbx_log(DBX_LOG_WARN, &sb->log, "its share of the CPU stays as it was");
+}
+
 void shim_sandbox_hurry(struct shim_sandbox *sb)
 {
-    if (!sb->opts.background || !sb->cg)
-        return;
-    sb->opts.background = false;
-    if (shim_cgroup_set_weight(sb->cg, false) < 0)
-        dbx_log(DBX_LOG_WARN, &sb->log, "its share of the CPU stays small");
+    set_weight(sb, SHIM_WEIGHT_FULL);
 }
 
 void shim_sandbox_yield(struct shim_sandbox *sb)
 {
-    if (!sb->cg || sb->opts.background)
-        return;
-    sb->opts.background = true;
-    if (shim_cgroup_set_weight(sb->cg, true) < 0)
-        dbx_log(DBX_LOG_WARN, &sb->log, "its share of the CPU stays large");
+    set_weight(sb, SHIM_WEIGHT_BATCH);
 }
 
 void shim_sandbox_assign(struct shim_sandbox *sb, uint32_t cpu_millis)

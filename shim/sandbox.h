@@ -14,6 +14,7 @@
 #include "common/base/err.h"
 #include "common/base/log.h"
 #include "common/proto/id.h"
+#include "shim/cgroup.h"
 
 #include <sys/types.h>
 
@@ -75,8 +76,8 @@ struct shim_sandbox_opts {
                             claimed */
     uint32_t cpu_millis; /* 0: no limit; while it is made there is none */
     uint32_t processes;
-    bool background; /* nobody waits for it: while it is made, those that run have precedence */
-    bool plain;      /* nothing is parked in it */
+    enum shim_weight weight; /* of the CPU, while it is made */
+    bool plain;              /* nothing is parked in it */
 };
 
 /* on_ready, then on_lost, each at most once; on_gone once, the last. Never before the call that

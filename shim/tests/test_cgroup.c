@@ -106,7 +106,7 @@ static void test_v1(void)
     CHECK_EQ(st.file_bytes, 120);
     CHECK_EQ(st.oom_kills, 2);
     CHECK_EQ(st.pids, 7);
-    CHECK_EQ(shim_cgroup_set_weight(cg, true), 0);
+    CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_BATCH), 0);
     CHECK_STR(get("cpu/devbox-n/a/cpu.shares"), "51");
     CHECK_EQ(shim_cgroup_reset_peak(cg), 0);
     CHECK_STR(get("memory/devbox-n/a/memory.max_usage_in_bytes"), "0");
@@ -181,8 +181,8 @@ static void test_v2(void)
     CHECK_EQ(st.memory_peak_bytes, 9000);
     CHECK_EQ(st.file_bytes, 120);
     CHECK_EQ(st.oom_kills, 3);
-    CHECK_EQ(shim_cgroup_set_weight(cg, true), 0);
-    CHECK_EQ(shim_cgroup_set_weight(cg, false), 0);
+    CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_BATCH), 0);
+    CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_FULL), 0);
     CHECK_STR(get("v2/devbox-n/a/cpu.weight"), "100");
     CHECK_EQ(shim_cgroup_reset_peak(cg), 0);
     CHECK_EQ(strncmp(get("v2/devbox-n/a/memory.peak"), "reset\n", 6), 0);

@@ -250,7 +250,7 @@ static void test_background(void)
     claim((struct shim_claim_opts){.background = true});
     settle();
     CHECK_EQ(t.given, 1);
-    CHECK(t.last == &t.fakes[made] && t.last->opts.background);
+    CHECK(t.last == &t.fakes[made] && t.last->opts.weight == SHIM_WEIGHT_BATCH);
     CHECK_EQ(counts("python")->warm, 2);
     finish();
 

@@ -357,7 +357,13 @@ def test_warm_ones_are_kept(node):
     assert {name: t["warm"] for name, t in node.hello["templates"].items()} == dict.fromkeys(node.hello["templates"], 1)
     assert len({p.name for p in (node.dir / "node/sandboxes").iterdir()} & names) >= len(node.hello["templates"])
     node.ready()
-    run = node.order("python", {"main.py": "print('warm')\n"})
+    run = node.order("python", {"main.py": "import sys\nprint('warm', flush=True)\nsys.stdin.read()\n"}, stdin_open=True, limits={}, compile_limits={})
+    node.until(run, b"warm\n")
+    # What was made for who comes next has all of the CPU's weight now that he is here.
+    weights = {g.name: (g / f).read_text().strip() for g in node.cgroups() for f in ("cpu.shares", "cpu.weight") if (g / f).exists()}
+    assert [w for w in weights.values() if w in ("1024", "100")], weights
+    assert set(name for name, w in weights.items() if w in ("1024", "100")) <= names, weights
+    assert connect_gateway(node).request("eof", process_id=run.process_id)["ok"]
     assert run.wait()["verdict"] == "OK" and run.output() == b"warm\n"
 
 
