@@ -25,10 +25,11 @@
 #define BND_HOME_DIR "/home/dev"
 #define BND_INIT_DIR "/.devbox" /* in the sandbox: the folder that holds init, read-only */
 #define BND_PARKED_DIR BND_INIT_DIR "/parked" /* the drivers of bundles/parked */
-/* In a workspace's sandbox: the registry cache, packages only. Setup lines of templates write it
- * out. */
+/* In a workspace's sandbox: the registry cache, packages only; {registry} in templates. */
 #define BND_REGISTRY_PORT 7981
-#define BND_REGISTRY_URL "http://127.0.0.1:7981"
+#define BND__TEXT_OF(n) #n
+#define BND__TEXT(n) BND__TEXT_OF(n)
+#define BND_REGISTRY_URL "http://127.0.0.1:" BND__TEXT(BND_REGISTRY_PORT)
 #define BND_LAYERS_DIR "/.layers" /* in the sandbox: the node's layer store, read-only */
 #define BND_OVER_DIR "/.over"     /* what is written over layers */
 

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 import uuid
@@ -15,7 +16,7 @@ import uuid
 import pytest
 import requests
 
-from conftest import DevBox, free_port
+from conftest import ROOT, DevBox, free_port
 from link_peer import Keyring
 from test_packages import messages, shell, workspace  # noqa: F401 (a fixture)
 from test_workspaces import Workspace
@@ -163,6 +164,52 @@ def test_a_terminal_does_not_wait(workspace):
     assert w.wait(run)["verdict"] == "OK" and w.output(run, "pty") == "here\r\n"
     out = shell(w, "python3 -c 'import markupsafe; print(1)'")  # waits for what the terminal began
     assert out.endswith("1\n")
+
+
+def test_prewarm(devbox, api, tmp_path):
+    """A list becomes layers, in each language; broken off it goes on where it was; and anybody with such a lock file has it at once."""
+    name = f"x{uuid.uuid4().hex}"
+    entries = [
+        {"name": "one", "template": "python", "files": {"requirements.txt": fresh("MarkupSafe==3.0.2\n")}},
+        {"name": "two", "template": "node", "files": {"package.json": json.dumps({"name": name, "dependencies": {"semver": "*"}})},
+         "prepare": "npm install --package-lock-only --ignore-scripts"},
+        {"name": "three", "template": "go", "files": {"go.mod": f"module {name}\n\ngo 1.24\n"}, "prepare": "go get github.com/google/uuid"},
+        {"name": "four", "template": "rust", "prepare": "cargo add cfg-if && cargo fetch", "files": {
+            "Cargo.toml": f'[package]\nname = "{name}"\nversion = "0.1.0"\nedition = "2021"\n', "src/main.rs": "fn main() {}\n"}}]
+    (tmp_path / "list.json").write_text(json.dumps(entries))
+    command = [str(ROOT / "devbox"), "bundles", "prewarm", str(tmp_path / "list.json"), "--state", str(devbox.state)]
+
+    def made():
+        return layers_counted(devbox, "built") + layers_counted(devbox, "pulled")
+
+    before = made()
+    with subprocess.Popen(command, env=devbox.env, stdout=subprocess.PIPE, text=True, start_new_session=True, bufsize=0) as first:
+        said = ""
+        while "[2/4]" not in said:
+            more = os.read(first.stdout.fileno(), 4096).decode()
+            assert more, said
+            said += more
+        os.killpg(first.pid, signal.SIGINT)
+        assert first.wait(60) != 0
+    assert re.search(r"^\[1/4\] one \.\.\. \d+ s$", said, re.M) and made() == before + 1, said
+    for _ in range(2):
+        r = subprocess.run(command, env=devbox.env, capture_output=True, text=True, timeout=600)
+        assert r.returncode == 0 and re.fullmatch(r"(\[\d/4\] \w+ \.\.\. \d+ s\n){4}", r.stdout), (r.stdout, r.stderr)
+        assert made() == before + 4
+    assert not [w for w in api.call("GET", "/api/workspaces?limit=100").json()["items"] if w["name"] == "prewarm"]
+    kept = [json.loads(p.read_text()) for p in (devbox.state / "prewarm").iterdir()]
+    for entry in (e for e in kept if name in json.dumps(e)):
+        w = Workspace(api, template=entry["template"])
+        for path, content in entry["files"].items():
+            w.put(path, content)
+        run = w.start(["true"])
+        assert w.wait(run)["verdict"] == "OK" and messages(api, run)[-1]["compile"] is None
+        w.api.call("DELETE", w.path)
+    assert made() == before + 4
+
+    (tmp_path / "list.json").write_text(json.dumps([{"name": "bad", "template": "node", "files": {"package.json": "{"}, "prepare": "npm install"}]))
+    r = subprocess.run(command, env=devbox.env, capture_output=True, text=True, timeout=600)
+    assert r.returncode == 1 and r.stdout == "[1/1] bad ... failed\n" and "1 of 1 failed" in r.stderr, (r.stdout, r.stderr)
 
 
 def test_many_wait_for_one(own_devbox):
