@@ -33,10 +33,18 @@
 #define BND_LAYERS_DIR "/.layers" /* in the sandbox: the node's layer store, read-only */
 #define BND_OVER_DIR "/.over"     /* what is written over layers */
 
-#define BND_MAX_DEPENDENCIES 4
+#define BND_MAX_DEPENDENCIES 8
 
 /* A lock file, and how what it names is installed. */
-enum bnd_lock_kind { BND_LOCK_PIP, BND_LOCK_NPM, BND_LOCK_GO, BND_LOCK_CARGO };
+enum bnd_lock_kind {
+    BND_LOCK_PIP,
+    BND_LOCK_NPM,
+    BND_LOCK_GO,
+    BND_LOCK_CARGO,
+    BND_LOCK_PNPM,
+    BND_LOCK_UV,
+    BND_LOCK_KINDS
+};
 struct bnd_dependency {
     enum bnd_lock_kind kind;
     const char *lock;     /* its path */

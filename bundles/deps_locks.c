@@ -145,6 +145,8 @@ static int check_npm_manifest(struct dbx_buf *manifest, struct dbx_err *err)
         return dbx_err_field(err, field, "is no object");
     if (dbx_json_get(root, "workspaces"))
         return beyond(err, field, "workspaces");
+    if (dbx_json_get(root, "pnpm")) /* overrides, patches */
+        return beyond(err, field, "pnpm");
     dbx_buf_clear(manifest); /* the tree has its own copy of all strings */
     return write_manifest(root, manifest) < 0 ? dbx_err_field(err, field, "does not fit") : 0;
 }
@@ -207,6 +209,57 @@ static int check_cargo(const struct dbx_buf *lock, const struct dbx_buf *manifes
     return found ? 0 : dbx_err_field(err, "Cargo.lock", "names nothing");
 }
 
+/* ---- pnpm-lock.yaml, uv.lock ---- */
+
+/* Whether a word begins somewhere in the line, not amid another ("...FromLockfile: true"). */
+static bool begins_in(const char *line, const char *word)
+{
+    for (const char *at = line; (at = strstr(at, word)); at++)
+        if (at == line || !isalnum((unsigned char)at[-1]))
+            return true;
+    return false;
+}
+
+/* Packages of the registry have an integrity and no address. */
+static int check_pnpm(const struct dbx_buf *lock, struct dbx_buf *manifest, struct dbx_err *err)
+{
+    static const char *const words[] = {"link:",    "file:", "git+",       "git@", "http",
+                                        "tarball:", "repo:", "directory:", "patch"};
+    static const char field[] = "pnpm-lock.yaml";
+    char line[MAX_LINE];
+    size_t at = 0, found = 0;
+    while (next_line(lock, &at, line)) {
+        char *text = trim(line);
+        for (size_t i = 0; i < DBX_ARRAY_LEN(words); i++)
+            if (begins_in(text, words[i]) && !dbx_starts_with(text, "deprecated:"))
+                return beyond(err, field, text);
+        found += dbx_starts_with(text, "resolution: {integrity: ");
+    }
+    return found ? check_npm_manifest(manifest, err) : dbx_err_field(err, field, "names nothing");
+}
+
+/* The project itself is in it, as "." */
+static int check_uv(const struct dbx_buf *lock, const struct dbx_buf *manifest, struct dbx_err *err)
+{
+    static const char *const words[] = {"tool.uv", "sources", "workspace"};
+    char line[MAX_LINE];
+    size_t at = 0, found = 0;
+    while (next_line(manifest, &at, line))
+        for (size_t i = 0; i < DBX_ARRAY_LEN(words); i++)
+            if (strstr(line, words[i]) && line[0] != '#')
+                return beyond(err, "pyproject.toml", line);
+    for (at = 0; next_line(lock, &at, line);) {
+        const char *text = trim(line);
+        bool registry = dbx_starts_with(text, "source = { registry = \"http");
+        if (dbx_starts_with(text, "source = ") && !registry &&
+            !dbx_streq(text, "source = { virtual = \".\" }") &&
+            !dbx_streq(text, "source = { editable = \".\" }"))
+            return beyond(err, "uv.lock", text);
+        found += registry;
+    }
+    return found ? 0 : dbx_err_field(err, "uv.lock", "names nothing");
+}
+
 int bnd__lock_check(enum bnd_lock_kind kind, const struct dbx_buf *lock, struct dbx_buf *manifest,
                     bool *ret_pinned, struct dbx_err *err)
 {
@@ -220,6 +273,12 @@ int bnd__lock_check(enum bnd_lock_kind kind, const struct dbx_buf *lock, struct 
         return check_go(lock, manifest, err);
     case BND_LOCK_CARGO:
         return check_cargo(lock, manifest, err);
+    case BND_LOCK_PNPM:
+        return check_pnpm(lock, manifest, err);
+    case BND_LOCK_UV:
+        return check_uv(lock, manifest, err);
+    case BND_LOCK_KINDS:
+        break;
     }
     return dbx_err_field(err, "kind", "is none");
 }

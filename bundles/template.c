@@ -291,7 +291,7 @@ static const struct dbx_json_field dependency_fields[] = {
 static int parse_dependency(const struct dbx_json *node, struct bnd_dependency *ret,
                             struct dbx_err *err)
 {
-    static const char *const kinds[] = {"pip", "npm", "go", "cargo"};
+    static const char *const kinds[BND_LOCK_KINDS] = {"pip", "npm", "go", "cargo", "pnpm", "uv"};
     struct dependency_json j = {0};
     int rc = dbx_json_decode(node, dependency_fields, DBX_ARRAY_LEN(dependency_fields), &j,
                              "dependencies[].", err);
@@ -309,7 +309,7 @@ static int parse_dependency(const struct dbx_json *node, struct bnd_dependency *
         kind++;
     if (kind == DBX_ARRAY_LEN(kinds) || j.into[0] != '/')
         return dbx_err_field(err, "dependencies",
-                             "kind must be pip, npm, go or cargo, and into "
+                             "kind must be pip, npm, go, cargo, pnpm or uv, and into "
                              "absolute");
     *ret = (struct bnd_dependency){.kind = (enum bnd_lock_kind)kind,
                                    .lock = j.lock,

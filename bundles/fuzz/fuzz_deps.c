@@ -17,7 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     dbx_buf_append(&lock, data + 1, len);
     if (end)
         dbx_buf_append(&manifest, end + 1, size - 2 - len);
-    (void)!bnd__lock_check((enum bnd_lock_kind)(data[0] & 3), &lock, &manifest, &pinned, NULL);
+    (void)!bnd__lock_check((enum bnd_lock_kind)(data[0] % BND_LOCK_KINDS), &lock, &manifest,
+                           &pinned, NULL);
     dbx_buf_done(&lock);
     dbx_buf_done(&manifest);
     return 0;

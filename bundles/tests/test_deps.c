@@ -76,6 +76,29 @@ static void test_others(void)
     CHECK(check(BND_LOCK_CARGO, "\n", "[dependencies]\n", &p) < 0);
 }
 
+#define PNPM                                                                                       \
+    "lockfileVersion: '9.0'\nnoFile: 1\nexcludeFromLockfile: false\npackages:\n  a@1.0.0:\n    "   \
+    "resolution: {integrity: sha512-x}\n"
+#define UV "[[package]]\nname = \"a\"\nsource = { registry = \"https://r/simple\" }\n"
+
+static void test_pnpm_and_uv(void)
+{
+    bool p;
+    CHECK_EQ(check(BND_LOCK_PNPM, PNPM "    deprecated: see https://x\n", "{}", &p), 0);
+    CHECK(check(BND_LOCK_PNPM, PNPM "  b:\n    version: link:../b\n", "{}", &p) < 0);
+    CHECK(check(BND_LOCK_PNPM, PNPM "    resolution: {tarball: https://x}\n", "{}", &p) < 0);
+    CHECK(check(BND_LOCK_PNPM, PNPM "    resolution: {directory: ../b, type: directory}\n file:b\n",
+                "{}", &p) < 0);
+    CHECK(check(BND_LOCK_PNPM, PNPM, "{\"pnpm\":{\"overrides\":{}}}", &p) < 0);
+    CHECK(check(BND_LOCK_PNPM, "lockfileVersion: '9.0'\n", "{}", &p) < 0);
+    CHECK_EQ(check(BND_LOCK_UV, UV "source = { virtual = \".\" }\n", "[project]\n", &p), 0);
+    CHECK(check(BND_LOCK_UV, UV "source = { virtual = \"../b\" }\n", "[project]\n", &p) < 0);
+    CHECK(check(BND_LOCK_UV, UV "source = { git = \"https://x\" }\n", "[project]\n", &p) < 0);
+    CHECK(check(BND_LOCK_UV, UV "source = { registry = \"../r\" }\n", "[project]\n", &p) < 0);
+    CHECK(check(BND_LOCK_UV, UV, "[tool.uv.sources]\n", &p) < 0);
+    CHECK(check(BND_LOCK_UV, "version = 1\n", "[project]\n", &p) < 0);
+}
+
 static int find(const char *lock, const char *image, int64_t day, struct bnd_deps *ret)
 {
     static const struct bnd_dependency what = {.kind = BND_LOCK_PIP,
@@ -129,6 +152,7 @@ int main(void)
 {
     test_pip();
     test_others();
+    test_pnpm_and_uv();
     test_keys();
     return check_result();
 }

@@ -166,6 +166,38 @@ def test_a_terminal_does_not_wait(workspace):
     assert out.endswith("1\n")
 
 
+OTHERS = {
+    "npm-shrinkwrap.json": ("node", {"package.json": json.dumps(PACKAGE)}, "npm install --ignore-scripts --package-lock-only && npm shrinkwrap", "package.json",
+                            "node -p 'require.resolve(\"semver\").slice(0, 24)'", "/workspace/node_modules/\n"),
+    "pnpm-lock.yaml": ("node", {"package.json": json.dumps({**PACKAGE, "scripts": {}})}, "npx --yes pnpm@9 install --lockfile-only", "package.json",
+                       "node -p 'require.resolve(\"semver\").slice(0, 24)'; node_modules/.bin/semver 1.2.3", "/workspace/node_modules/\n1.2.3\n"),
+    "uv.lock": ("python", {"pyproject.toml": '[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["jinja2"]\n'},
+                "pip install --quiet --target /tmp/uv uv && UV_INDEX_URL=$PIP_INDEX_URL /tmp/uv/bin/uv lock --quiet", "pyproject.toml",
+                "python3 -c 'import jinja2, markupsafe; print(jinja2.__name__)'", "jinja2\n"),
+}
+
+
+@pytest.mark.parametrize("lock", OTHERS)
+def test_other_lock_files(api, workspace, lock):
+    """Made by their own tool, installed without it."""
+    template, files, make, manifest, run_line, want = OTHERS[lock]
+    first = workspace(template)
+    for path, content in files.items():
+        first.put(path, content)
+    shell(first, make)
+    texts = {path: shell(first, f"cat {path}") for path in (manifest, lock)}
+    for said in (True, False):
+        w = workspace(template)
+        for path, content in texts.items():
+            w.put(path, content)
+        run = w.start(["bash", "-euc", run_line])
+        end = w.wait(run, timeout=180)
+        compiled = messages(api, run)[-1]["compile"]
+        assert end["verdict"] == "OK" and w.output(run) == want, (end, in_phase(messages(api, run), "compile"), w.output(run, "stderr"))
+        # Reading the lock file back has made the first one's.
+        assert compiled is None or (said and compiled["verdict"] == "OK"), compiled
+
+
 def test_prewarm(devbox, api, tmp_path):
     """A list becomes layers, in each language; broken off it goes on where it was; and anybody with such a lock file has it at once."""
     name = f"x{uuid.uuid4().hex}"
