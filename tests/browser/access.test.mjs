@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import {readFileSync} from "node:fs";
 import {test} from "node:test";
 import {axeSource} from "./browser.mjs";
-import {content, editor, eventually, row, saved, says, start, verdict, workspace, workspaceWith} from "./story.mjs";
+import {content, editor, eventually, row, saved, says, start, verdict, url, workspace, workspaceWith} from "./story.mjs";
 
 const axe = readFileSync(axeSource, "utf8");
 
@@ -31,12 +31,19 @@ for (const theme of ["dark", "light", "contrast"])
     await clean(out, "start page, not signed in");
     await out.getByRole("tab", {name: "Account"}).click();
     await clean(out, "account");
+    await out.goto(url + "/recover#" + "a".repeat(43));
+    await out.getByRole("heading", {name: "Choose another password"}).waitFor();
+    await clean(out, "another password");
+    await out.goto(url + "/s/leads-nowhere");
+    await out.getByRole("heading", {name: "This link leads nowhere"}).waitFor();
+    await clean(out, "a link that leads nowhere");
     await out.close();
 
     const w = await workspaceWith(t, {"main.py": "def f():\n    return 1 / 0\n\nprint('\\x1b[31mred \\x1b[2mdim\\x1b[0m')\nf()\n", "lib/a.py": "", "node_modules/x.js": ""}, options);
     const p = w.page;
     await editor(p);
     await clean(p, "workspace, nothing ran");
+    assert.ok((await p.getByRole("tablist", {name: "Side"}).boundingBox()).height < 30, "the side's tabs are one row");
     await row(p, "lib").click();
     await p.getByRole("button", {name: "Run", exact: true}).click();
     await verdict(p, "Ended with exit code 1");

@@ -57,6 +57,22 @@ test("files and folders are dropped", async (t) => {
   assert.equal(download.suggestedFilename(), "two.bin");
 });
 
+test("a folder is dropped, with the empty ones in it", async (t) => {
+  const {page, id} = await workspaceWith(t, {"main.py": "1"});
+  const folder = mkdtempSync(join(tmpdir(), "devbox-drop-"));
+  t.after(() => rmSync(folder, {recursive: true}));
+  mkdirSync(join(folder, "site/pages/none yet"), {recursive: true});
+  writeFileSync(join(folder, "site/index.html"), "<p>");
+  const box = await row(page, "main.py").boundingBox();
+  const debug = await page.context().newCDPSession(page);
+  const data = {items: [], files: [join(folder, "site")], dragOperationsMask: 1};
+  for (const type of ["dragEnter", "dragOver", "drop"]) await debug.send("Input.dispatchDragEvent", {type, x: box.x + 20, y: box.y + 5, data});
+  await eventually("all is there", async () => (await paths(id)).includes("site/index.html"));
+  assert.deepEqual((await paths(id)).sort(), ["main.py", "site", "site/index.html", "site/pages", "site/pages/none yet"]);
+  await row(page, "site").click();
+  await row(page, "site/pages").waitFor();
+});
+
 test("a folder is uploaded, with its progress; what is there is replaced only when one says so", async (t) => {
   const {page, id} = await workspaceWith(t, {"src/main.py": "old", "keep.txt": "keep"});
   const folder = mkdtempSync(join(tmpdir(), "devbox-upload-"));

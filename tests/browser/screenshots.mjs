@@ -83,6 +83,13 @@ async function states(page, id, shot) {
   await page.locator(".recent li").first().waitFor();
   await shot("start");
 
+  await page.goto(url + "/recover#" + "a".repeat(43));
+  await page.getByRole("heading", {name: "Choose another password"}).waitFor();
+  await shot("recover");
+  await page.goto(url + "/s/leads-nowhere");
+  await page.getByRole("heading", {name: "This link leads nowhere"}).waitFor();
+  await shot("nowhere");
+
   await page.goto(url + "/w/" + id);
   await page.locator(".monaco-editor .view-line").first().waitFor();
   await page.locator('[data-path="report"]').click();
@@ -109,6 +116,12 @@ async function states(page, id, shot) {
   await page.keyboard.type("week");
   await page.getByText(/places in/).waitFor();
   await shot("search-problems");
+
+  await page.getByRole("tab", {name: "Packages"}).click();
+  await page.getByRole("textbox", {name: "Name of a package"}).fill("requests");
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", {name: "Install requests", exact: true}).waitFor();
+  await shot("packages");
 
   await page.getByRole("button", {name: /^Share/}).click();
   await page.locator("dialog.dialog").waitFor();

@@ -6,7 +6,7 @@ import {project, setPending} from "../app";
 import * as api from "../net/api";
 import {words} from "../net/http";
 import {Document} from "../project/document";
-import {chooseFiles, fromFile, MAX_FILE, saveAs} from "../project/dropped";
+import {chooseFiles, fromFile, isFile, MAX_FILE, saveAs, type Dropped} from "../project/dropped";
 import {editing, focusedPath, setEditing} from "../ui/tree";
 import {focusOn} from "../ui/focus";
 import {ask} from "../ui/dialog";
@@ -55,8 +55,10 @@ async function remove(path: string): Promise<void> {
   toast("Deleted " + baseName(path), {action: {label: "Undo", run: () => void attempt(() => p.files.restore(deleted))}});
 }
 
-async function upload(dir: string, files: api.Upload[]): Promise<void> {
+async function upload(dir: string, dropped: Dropped[]): Promise<void> {
   const p = project()!;
+  for (const d of dropped) if (!isFile(d) && !p.files.exists(join(dir, d.path))) await p.files.createFolder(join(dir, d.path));
+  const files = dropped.filter(isFile);
   const fitting = files.filter((f) => f.data.size <= MAX_FILE);
   if (fitting.length < files.length) toast(files.length - fitting.length + " of them are larger than 16 MB and stay out.", {bad: true});
   if (!fitting.length) return;
@@ -143,7 +145,7 @@ register([
   {id: "file.delete", title: "Delete", category: "File", when: writable, run: (arg) => attempt(() => remove(pathHere(arg)))},
   {id: "folder.upload", title: "Upload a folder", category: "File", when: writable, run: (arg) => attempt(async () => upload(isString(arg) ? arg : folderHere(), (await chooseFiles({folder: true})).map(fromFile)))},
   {id: "file.upload", title: "Upload files", category: "File", when: writable, run: (arg) => attempt(async () => upload(isString(arg) ? arg : folderHere(), (await chooseFiles()).map(fromFile)))},
-  {id: "file.uploadInto", title: "Upload", hidden: true, when: writable, run: (arg) => attempt(async () => isObject(arg) && isString(arg["dir"]) && (await upload(arg["dir"], arg["files"] as api.Upload[])))},
+  {id: "file.uploadInto", title: "Upload", hidden: true, when: writable, run: (arg) => attempt(async () => isObject(arg) && isString(arg["dir"]) && (await upload(arg["dir"], arg["files"] as Dropped[])))},
   {
     id: "file.download",
     title: "Download",

@@ -2,6 +2,13 @@
 /** Files and folders that were dropped or chosen, flat, each with its path. */
 import type {Upload} from "../net/api";
 
+/** data: null for a folder with nothing in it. */
+export interface Dropped {
+  path: string;
+  data: File | null;
+}
+export const isFile = (d: Dropped): d is Dropped & Upload => d.data !== null;
+
 const MAX_FILES = 1000;
 export const MAX_FILE = 16 << 20;
 
@@ -12,20 +19,22 @@ function childrenOf(reader: FileSystemDirectoryReader): Promise<FileSystemEntry[
   return new Promise((resolve, reject) => reader.readEntries(resolve, reject));
 }
 
-async function walk(entry: FileSystemEntry, path: string, into: Upload[]): Promise<void> {
+async function walk(entry: FileSystemEntry, path: string, into: Dropped[]): Promise<void> {
   if (into.length >= MAX_FILES) throw new Error("More than " + MAX_FILES + " files: that is too many at once.");
   if (entry.isFile) into.push({path, data: await fileOf(entry as FileSystemFileEntry)});
   else if (entry.name !== ".git") {
     const reader = (entry as FileSystemDirectoryEntry).createReader();
-    for (let list = await childrenOf(reader); list.length; list = await childrenOf(reader)) for (const child of list) await walk(child, path + "/" + child.name, into);
+    let list = await childrenOf(reader);
+    if (!list.length) into.push({path, data: null});
+    for (; list.length; list = await childrenOf(reader)) for (const child of list) await walk(child, path + "/" + child.name, into);
   }
 }
 
-export async function collectDropped(transfer: DataTransfer): Promise<Upload[]> {
+export async function collectDropped(transfer: DataTransfer): Promise<Dropped[]> {
   // The items are gone after the first wait: take them all now.
   const entries = [...transfer.items].map((i) => i.webkitGetAsEntry()).filter((e) => e !== null);
   const files = [...transfer.files];
-  const into: Upload[] = [];
+  const into: Dropped[] = [];
   if (!entries.length) return files.map(fromFile);
   for (const e of entries) await walk(e, e.name, into);
   return into;
@@ -50,7 +59,7 @@ export function chooseFiles({accept = "", folder = false} = {}): Promise<File[]>
     input.click();
   });
 }
-export const fromFile = (file: File): Upload => ({path: file.webkitRelativePath || file.name, data: file});
+export const fromFile = (file: File): Dropped => ({path: file.webkitRelativePath || file.name, data: file});
 
 export function saveAs(name: string, data: BlobPart): void {
   const url = URL.createObjectURL(new Blob([data]));

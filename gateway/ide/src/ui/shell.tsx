@@ -154,8 +154,10 @@ function Side(props: {project: Project}) {
         <div role="tablist" aria-label="Side" onKeyDown={key}>
           <For each={tabs}>
             {(t) => (
-              <button class="side-tab" role="tab" id={"side-" + t.id} aria-selected={layout.state.side === t.id} tabIndex={layout.state.side === t.id ? 0 : -1} title={hint("view." + t.id, t.title)} onClick={() => execute("view." + t.id)}>
-                {t.title}
+              <button class="side-tab" role="tab" id={"side-" + t.id} aria-selected={layout.state.side === t.id} tabIndex={layout.state.side === t.id ? 0 : -1} title={hint("view." + t.id, t.title)} aria-label={t.title} onClick={() => execute("view." + t.id)}>
+                <Show when={layout.state.side === t.id} fallback={<Icon name={t.id} />}>
+                  {t.title}
+                </Show>
               </button>
             )}
           </For>
