@@ -76,13 +76,6 @@ static void leave(struct gw_archived *a)
     free(a);
 }
 
-static void done(struct gw_archived *a, const struct dbx_err *err)
-{
-    a->calls++;
-    a->h->on_done(err, a->user);
-    leave(a);
-}
-
 static void ask_piece(struct gw_archived *a);
 static void on_turn(void *user);
 
@@ -136,7 +129,9 @@ static void on_loaded(struct dbx_contents *cs, const struct dbx_err *err, void *
 {
     struct gw_archived *a = DBX_CAST(struct gw_archived, ARCHIVED_MAGIC, arg);
     if (err) {
-        done(a, err);
+        a->calls++;
+        a->h->on_done(err, a->user);
+        leave(a);
         return;
     }
     const struct dbx_content *c = dbx_contents_at(cs, 0);
@@ -152,7 +147,7 @@ static void on_piece(const struct dbx_pg_result *res, const struct dbx_err *err,
         return;
     }
     if (err) {
-        done(a, err);
+        a->h->on_done(err, a->user);
     } else if (dbx_pg_rows(res) == 0) { /* its time was over just now */
         a->at++;
         ask_piece(a);
@@ -168,7 +163,7 @@ static void ask_piece(struct gw_archived *a)
 {
     char process[DBX_ID_TEXT], number[24];
     if (a->at == a->n) {
-        done(a, NULL);
+        a->h->on_done(NULL, a->user);
         return;
     }
     const struct piece *p = &a->pieces[a->at];
@@ -194,7 +189,7 @@ static void on_pieces(const struct dbx_pg_result *res, const struct dbx_err *err
             a->n++;
     }
     if (!a->freed && err)
-        done(a, err);
+        a->h->on_done(err, a->user);
     else if (!a->freed)
         ask_piece(a);
     leave(a);

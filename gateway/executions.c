@@ -14,6 +14,7 @@
 #include "common/proto/token.h"
 #include "gateway/access.h"
 #include "gateway/gw.h"
+#include "gateway/recent.h"
 #include "gateway/result.h"
 #include "gateway/store.h"
 
@@ -21,17 +22,23 @@
 #define LIST_DEFAULT 50
 #define LIST_MAX 200
 
-void gw_put_token(struct dbx_jw *w, struct gw_req *rq, const struct dbx_id *sandbox, int64_t issued)
+static void sign_token(struct gw_req *rq, const struct dbx_id *sandbox, int64_t issued,
+                       char text[static DBX_TOKEN_MAX])
 {
     struct dbx_token t = {.kind = DBX_TOKEN_STREAM,
                           .role = rq->role,
                           .expires = issued + GW_TOKEN_SECONDS,
                           .subject = *sandbox,
                           .user = rq->user.id};
-    char text[DBX_TOKEN_MAX];
     gw_credential_label(&rq->user, t.label);
     int r = dbx_token_sign(rq->gw->keys, &t, text);
     dbx_assert(r == 0);
+}
+
+void gw_put_token(struct dbx_jw *w, struct gw_req *rq, const struct dbx_id *sandbox, int64_t issued)
+{
+    char text[DBX_TOKEN_MAX];
+    sign_token(rq, sandbox, issued, text);
     dbx_jw_kstr(w, "stream_token", text);
 }
 
@@ -147,12 +154,29 @@ static void free_reading(void *op)
     free(rd);
 }
 
+/* An object that is not empty, and a token as its last key. */
+static void answer_with_token(struct gw_req *rq, const struct gw_process *p, int status,
+                              const char *object, size_t len)
+{
+    char token[DBX_TOKEN_MAX];
+    struct dbx_buf buf;
+    sign_token(rq, &p->sandbox, dbx_wall_us() / 1000000, token);
+    dbx_buf_init(&buf, len + sizeof(token) + 32);
+    int r = dbx_buf_reserve(&buf, buf.max - 1);
+    r = r ? r : dbx_buf_append(&buf, object, len - 1);
+    r = r ? r : dbx_buf_printf(&buf, ",\"stream_token\":\"%s\"}", token);
+    dbx_assert(r == 0);
+    gw_req_json(rq, status, &buf);
+    dbx_buf_done(&buf);
+}
+
 static void on_read(struct gw_result *rs, const struct dbx_err *err, void *arg)
 {
     struct reading *rd = arg;
+    struct gw_req *rq = rd->rq;
     struct dbx_buf buf;
     if (err) {
-        gw_req_fail(rd->rq, err, "output_unavailable");
+        gw_req_fail(rq, err, "output_unavailable");
         return;
     }
     dbx_buf_init(&buf, MAX_OBJECT);
@@ -160,15 +184,27 @@ static void on_read(struct gw_result *rs, const struct dbx_err *err, void *arg)
     dbx_jw_object(w);
     gw_result_write(w, rs);
     put_details(w, &rd->p);
-    gw_put_token(w, rd->rq, &rd->p.sandbox, dbx_wall_us() / 1000000);
     dbx_jw_object_end(w);
-    gw_answer_json(rd->rq, rd->status, &buf, &w);
+    if (dbx_jw_end(&w) < 0) {
+        gw_req_fail_status(rq, 500, DBX_INTERNAL, NULL, "the answer is too large", NULL);
+    } else {
+        if (gw_result_is_final(rs))
+            gw_recent_keep(rq->gw->recent, &rd->p.id, dbx_buf_cstr(&buf), buf.len);
+        answer_with_token(rq, &rd->p, rd->status, dbx_buf_cstr(&buf), buf.len);
+    }
+    dbx_buf_done(&buf);
 }
 
 void gw_answer_execution(struct gw_req *rq, const struct gw_process *p, int status)
 {
     if (!p->end.terminal) {
         answer_open(rq, p, status);
+        return;
+    }
+    size_t len;
+    const char *known = gw_recent_find(rq->gw->recent, &p->id, &len);
+    if (known) {
+        answer_with_token(rq, p, 200, known, len);
         return;
     }
     if (!rq->gw->olog) {

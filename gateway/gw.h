@@ -27,6 +27,7 @@ struct gw {
     struct gw_assets *assets;
     struct gw_watches *watches;
     struct gw_shares *shares;
+    struct gw_recent *recent;
     struct gw_rooms *rooms;
     struct gw_upstream *up;
     struct gw_webhooks *webhooks;

@@ -63,7 +63,7 @@ static void take(struct gw_result *rs, const struct gw_event *ev)
 }
 
 /* An END record with another verdict is that of an attempt that was lost and made again. */
-static bool is_complete(const struct gw_result *rs)
+bool gw_result_is_final(const struct gw_result *rs)
 {
     return rs->p.end.terminal && rs->progress.end && rs->progress.verdict == rs->p.end.verdict;
 }
@@ -80,7 +80,7 @@ static bool on_record(const struct dbx_record *r, const struct dbx_olog_entry *e
         if (ev.kind == GW_EV_DATA || ev.kind == GW_EV_GAP)
             take(rs, &ev);
     } while (ev.kind != GW_EV_NONE && ev.kind != GW_EV_END);
-    if (is_complete(rs))
+    if (gw_result_is_final(rs))
         finish(rs, NULL);
     return true;
 }
@@ -119,7 +119,7 @@ static void on_ended(struct gw_watch *w, const struct gw_end *end)
     if (rs->p.end.terminal)
         return;
     rs->p.end = *end;
-    if (is_complete(rs))
+    if (gw_result_is_final(rs))
         finish(rs, NULL);
     else
         gw_follow_to_end(rs->follow); /* the END record stands there, or never will */

@@ -15,6 +15,8 @@ typedef void gw_result_fn(struct gw_result *rs, const struct dbx_err *err, void 
 struct gw_result *gw_result_new(struct gw *gw, const struct gw_process *p, gw_result_fn *fn,
                                 void *arg);
 struct gw_result *gw_result_free(struct gw_result *rs);
+/* In fn: whether the END record was seen, so that it stays as it is. */
+bool gw_result_is_final(const struct gw_result *rs);
 /* In fn: writes the keys of the object that is open. */
 void gw_result_write(struct dbx_jw *w, const struct gw_result *rs);
 

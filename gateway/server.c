@@ -29,6 +29,7 @@
 #include "gateway/oidc.h"
 #include "gateway/passwords.h"
 #include "gateway/rate.h"
+#include "gateway/recent.h"
 #include "gateway/routes.h"
 #include "gateway/session.h"
 #include "gateway/session_int.h"
@@ -39,6 +40,7 @@
 
 #define RETRY_MS 200 /* for what is not there yet at start */
 #define MAX_KEY_FILE 1024
+#define RECENT_BYTES (8u << 20)
 
 /* --- requests --- */
 
@@ -315,6 +317,7 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, int unpa
     gw->watches = gw_watches_new(gw);
     gw->rooms = gw_rooms_new(gw);
     gw->shares = gw_shares_new(GW_SHARES_MAX);
+    gw->recent = gw_recent_new(RECENT_BYTES);
     gw->up = gw_upstream_new(gw);
     gw->webhooks = gw_webhooks_new(gw);
     gw->archiver = gw_archiver_new(gw);
@@ -416,6 +419,7 @@ struct gw *gw_server_free(struct gw *gw)
     gw->watches = gw_watches_free(gw->watches);
     gw->rooms = gw_rooms_free(gw->rooms);
     gw->shares = gw_shares_free(gw->shares);
+    gw->recent = gw_recent_free(gw->recent);
     gw->auth = gw_auth_free(gw->auth);
     gw->rates = gw_rates_free(gw->rates);
     gw->olog = gw->olog ? dbx_olog_close(gw->olog) : NULL;
