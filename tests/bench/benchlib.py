@@ -182,10 +182,10 @@ class Http:
         self.sock.sendall((f"{method} {path} HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: Bearer {self.key}\r\n"
                            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n").encode() + data)
         status, headers = read_headers(self.reader)
-        answer = self.reader.read(int(headers["content-length"]))
+        answer = self.reader.read(int(headers.get("content-length", 0)))
         if status >= 300:
             raise RuntimeError(f"{path}: {status} {answer.decode()}")
-        return json.loads(answer)
+        return json.loads(answer) if answer else None
 
     def post(self, path, body):
         return self.call("POST", path, body)
