@@ -191,6 +191,7 @@ static int define_kafka(struct plan *p, struct dbx_err *err)
     sup_arg(sv, "%s", p->o->kafka_libs);
     sup_arg(sv, "%s/kafka", p->o->state_dir);
     sup_arg(sv, "%u", port);
+    sup_arg(sv, "%u", p->o->uid_base + USER_KAFKA);
     sv->stop_ms = 20000;
     snprintf(p->output_log, sizeof(p->output_log), "kafka:127.0.0.1:%u", port);
     return 0;

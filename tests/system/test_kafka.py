@@ -2,6 +2,7 @@
 """DevBox with its output log on Apache Kafka: one of its own (up --kafka), and an operator's (--output-log)."""
 
 import os
+import pathlib
 import shutil
 import signal
 import struct
@@ -45,6 +46,10 @@ def box():
 
 def test_it_runs_on_kafka(box):
     assert len(box.daemons("kafka")) == 1
+    lines = pathlib.Path(f"/proc/{box.daemons('kafka')[0]['pid']}/status").read_text().splitlines()
+    said = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    assert "0" not in said["Uid"].split() + said["Gid"].split() + said["Groups"].split() and said["NoNewPrivs"] == "1"
+    assert int(said["CapPrm"], 16) == int(said["CapBnd"], 16) == 0
     assert not (box.state / "output").exists()
     api = box.client()
     for i in range(20):  # the end is told when all output was

@@ -36,7 +36,7 @@ class Broker:
         self.log = open(self.data / "log.txt", "w")
 
     def start(self):
-        self.process = subprocess.Popen([ROOT / "cli/supervisor/run-kafka", self.libs, self.data, str(self.port)],
+        self.process = subprocess.Popen([ROOT / "cli/supervisor/run-kafka", self.libs, self.data, str(self.port), "64604"],
                                         env=self.env, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 60
         while True:
