@@ -64,8 +64,8 @@ class Sandboxes:
         work = self.tmp / sb
         for d in ("overlay", "root"):
             (work / d).mkdir(parents=True)
-        keys = dict(cache=cache_dir(), templates=TEMPLATES, template=template, work=work, runsc=self.runsc,
-                    init=self.init, id=sb, **options)
+        keys = {"cache": cache_dir(), "templates": TEMPLATES, "template": template, "work": work, "runsc": self.runsc,
+                "init": self.init, "id": sb, **options}
         r = subprocess.run([program("bundle-probe"), "bundle", *(f"{k}={v}" for k, v in keys.items()), "--",
                             *argv], stdout=subprocess.PIPE, timeout=30)
         assert r.returncode == 0
@@ -280,14 +280,34 @@ def test_verify_finds_a_changed_image(images, tmp_path):
     assert r.returncode == 1 and "python: BROKEN" in r.stderr
 
 
-def test_killed_build_leaves_nothing_that_looks_finished(images, tmp_path):
-    """Killed once it is at work, the next one removes what is left and carries on; downloads are shared with the cache."""
+def parts_of_builds(tmp_path):
+    """What the cache has downloaded and unpacked, in a cache that has no image."""
     for d in ("debs", "build"):
         (tmp_path / d).mkdir()
     for deb in (cache_dir() / "debs").iterdir():
         shutil.copy(deb, tmp_path / "debs")
     for base in (cache_dir() / "build").glob("base-*"):
         subprocess.check_call(["cp", "-a", base, tmp_path / "build"])
+
+
+def test_a_template_with_packages_of_its_own(sandboxes, tmp_path):
+    """A language, and beside it what Debian has."""
+    parts_of_builds(tmp_path)
+    template = {"name": "lua", "title": "Lua", "order": 9, "warm": 0, "packages": ["lua5.4", "tree"],
+                "entries": [{"file": "main.lua", "run": ["lua5.4", "main.lua"]}]}
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "lua.json").write_text(json.dumps(template))
+    r = subprocess.run([ROOT / "bundles" / "build-images", "--cache", tmp_path, "--templates", tmp_path / "templates"], capture_output=True,
+                       text=True, timeout=900)
+    assert r.returncode == 0, r.stderr
+    rc, out = sandboxes.sh("lua", "touch a; tree --noreport; lua5.4 -e 'print(1 + 1)'", cache=tmp_path, templates=tmp_path / "templates")
+    assert rc == 0 and out.split("\n")[0] == "." and out.endswith("a\n2\n"), out
+    assert sandboxes.sh("python", "tree")[0] == 127
+
+
+def test_killed_build_leaves_nothing_that_looks_finished(images, tmp_path):
+    """Killed once it is at work, the next one removes what is left and carries on; downloads are shared with the cache."""
+    parts_of_builds(tmp_path)
     command = [ROOT / "bundles" / "build-images", "--cache", tmp_path, "--template", "python"]
     p = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     for line in p.stderr:
