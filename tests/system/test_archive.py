@@ -95,7 +95,7 @@ def box(request):
     state = tempfile.mkdtemp(prefix="devbox-archive-")
     box = DevBox(state, free_port())
     box.kind = request.param
-    box.env |= {"DEVBOX_GATEWAY_ARCHIVE_AFTER_MS": "0", "DEVBOX_GATEWAY_ARCHIVE_LEASE_MS": "2000"}
+    box.env["DEVBOX_GATEWAY_ARCHIVE_AFTER_MS"] = "0"
     try:
         yield box.up(*LOGS[request.param])
     finally:
@@ -204,7 +204,7 @@ def requests_ok(api):
 def test_killed_at_it(own_devbox):
     """All gateways die while they archive: their heirs do it anew, once, and no object is left that no row knows."""
     box = own_devbox
-    box.env |= {"DEVBOX_GATEWAY_ARCHIVE_AFTER_MS": "0", "DEVBOX_GATEWAY_ARCHIVE_LEASE_MS": "1000"}
+    box.env |= {"DEVBOX_GATEWAY_ARCHIVE_AFTER_MS": "0", "DEVBOX_GATEWAY_ARCHIVE_LEASE_MS": "5000"}
     box.up("--no-images")
     api = box.client()
     held_one = api.start("python", {"main.py": "import sys\nsys.stdin.readline()\nsys.stdout.write('held ' * 600000)"})
