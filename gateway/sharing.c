@@ -149,7 +149,7 @@ static int decode_link(struct gw_write *wr, const void *body, size_t len, struct
 static void put_link(struct dbx_jw *w, const char *base, const char *id, const char *slug,
                      const char *role)
 {
-    char url[360];
+    char url[384];
     snprintf(url, sizeof(url), "%s/s/%s", base, slug);
     dbx_jw_kstr(w, "id", id);
     dbx_jw_kstr(w, "slug", slug);
