@@ -160,13 +160,15 @@ static void with_row(struct gw_req *rq, gw_visible_fn *fn)
 
 static void answer_row(struct gw_req *rq, const struct gw_process *p)
 {
-    bool execution = ((const struct control *)rq->op)->execution;
-    free_control(rq->op); /* a result that has to be read takes its place */
+    const struct control *ct = rq->op;
+    bool execution = ct->execution;
+    int status = ct->ended ? 200 : 202; /* as it was asked, however quickly it ended then */
+    free_control(rq->op);               /* a result that has to be read takes its place */
     rq->op = NULL;
     if (execution)
-        gw_answer_execution(rq, p, p->end.terminal ? 200 : 202);
+        gw_answer_execution(rq, p, status);
     else
-        gw_answer_process(rq, p, p->end.terminal ? 200 : 202);
+        gw_answer_process(rq, p, status);
 }
 
 static void answer_no_scheduler(struct gw_req *rq, bool repeated)
