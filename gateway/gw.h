@@ -17,6 +17,7 @@ struct gw {
     struct dbx_olog *olog;      /* NULL until its folder can be opened */
     struct dbx_blobs *blobs;    /* NULL: no blob store */
     struct gw_garbage *garbage; /* likewise */
+    struct gw_offload *offload; /* likewise */
     struct gw_auth_cache *auth;
     struct gw_access *access;
     struct gw_passwords *passwords;

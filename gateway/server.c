@@ -26,6 +26,7 @@
 #include "gateway/garbage.h"
 #include "gateway/gw.h"
 #include "gateway/keep.h"
+#include "gateway/offload.h"
 #include "gateway/oidc.h"
 #include "gateway/passwords.h"
 #include "gateway/rate.h"
@@ -322,6 +323,7 @@ int gw_server_start(const struct gw_config *cfg, struct dbx_loop *loop, int unpa
     gw->webhooks = gw_webhooks_new(gw);
     gw->archiver = gw_archiver_new(gw);
     gw->garbage = gw->blobs ? gw_garbage_new(gw) : NULL;
+    gw->offload = gw->blobs ? gw_offload_new(gw) : NULL;
     gw->keep = gw_keep_new(gw);
     gw->drain_timer = dbx_timer_new(loop, on_drain_timer, gw);
     gw->retry_timer = dbx_timer_new(loop, on_retry, gw);
@@ -412,6 +414,7 @@ struct gw *gw_server_free(struct gw *gw)
     gw->archiver = gw_archiver_free(gw->archiver);
     gw->up = gw_upstream_free(gw->up);
     gw->garbage = gw_garbage_free(gw->garbage);
+    gw->offload = gw_offload_free(gw->offload);
     gw->blobs = dbx_blobs_free(gw->blobs);
     gw->store = gw_store_free(gw->store);
     gw->access = gw_access_free(gw->access); /* what these had asked is answered by now */

@@ -15,6 +15,7 @@
 #include "common/ext/crypto.h"
 #include "common/ext/pg.h"
 #include "gateway/credentials.h"
+#include "gateway/offload.h"
 #include "gateway/people_int.h"
 #include "gateway/socket_int.h"
 #include "gateway/workspaces_int.h"
@@ -193,7 +194,8 @@ struct gw_store *gw_store_new(struct dbx_loop *loop, const char *conninfo, uint3
                  {gw_bulk_sql, gw_bulk_sql_len},          {gw_sandbox_sql, gw_sandbox_sql_len},
                  {gw_people_sql, gw_people_sql_len},      {gw_socket_sql, gw_socket_sql_len},
                  {gw_contents_sql, gw_contents_sql_len},  {gw_garbage_sql, gw_garbage_sql_len},
-                 {gw_archived_sql, gw_archived_sql_len},  {gw_archiver_sql, gw_archiver_sql_len}};
+                 {gw_archived_sql, gw_archived_sql_len},  {gw_archiver_sql, gw_archiver_sql_len},
+                 {gw_offload_sql, gw_offload_sql_len}};
     size_t n = 0;
     for (size_t i = 0; i < DBX_ARRAY_LEN(parts); i++) {
         st->stmts = dbx_realloc(st->stmts, (n + parts[i].n) * sizeof(*st->stmts));

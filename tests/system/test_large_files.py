@@ -16,12 +16,14 @@ import time
 import zipfile
 
 import pytest
+import requests
 
 from s3_fixture import S3
-from test_gateway import World
+from test_gateway import ROOT, World
 from test_socket import Socket, Workspace
 
 THRESHOLD = 65536
+SCHEMA = ROOT / "common/proto/schema"
 
 
 @pytest.fixture(scope="module")
@@ -312,6 +314,48 @@ def test_a_full_store(tmp_path, kind):
         os.rmdir(where)
 
 
+# --- what programs write ---
+
+def test_what_a_program_wrote_is_moved(tmp_path):
+    """It comes into its row, as the scheduler puts it; a gateway moves what is large, and nobody sees a change."""
+    world = World(tmp_path, f"--blobs=file:{tmp_path}/blobs", "--blob-sweep-ms=50")
+    try:
+        ws = Workspace(world.api)
+        sizes = {"small": THRESHOLD, "one": THRESHOLD + 1, "two": 900_000, "same": 900_000}
+        for name, size in sizes.items():
+            world.pg.sql(f"insert into files (id, workspace_id, path, type, content, size, etag) values (gen_random_uuid(), '{ws.id}', '{name}', 'file', "
+                         f"convert_to(repeat('x', {size}), 'utf8'), {size}, encode(sha256(convert_to(repeat('x', {size}), 'utf8')), 'hex'))")
+        events = world.pg.sql("select count(*) from file_events")
+        used = world.pg.sql("select max(bytes_used) from users")
+        world.until(lambda: world.pg.sql("select path from files where blob is null") == [["small"]], 30)
+        assert world.pg.sql("select path, length(content), size from files order by path") == [
+            ["one", "0", str(THRESHOLD + 1)], ["same", "0", "900000"], ["small", str(THRESHOLD), str(THRESHOLD)], ["two", "0", "900000"]]
+        assert len([p for p in (tmp_path / "blobs/files").rglob("*") if p.is_file()]) == 2
+        assert (events, used) == (world.pg.sql("select count(*) from file_events"), world.pg.sql("select max(bytes_used) from users"))
+        for e in world.api.call("GET", f"/api/workspaces/{ws.id}/files").json():
+            assert content(world, e).text == "x" * sizes[e["path"]]
+    finally:
+        world.close()
+
+
+def test_what_a_program_wrote_waits_for_the_store(tmp_path):
+    folder = tmp_path / "blobs"
+    world = World(tmp_path, f"--blobs=file:{folder}", "--blob-sweep-ms=50")
+    try:
+        ws = Workspace(world.api)
+        (folder / "files").write_text("no folder")
+        world.pg.sql(f"insert into files (id, workspace_id, path, type, content, size, etag) values (gen_random_uuid(), '{ws.id}', 'f', 'file', "
+                     f"convert_to(repeat('x', 100000), 'utf8'), 100000, encode(sha256(convert_to(repeat('x', 100000), 'utf8')), 'hex'))")
+        world.until(lambda: re.search(r'devbox_blob_operations_total\{op="put",result="(?!ok)[a-z_]+"} [1-9]', requests.get(world.url + "/metrics", timeout=5).text), 30)
+        [entry] = world.api.call("GET", f"/api/workspaces/{ws.id}/files").json()
+        assert content(world, entry).text == "x" * 100000
+        (folder / "files").unlink()
+        world.until(lambda: world.pg.sql("select length(content) from files") == [["0"]], 30)
+        assert content(world, entry).text == "x" * 100000
+    finally:
+        world.close()
+
+
 # --- garbage ---
 
 def test_garbage_goes_and_nothing_else(tmp_path, s3):
@@ -323,7 +367,7 @@ def test_garbage_goes_and_nothing_else(tmp_path, s3):
                   "--blob-sweep-ms=30")
     prefix = s3.folder / "devbox/some/prefixgc"
     world.pg.sql("create table schema_migrations (version integer primary key, applied_at timestamptz not null default now()); "
-                 "insert into schema_migrations (version) select generate_series(1, 9)")
+                 f"insert into schema_migrations (version) select generate_series(1, {len(list(SCHEMA.glob('*.sql')))})")
     scheduler = subprocess.Popen(
         [find_scheduler(), "--listen=127.0.0.1:0", f"--database={world.pg.conninfo}", f"--keys={tmp_path}/keys", "--sweep-ms=30",
          "--scan-ms=20", "--blob-grace-ms=300"],
