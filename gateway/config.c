@@ -65,7 +65,8 @@ const struct dbx_config_field gw_config_fields[] = {
     NUM(blob_threshold, "65536", 1, 16u << 20, "bytes",
         "Files that are larger stand in the blob store."),
     NUM(blob_sweep_ms, "60000", 10, 3600000, "ms",
-        "How often objects that nobody refers to are removed from the blob store, and large files of "
+        "How often objects that nobody refers to are removed from the blob store, and large files "
+        "of "
         "programs moved there."),
     NUM(archive_after_ms, "2000", 0, 86400000, "ms",
         "How long after its end a process's output is archived."),

@@ -218,7 +218,8 @@ def test_prewarm(devbox, api, tmp_path):
         return {w["id"] for w in api.call("GET", "/api/workspaces?limit=100").json()["items"] if w["name"] == "prewarm"}
 
     before = made()
-    with subprocess.Popen(command, env=devbox.env, stdout=subprocess.PIPE, text=True, start_new_session=True, bufsize=0) as first:
+    with subprocess.Popen(command, env=devbox.env, stdout=subprocess.PIPE, text=True, start_new_session=True, bufsize=0,
+                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as first:  # ours may be ignored
         said = ""
         while "[2/4]" not in said:
             more = os.read(first.stdout.fileno(), 4096).decode()
