@@ -17,19 +17,20 @@
 
 #define AT_A_TIME 8 /* of one writer */
 #define MAX_ARRAY (1u << 20)
+#define NAME GW_OBJECT_NAME("n.digest", "$8")
 
-/* $1 workspace or file, $2 caller, $3 whether he acts as administrator, $4 digests, $5 names, $6
- * sizes, $7 all of them, $8 whether what is there may be replaced. One row for each that he may
- * write. */
+/* $1 workspace or file, $2 caller, $3 whether he acts as administrator, $4 digests, $5 sizes, $6
+ * all of them, $7 whether what is there may be replaced, $8 what makes the names our own. One row
+ * for each that he may write. */
 const struct dbx_pg_stmt gw_contents_sql[] = {
     {"blobs_announce",
-     "with t as (select w.id, case when $8::boolean then (select coalesce(sum(f.size), 0) from "
+     "with t as (select w.id, case when $7::boolean then (select coalesce(sum(f.size), 0) from "
      "files f where f.workspace_id = w.id) else 0 end as freed from workspaces w where w.id = "
      "$1::uuid union all select f.workspace_id, f.size from files f where f.id = $1::uuid), may as "
      "(select 1 from t where workspace_role(t.id, $2::uuid, $3::boolean) > 1 and not "
-     "owner_full(t.id, $7::bigint - t.freed::bigint)), n as (select distinct on (digest) * from "
-     "unnest($4::text[], $5::text[], $6::bigint[]) as u (digest, name, size) order by digest) "
-     "insert into blobs (digest, name, size) select n.digest, n.name, n.size from n, may on "
+     "owner_full(t.id, $6::bigint - t.freed::bigint)), n as (select distinct on (digest) * from "
+     "unnest($4::text[], $5::bigint[]) as u (digest, size) order by digest) "
+     "insert into blobs (digest, name, size) select n.digest, " NAME ", n.size from n, may on "
      "conflict (digest) do update set seen_at = now() returning digest, name, stored"},
 };
 const size_t gw_contents_sql_len = DBX_ARRAY_LEN(gw_contents_sql);
@@ -45,6 +46,13 @@ void gw_req_fail_blobs(struct gw_req *rq, const struct dbx_err *err)
 }
 
 /* --- writing --- */
+
+void gw_object_own(char ret[static GW_OBJECT_OWN])
+{
+    uint8_t bytes[(GW_OBJECT_OWN - 1) / 2];
+    dbx_random(bytes, sizeof(bytes));
+    dbx_hex_encode(bytes, sizeof(bytes), ret);
+}
 
 bool gw_content_is_large(const struct gw *gw, size_t len)
 {
@@ -126,23 +134,19 @@ static void on_announced(const struct dbx_pg_result *res, const struct dbx_err *
     go_on(st);
 }
 
-/* digests, names, sizes */
-static int put_arrays(const struct storing *st, struct dbx_buf arrays[static 3], size_t *ret_total)
+/* digests, sizes */
+static int put_arrays(const struct storing *st, struct dbx_buf arrays[static 2], size_t *ret_total)
 {
     int r = 0;
     *ret_total = 0;
     for (size_t i = 0; i < st->n; i++) {
         const struct gw_store_item *it = &st->items[i];
         const char *comma = i ? "," : "{";
-        uint32_t generation;
-        dbx_random(&generation, sizeof(generation));
         r |= dbx_buf_printf(&arrays[0], "%s%s", comma, it->etag);
-        r |= dbx_buf_printf(&arrays[1], "%sfiles/%.2s/%s-%08x", comma, it->etag, it->etag,
-                            (unsigned)generation);
-        r |= dbx_buf_printf(&arrays[2], "%s%zu", comma, it->len);
+        r |= dbx_buf_printf(&arrays[1], "%s%zu", comma, it->len);
         *ret_total += it->len;
     }
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < 2; i++)
         r |= dbx_buf_str(&arrays[i], st->n ? "}" : "{}");
     return r;
 }
@@ -151,8 +155,8 @@ void gw_contents_store(struct gw_req *rq, const char *object, bool replaces,
                        const struct gw_store_item *items, size_t n, gw_stored_fn *fn, void *arg)
 {
     struct storing *st = DBX_NEW(struct storing);
-    struct dbx_buf arrays[3];
-    char caller[DBX_ID_TEXT], total_text[24];
+    struct dbx_buf arrays[2];
+    char caller[DBX_ID_TEXT], total_text[24], own[GW_OBJECT_OWN];
     size_t total;
     *st = (struct storing){.rq = rq, .fn = fn, .arg = arg};
     gw_req_ref(rq);
@@ -160,22 +164,23 @@ void gw_contents_store(struct gw_req *rq, const char *object, bool replaces,
     for (size_t i = 0; i < n; i++)
         if (gw_content_is_large(rq->gw, items[i].len))
             st->items[st->n++] = items[i];
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < DBX_ARRAY_LEN(arrays); i++)
         dbx_buf_init(&arrays[i], MAX_ARRAY);
     int r = put_arrays(st, arrays, &total);
     dbx_assert(r == 0); /* at most GW_MAX_WORKSPACE_FILES */
     snprintf(total_text, sizeof(total_text), "%zu", total);
     dbx_id_format(&rq->user.id, caller);
+    gw_object_own(own);
     const struct dbx_pg_param params[] = {DBX_PG_TEXT(object),
                                           DBX_PG_TEXT(caller),
                                           DBX_PG_TEXT(rq->user.admin ? "t" : "f"),
                                           DBX_PG_TEXT(dbx_buf_cstr(&arrays[0])),
                                           DBX_PG_TEXT(dbx_buf_cstr(&arrays[1])),
-                                          DBX_PG_TEXT(dbx_buf_cstr(&arrays[2])),
                                           DBX_PG_TEXT(total_text),
-                                          DBX_PG_TEXT(replaces ? "t" : "f")};
+                                          DBX_PG_TEXT(replaces ? "t" : "f"),
+                                          DBX_PG_TEXT(own)};
     dbx_pg_query(gw_store_pg(rq->gw->store), "blobs_announce", params, DBX_ARRAY_LEN(params),
                  on_announced, st);
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < DBX_ARRAY_LEN(arrays); i++)
         dbx_buf_done(&arrays[i]);
 }

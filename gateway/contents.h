@@ -14,6 +14,13 @@ void gw_req_fail_blobs(struct gw_req *rq, const struct dbx_err *err);
 
 bool gw_content_is_large(const struct gw *gw, size_t len);
 
+/* SQL of the name that an object gets: own makes it another one than any object of the same digest
+ * had before, for that may be garbage already (schema 009). */
+#define GW_OBJECT_NAME(digest, own)                                                                \
+    "'files/' || left(" digest ", 2) || '/' || " digest " || '-' || " own "::text"
+#define GW_OBJECT_OWN 9 /* with its NUL */
+void gw_object_own(char ret[static GW_OBJECT_OWN]);
+
 struct gw_store_item {
     const char *etag; /* hex SHA-256 of it */
     const void *data;

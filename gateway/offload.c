@@ -7,21 +7,23 @@
 
 #include "common/base/log.h"
 #include "common/base/metrics.h"
-#include "common/base/rand.h"
 #include "common/base/str.h"
 #include "common/ext/blob.h"
 #include "common/io/loop.h"
+#include "gateway/contents.h"
 #include "gateway/gw.h"
 #include "gateway/store.h"
+
+#define NAME GW_OBJECT_NAME("etag", "$2")
 
 const struct dbx_pg_stmt gw_offload_sql[] = {
     /* $1 threshold, $2 what makes the object's name its own: the largest, announced */
     {"offload_find",
      "with f as (select id, etag, size, content from files where blob is null and size > "
      "$1::bigint order by size desc limit 1), n as (insert into blobs (digest, name, size) select "
-     "etag, 'files/' || left(etag, 2) || '/' || etag || '-' || $2::text, size from f on conflict "
-     "(digest) do update set seen_at = now() returning digest, name, stored) select f.id, f.etag, "
-     "f.content, n.name, n.stored from f join n on n.digest = f.etag"},
+     "etag, " NAME ", size from f on conflict (digest) do update set seen_at = now() returning "
+     "digest, name, stored) select f.id, f.etag, f.content, n.name, n.stored from f join n on "
+     "n.digest = f.etag"},
     /* $1 file, $2 etag; the trigger of schema 009 makes it refer to the object */
     {"offload_refer", "update files set content = '' where id = $1::uuid and etag = $2::text and "
                       "blob is null returning 1"},
@@ -109,13 +111,11 @@ static void on_found(const struct dbx_pg_result *res, const struct dbx_err *err,
 static void look(void *user)
 {
     struct gw_offload *o = user;
-    uint32_t generation;
-    char threshold[24], own[9];
+    char threshold[24], own[GW_OBJECT_OWN];
     if (o->busy || o->gw->draining || !gw_store_ready(o->gw->store))
         return;
     o->busy = true;
-    dbx_random(&generation, sizeof(generation));
-    snprintf(own, sizeof(own), "%08" PRIx32, generation);
+    gw_object_own(own);
     snprintf(threshold, sizeof(threshold), "%" PRIu64, o->gw->cfg->blob_threshold);
     const struct dbx_pg_param params[] = {DBX_PG_TEXT(threshold), DBX_PG_TEXT(own)};
     dbx_pg_query(gw_store_pg(o->gw->store), "offload_find", params, DBX_ARRAY_LEN(params), on_found,

@@ -409,9 +409,11 @@ def test_garbage_goes_and_nothing_else(tmp_path, s3):
         world.until(lambda: not [p for p in prefix.rglob("*") if p.is_file()], 30)
         assert int(world.pg.sql("select count(*) from blobs")[0][0]) == 0
     finally:
-        scheduler.terminate()
-        assert scheduler.wait(20) == 0
-        world.close()
+        try:
+            scheduler.terminate()
+            assert scheduler.wait(20) == 0
+        finally:
+            world.close()
 
 
 def test_large_files_in_a_live_sandbox(devbox):
