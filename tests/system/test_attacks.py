@@ -198,12 +198,13 @@ def frame(op, data=b"", fin=True, rsv=0, mask=True, length=None):
 
 
 SPOILT = {
-    "unmasked": (frame(1, b"{}", mask=False), {1002}), "rsv1": (frame(1, b"{}", rsv=4), {1002}), "rsv2": (frame(1, b"{}", rsv=2), {1002}),
+    "rsv1": (frame(1, b"{}", rsv=4), {1002}), "rsv2": (frame(1, b"{}", rsv=2), {1002}),
     "rsv3": (frame(1, b"{}", rsv=1), {1002}), "opcode 3": (frame(3, b"x"), {1002}), "opcode 7": (frame(7), {1002}), "opcode 11": (frame(11), {1002}),
     "opcode 15": (frame(15), {1002}), "a ping in pieces": (frame(9, b"x", fin=False), {1002}), "a close in pieces": (frame(8, fin=False), {1002}),
     "a ping of 126": (frame(9, b"x" * 126), {1002}), "a close of 126": (frame(8, b"\x03\xe8" + b"x" * 124), {1002}),
     "continues nothing": (frame(0, b"x"), {1002}), "begins in a message": (frame(1, b"a", fin=False) + frame(1, b"b"), {1002}),
-    "2^63": (frame(1, length=1 << 63), {1002, 1009}), "2^62": (frame(1, length=1 << 62), {1009}), "4 GiB": (frame(2, length=1 << 32), {1009}),
+    "2^63": (frame(1, b"x", length=1 << 63), {1002, 1009}), "2^62": (frame(1, b"x", length=1 << 62), {1009}),
+    "4 GiB": (frame(2, b"x", length=1 << 32), {1009}),
     "no UTF-8": (frame(1, b'{"type":"\xff"}'), {1007}), "half a character": (frame(1, b"\xe2\x82"), {1007}), "surrogate": (frame(1, b"\xed\xa0\x80"), {1007}),
     "above Unicode": (frame(1, b"\xf4\x90\x80\x80"), {1007}), "close of 1 byte": (frame(8, b"x"), {1002}), "close 1005": (frame(8, b"\x03\xed"), {1002}),
     "close 1006": (frame(8, b"\x03\xee"), {1002}), "close 999": (frame(8, b"\x03\xe7"), {1002}), "close 65535": (frame(8, b"\xff\xff"), {1002}),
@@ -219,6 +220,17 @@ def test_spoilt_frames(devbox, running, name):
     code = raw.closed()
     raw.s.close()
     assert code is None or code in codes, (name, code)
+
+
+def test_an_unmasked_frame(devbox, running):
+    """lws takes one as it takes any other (docs/dependencies.md): it is read as a message, and the connection goes on."""
+    raw = Raw(devbox, running)
+    raw.s.sendall(frame(1, b"{}", mask=False) + frame(9, b"still?"))
+    while raw.frame() != (10, b"still?"):
+        pass
+    raw.s.sendall(frame(8, b"\x03\xe8"))
+    assert raw.closed() == 1000
+    raw.s.close()
 
 
 def test_floods_of_frames(devbox, running):
