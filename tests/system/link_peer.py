@@ -121,7 +121,7 @@ class Peer:
         text = json.dumps(header).encode()
         self._send(2, struct.pack("<I", len(text)) + text + blob)
 
-    def request(self, op, blob=b"", timeout=20, **fields):
+    def request(self, op, blob=b"", timeout=60, **fields):
         self.rid += 1
         rid, q = self.rid, queue.Queue()
         self.answers[rid] = q
@@ -147,7 +147,7 @@ def _read_head(sock):
 
 
 def connect(port, path, token):
-    sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+    sock = socket.create_connection(("127.0.0.1", port), timeout=60)
     key = base64.b64encode(os.urandom(16)).decode()
     sock.sendall((f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                   f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: devbox.link.v1\r\n"

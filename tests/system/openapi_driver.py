@@ -80,7 +80,7 @@ class World:
             return {"id": self.execution()["id"]}
         if kind in ("processes", "sandboxes", "stream"):
             run = self.make("POST", f"/api/workspaces/{self.workspace()}/run", {"command": "cat", "limits": {"wall_ms": 20000}})
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while self.make("GET", f"/api/processes/{run['process_id']}")["status"] == "pending" and time.monotonic() < deadline:
                 time.sleep(0.05)
             return {"id": run["process_id" if kind == "processes" else "sandbox_id"], "sandbox_id": run["sandbox_id"], "token": run["stream_token"]}

@@ -32,7 +32,7 @@ class Postgres:
             [*self.as_user, bindir() / "postgres", "-D", self.dir / "data", "-k", self.dir, "-c", "listen_addresses=",
              "-c", "fsync=off", "-c", "max_connections=100", "-c", "log_min_messages=fatal"],
             cwd="/", stdin=subprocess.DEVNULL, stderr=open(self.dir / "log", "ab"))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while subprocess.run([bindir() / "pg_isready", "-h", self.dir], capture_output=True).returncode != 0:
             assert time.monotonic() < deadline and self.proc.poll() is None, (self.dir / "log").read_text()
             time.sleep(0.02)

@@ -27,7 +27,7 @@ def find_cache():
     pytest.skip("the registry cache is not built (DEVBOX_BIN)")
 
 
-def eventually(fn, timeout=15):
+def eventually(fn, timeout=60):
     deadline = time.monotonic() + timeout
     while True:
         value = fn()

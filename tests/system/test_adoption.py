@@ -108,7 +108,7 @@ class AdoptNode(Node):
 
     def serves(self):
         try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=10).close()
+            socket.create_connection(("127.0.0.1", self.port), timeout=60).close()
             return True
         except OSError:
             return False
@@ -142,7 +142,7 @@ def node(request):
     try:
         yield n.start()
         n.ready()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while n.warm == 0 and n.leftovers():  # the probe's sandbox is on its way out
             assert time.monotonic() < deadline, n.leftovers()
             n.pause(0.1)
@@ -430,7 +430,7 @@ def kafka_node(request, tmp_path):
     try:
         yield n.start()
         n.ready()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while n.leftovers():
             assert time.monotonic() < deadline, n.leftovers()
             n.pause(0.1)

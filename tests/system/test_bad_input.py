@@ -92,15 +92,15 @@ def test_large_bodies(devbox, api):
 def test_keys(devbox):
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer "},
                     {"Authorization": "Bearer " + "x" * 8000}):
-        r = requests.post(devbox.url + "/api/executions", json=OK, headers=headers, timeout=10)
+        r = requests.post(devbox.url + "/api/executions", json=OK, headers=headers, timeout=60)
         assert r.status_code in (401, 431), r.text
         assert devbox.key not in r.text
-    assert requests.get(devbox.url + "/healthz", timeout=10).status_code == 200
+    assert requests.get(devbox.url + "/healthz", timeout=60).status_code == 200
 
 
 def handshake(devbox, sandbox, token, **kw):
     try:
-        ws = websocket.create_connection(devbox.url.replace("http", "ws", 1) + f"/api/stream/{sandbox}?token={token}", timeout=10, **kw)
+        ws = websocket.create_connection(devbox.url.replace("http", "ws", 1) + f"/api/stream/{sandbox}?token={token}", timeout=60, **kw)
         ws.close()
         return 101
     except websocket.WebSocketBadStatusException as e:
@@ -157,7 +157,7 @@ def test_unknown_things(api):
 def test_raw_bytes(devbox, api, raw):
     """Whatever comes on the socket, the gateway goes on and is the same process."""
     pid = devbox.daemons("gateway")[0]["pid"]
-    with socket.create_connection(("127.0.0.1", devbox.port), timeout=10) as s:
+    with socket.create_connection(("127.0.0.1", devbox.port), timeout=60) as s:
         try:
             s.sendall(raw)
             s.settimeout(3)
@@ -165,6 +165,6 @@ def test_raw_bytes(devbox, api, raw):
                 pass
         except OSError:
             pass
-    assert requests.get(devbox.url + "/healthz", timeout=10).status_code == 200
+    assert requests.get(devbox.url + "/healthz", timeout=60).status_code == 200
     assert devbox.daemons("gateway")[0]["pid"] == pid
     assert json.loads(api.call("GET", "/api/version").text)

@@ -496,10 +496,10 @@ def test_its_sandboxes_end(api, devbox):
     shim = next(d["url"] for d in devbox.status()["daemons"] if d["name"] == "shim")
 
     def claimed():
-        text = urllib.request.urlopen(shim + "/metrics", timeout=10).read().decode()
+        text = urllib.request.urlopen(shim + "/metrics", timeout=60).read().decode()
         return sum(float(m) for m in re.findall(r'devbox_shim_sandboxes\{state="(?:running|idle|assigned)"\} (\S+)', text))
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while claimed():
         assert time.monotonic() < deadline
         time.sleep(0.1)

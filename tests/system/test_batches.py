@@ -325,7 +325,7 @@ def run_with_deaths(box, n, isolation, timeout):
     while True:
         assert time.monotonic() < deadline
         try:
-            b = api.call("GET", f"/api/batches/{batch}?limit=0", timeout=10)
+            b = api.call("GET", f"/api/batches/{batch}?limit=0", timeout=60)
         except Exception:
             b = None
         if b is not None and b.status_code == 200:

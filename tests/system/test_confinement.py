@@ -117,7 +117,7 @@ def test_what_a_gateway_tries(devbox):
     assert syscall(pid, SOCKET, 17, 3, 0) == -errno.ENOSYS  # AF_PACKET
     assert syscall(pid, KILL, 1, 0) == -errno.ENOSYS
     assert syscall(pid, FORK) == -errno.ENOSYS
-    until(lambda: requests.get(devbox.daemons("gateway")[0]["url"] + "/readyz", timeout=5).status_code == 200)
+    until(lambda: requests.get(devbox.daemons("gateway")[0]["url"] + "/readyz", timeout=60).status_code == 200)
     before = devbox.daemons("gateway")[0]
     for number, arguments in ((EXECVE, ("/bin/sh", 0, 0)), (PTRACE, (16, 1, 0, 0)), (MOUNT, ("none", "/tmp", "tmpfs", 0, 0))):
         d = until(lambda: [g for g in devbox.daemons("gateway") if g["url"] == before["url"] and g["ready"]])[0]

@@ -203,7 +203,7 @@ class Box:
         self.runsc = [runsc, "--root", str(where / "state"), "--network=none", "--ignore-cgroups",
                       f"--overlay2=root:dir={disk},size={DISK}"]
         self.sock, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.sock.settimeout(20)
+        self.sock.settimeout(60)
         with open(where / "log", "w") as log:
             subprocess.run([*self.runsc, "create", "--bundle", str(where), "--pid-file", str(where / "pid"), self.id],
                            stdin=inner, stdout=log, stderr=log, check=True, timeout=60)

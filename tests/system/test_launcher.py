@@ -9,7 +9,7 @@ import time
 import requests
 
 
-def wait_for(what, timeout=20):
+def wait_for(what, timeout=60):
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         got = what()
@@ -29,7 +29,7 @@ def test_status(devbox):
         assert d["started_at"] and d["restarts"] >= 0
         if d["url"]:
             for page in ("/healthz", "/readyz", "/metrics"):
-                assert requests.get(d["url"] + page, timeout=10).status_code == 200, (d, page)
+                assert requests.get(d["url"] + page, timeout=60).status_code == 200, (d, page)
     gateways = devbox.daemons("gateway")
     assert {g["url"] for g in gateways} == {devbox.url, devbox.url.replace(str(devbox.port), str(devbox.port + 1))}
     assert (devbox.state / "keys" / "admin.key").stat().st_mode & 0o777 == 0o600

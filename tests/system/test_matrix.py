@@ -263,7 +263,7 @@ def test_not_for_your_eyes_is_as_if_it_were_not(people):
 def test_a_token_of_another_sandbox(people):
     a, b = people.stage()["run"], people.stage()["run"]
     for token, code in ((b["stream_token"], 403), ("", 401), (a["stream_token"][:-2], 401)):
-        r = requests.get(f"{people.w.url}/api/stream/{a['sandbox_id']}?token={token}", timeout=5,
+        r = requests.get(f"{people.w.url}/api/stream/{a['sandbox_id']}?token={token}", timeout=60,
                          headers={"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
                                   "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
         assert r.status_code == code

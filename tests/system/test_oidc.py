@@ -88,24 +88,24 @@ def follow(p, r, name):
             url = urllib.parse.urljoin(r.url, r.headers["Location"])
             if "/api/auth/oidc/callback" in url:
                 return url
-            r = p.http.get(url, allow_redirects=False, timeout=20)
+            r = p.http.get(url, allow_redirects=False, timeout=60)
         else:
             action = re.search(r'<form[^>]* action="([^"]+)"', r.text)
             assert r.status_code == 200 and action, r.text
             login = 'value="login"' in r.text
             form = {"prompt": "login", "login": name, "password": "x"} if login else {"prompt": "consent"}
-            r = p.http.post(urllib.parse.urljoin(r.url, action[1]), data=form, allow_redirects=False, timeout=20)
+            r = p.http.post(urllib.parse.urljoin(r.url, action[1]), data=form, allow_redirects=False, timeout=60)
     raise AssertionError("it goes round in circles")
 
 
 def begin(p, return_to="/w/1"):
-    r = p.http.get(f"{p.url}/api/auth/oidc/login?return_to={return_to}", allow_redirects=False, timeout=20)
+    r = p.http.get(f"{p.url}/api/auth/oidc/login?return_to={return_to}", allow_redirects=False, timeout=60)
     assert r.status_code == 303, r.text
     return r
 
 
 def come_in(p, name, return_to="/w/1"):
-    r = p.http.get(follow(p, begin(p, return_to), name), allow_redirects=False, timeout=20)
+    r = p.http.get(follow(p, begin(p, return_to), name), allow_redirects=False, timeout=60)
     if r.status_code == 303:
         p.me = p.call("GET", "/api/me").json()
         p.csrf = p.me["csrf_token"]
@@ -149,45 +149,45 @@ def test_an_answer_is_good_once_and_in_its_browser(s):
     p, thief = Person(s.w, s.urls["rs"]), Person(s.w, s.urls["rs"])
     url = follow(p, begin(p), "once")
     begin(thief)  # has a login of his own on its way
-    assert thief.http.get(url, allow_redirects=False, timeout=20).status_code == 403
-    assert p.http.get(re.sub(r"state=[^&]+", "state=" + "x" * 43, url), allow_redirects=False, timeout=20).status_code == 403
-    assert p.http.get(url, allow_redirects=False, timeout=20).status_code == 303
-    assert p.http.get(url, allow_redirects=False, timeout=20).status_code == 403
+    assert thief.http.get(url, allow_redirects=False, timeout=60).status_code == 403
+    assert p.http.get(re.sub(r"state=[^&]+", "state=" + "x" * 43, url), allow_redirects=False, timeout=60).status_code == 403
+    assert p.http.get(url, allow_redirects=False, timeout=60).status_code == 303
+    assert p.http.get(url, allow_redirects=False, timeout=60).status_code == 403
     q = Person(s.w, s.urls["rs"])
     url = follow(q, begin(q), "late")
     s.w.pg.sql("update oidc_logins set expires_at = now()")
-    assert q.http.get(url, allow_redirects=False, timeout=20).status_code == 403
+    assert q.http.get(url, allow_redirects=False, timeout=60).status_code == 403
     q = Person(s.w, s.urls["rs"])
     url = follow(q, begin(q), "wrongcode")
-    assert q.http.get(re.sub(r"code=[^&]+", "code=guessed", url), allow_redirects=False, timeout=20).status_code == 403
+    assert q.http.get(re.sub(r"code=[^&]+", "code=guessed", url), allow_redirects=False, timeout=60).status_code == 403
     for query in ("", "?state=", "?code=x", "?state=%00", "?error=access_denied", "?state=" + "x" * 3000):
-        assert q.http.get(f"{q.url}/api/auth/oidc/callback{query}", allow_redirects=False, timeout=20).status_code in (400, 403)
+        assert q.http.get(f"{q.url}/api/auth/oidc/callback{query}", allow_redirects=False, timeout=60).status_code in (400, 403)
 
 
 def test_the_provider_changes_its_keys_and_goes_away(s):
     assert come_in(Person(s.w, s.urls["rs"]), "before").status_code == 303
     s.provider.stop()
     p = Person(s.w, s.urls["rs"])
-    r = p.http.get(f"{p.url}/api/auth/oidc/callback?code=x&state={'x' * 43}", timeout=20)
+    r = p.http.get(f"{p.url}/api/auth/oidc/callback?code=x&state={'x' * 43}", timeout=60)
     assert r.status_code == 403
     other = s.gateway(s.provider.issuer, "rs")  # knows nothing of it yet
-    r = Person(s.w, other).http.get(f"{other}/api/auth/oidc/login", allow_redirects=False, timeout=20)
+    r = Person(s.w, other).http.get(f"{other}/api/auth/oidc/login", allow_redirects=False, timeout=60)
     assert r.status_code == 503 and r.json()["error"]["code"] == "provider_unavailable" and r.headers["Retry-After"]
     s.provider.start()
 
     p = Person(s.w, s.urls["rs"])
 
     def back():
-        r = p.http.get(f"{p.url}/api/auth/oidc/login", allow_redirects=False, timeout=20)
+        r = p.http.get(f"{p.url}/api/auth/oidc/login", allow_redirects=False, timeout=60)
         if r.status_code == 303:
-            return p.http.get(follow(p, r, "after"), allow_redirects=False, timeout=20).status_code == 303
+            return p.http.get(follow(p, r, "after"), allow_redirects=False, timeout=60).status_code == 303
         time.sleep(float(r.headers["Retry-After"]))  # not back yet, or asked too often
 
     s.w.until(back, 60)
 
 
 def test_without_a_provider(s):
-    r = Person(s.w).http.get(f"{s.w.url}/api/auth/oidc/login", timeout=20)
+    r = Person(s.w).http.get(f"{s.w.url}/api/auth/oidc/login", timeout=60)
     assert r.status_code == 404 and r.json()["error"]["code"] == "no_oidc"
 
 
@@ -266,7 +266,7 @@ def test_a_provider_that_lies(s):
     for about in ({"issuer": "http://other"}, {"token_endpoint": "file:///etc/passwd"}, {"jwks_uri": None}, {"authorization_endpoint": 7}):
         Liar.about = about
         fresh = s.gateway(issuer, "rs")
-        r = Person(s.w, fresh).http.get(f"{fresh}/api/auth/oidc/login", allow_redirects=False, timeout=20)
+        r = Person(s.w, fresh).http.get(f"{fresh}/api/auth/oidc/login", allow_redirects=False, timeout=60)
         assert r.status_code == 503
     Liar.about = None
     server.shutdown()

@@ -107,12 +107,12 @@ def test_cookies(w):
     assert "Secure" not in plain[0] and "HttpOnly" in plain[0] and "Domain" not in host[0] + plain[0]
     value = host[0].split("=", 1)[1].split(";")[0]
     both = f"devbox={'x' * 43}; __Host-devbox={value}"  # a tossed cookie does not win over the prefixed one
-    assert requests.get(w.url + "/api/me", headers={"Cookie": both}, timeout=5).status_code == 200
+    assert requests.get(w.url + "/api/me", headers={"Cookie": both}, timeout=60).status_code == 200
     for bad in ("", "devbox=", "devbox=" + "x" * 43, "devbox=" + "x" * 5000, "devbox=%00", f"__Host-devbox={value}x", "=;=;,;", f'devbox="{value}"'):
-        assert requests.get(w.url + "/api/me", headers={"Cookie": bad}, timeout=5).status_code == 401
+        assert requests.get(w.url + "/api/me", headers={"Cookie": bad}, timeout=60).status_code == 401
     # A session's secret is no key, and a key is no session.
-    assert requests.get(w.url + "/api/me", headers={"Authorization": f"Bearer {value}"}, timeout=5).status_code == 401
-    assert requests.get(w.url + "/api/me", headers={"Cookie": f"devbox={KEY}"}, timeout=5).status_code == 401
+    assert requests.get(w.url + "/api/me", headers={"Authorization": f"Bearer {value}"}, timeout=60).status_code == 401
+    assert requests.get(w.url + "/api/me", headers={"Cookie": f"devbox={KEY}"}, timeout=60).status_code == 401
 
 
 def test_csrf(w):
@@ -144,7 +144,7 @@ def test_guest_becomes_an_account_with_everything_made(w):
     g.register()
     assert g.me["guest"] is False and g.call("GET", path).json()["role"] == "owner"
     assert g.call("GET", f"/api/executions/{a['id']}").status_code == 200
-    old = requests.get(w.url + "/api/me", cookies=before, timeout=5)
+    old = requests.get(w.url + "/api/me", cookies=before, timeout=60)
     assert old.status_code == 401, "the guest's session was not replaced"
     fresh = Person(w)
     fresh.enter("login", email=g.email, password=PASSWORD)
@@ -180,7 +180,7 @@ def test_guessing_is_limited(w):
     # Not even the right password tells, and others are not locked out.
     assert requests.post(w.url + "/api/auth/login", json={"email": p.email, "password": PASSWORD}, timeout=30).status_code == 429
     Person(w).register()
-    misses = [requests.get(f"{w.url}/s/{uuid.uuid4().hex[:22]}", timeout=5).status_code for _ in range(70)]
+    misses = [requests.get(f"{w.url}/s/{uuid.uuid4().hex[:22]}", timeout=60).status_code for _ in range(70)]
     assert misses[0] == 404 and misses[-1] == 429 and set(misses) == {404, 429}
 
 
@@ -245,7 +245,7 @@ def test_sessions_expire_and_are_revoked(w):
     short.enter("login", email=p.email, password=PASSWORD)
     assert short.call("GET", "/api/me").status_code == 200
     cookies = dict(short.http.cookies.get_dict())
-    w.until(lambda: requests.get(url + "/api/me", cookies=cookies, timeout=5).status_code == 401)
+    w.until(lambda: requests.get(url + "/api/me", cookies=cookies, timeout=60).status_code == 401)
 
 
 def test_another_password_ends_the_other_sessions(w):
@@ -356,7 +356,7 @@ def test_sharing_mode(w):
         assert p.call("GET", path).json()["role"] == "viewer"
         assert code(p.call("POST", f"{path}/files", json={"path": "x", "content": ""})) == (403, "forbidden")
         assert p.call("GET", "/api/workspaces").json()["items"] == []  # whoever has the URL; it is not announced
-    assert requests.get(w.url + path, timeout=5).status_code == 401
+    assert requests.get(w.url + path, timeout=60).status_code == 401
     owner.call("PUT", path, json={"sharing_mode": "edit"})
     assert guest.call("POST", f"{path}/files", json={"path": "x", "content": ""}).status_code == 201
     owner.call("PUT", path, json={"sharing_mode": "private"})
@@ -451,7 +451,7 @@ def test_a_viewers_stream_only_shows(w):
     e = stream_of(viewer, path, w.url)
     assert refused(e, pid, type="resize", cols=80, rows=24) == "no_terminal"
     owner.call("PUT", f"{path}/members/{viewer.email}", json={"role": "viewer"})
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while refused(e, pid, type="resize", cols=80, rows=24) != "forbidden":
         assert time.monotonic() < deadline
     s.close()

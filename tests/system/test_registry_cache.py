@@ -611,10 +611,10 @@ def test_kill_at_any_instant(up, make):
             version = mine.choice(list(data[name]))
             try:
                 if mine.random() < 0.2:
-                    a = c.get(f"/npm/{name}", timeout=10)
+                    a = c.get(f"/npm/{name}", timeout=60)
                     good = a.status != 200 or len(json.loads(a.body)["versions"]) == 4
                 else:
-                    a = c.get(f"/npm/{name}/-/{name}-{version}.tgz", timeout=10)
+                    a = c.get(f"/npm/{name}/-/{name}-{version}.tgz", timeout=60)
                     good = a.status != 200 or a.body == data[name][version]
             except (OSError, http.client.HTTPException):
                 continue

@@ -141,7 +141,7 @@ def kill_gateways(box, stop):
         victim = next(g for g in box.daemons("gateway") if g["url"] == url)
         os.kill(victim["pid"], signal.SIGKILL)
         kills += 1
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not any(g["url"] == url and g["pid"] != victim["pid"] for g in box.daemons("gateway")):
             assert time.monotonic() < deadline
             if stop(0.1):
@@ -350,7 +350,7 @@ def test_sigterm_tells_viewers_to_go_on_elsewhere(box):
     for v in viewers:
         v.join(60)
         assert v.failure is None and bytes(v.got["stdout"]) == expected and len(v.ends) == 1, v.failure
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not box.status()["ready"]:
         assert time.monotonic() < deadline
 
@@ -402,7 +402,7 @@ def test_a_log_cut_under_a_viewer_gives_one_gap(own_devbox):
         m = early.next()
         got += len(m["data"]) if m["type"] == "output" else 0
     folder = max((box.state / "output").rglob("*.seg"), key=lambda p: p.stat().st_mtime).parent
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while sum(p.stat().st_size for p in folder.glob("*.seg")) > 5 << 20:
         assert time.monotonic() < deadline, "the log is not cut"
         time.sleep(0.05)

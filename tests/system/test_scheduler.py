@@ -30,7 +30,7 @@ def find_scheduler():
     pytest.skip("the scheduler is not built (DEVBOX_BIN)")
 
 
-def eventually(fn, timeout=15):
+def eventually(fn, timeout=60):
     deadline = time.monotonic() + timeout
     while True:
         value = fn()
@@ -61,7 +61,7 @@ class Scheduler:
 
     def get(self, path):
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as r:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as r:
                 return r.status, r.read().decode()
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode()
@@ -105,7 +105,7 @@ class End:
         return [h for h in self.seen if h["op"] == op and (not process_id or h["process_id"] == process_id)
                 and all(h.get(k) == v for k, v in fields.items())]
 
-    def wait(self, op, process_id=None, count=1, timeout=15, **fields):
+    def wait(self, op, process_id=None, count=1, timeout=60, **fields):
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.find(op, process_id, **fields)) >= count, timeout), (op, self.seen)
             return self.find(op, process_id, **fields)[count - 1]
@@ -568,7 +568,7 @@ class Worker(Node):
                     self.link = connect(s.port, "/node", self.world.keys.token(f"node:{self.name}"))
                     self.link.on_request = self.on_request
                     listed = [{"process_id": p, "attempt": a, "state": st} for p, (a, st) in list(self.has.items())]
-                    answer = self.link.request("hello", timeout=5, node_id=self.name, url=f"http://{self.name}:1", version="1",
+                    answer = self.link.request("hello", timeout=60, node_id=self.name, url=f"http://{self.name}:1", version="1",
                                                processes=listed, **self.report())
                     assert answer.get("ok")
                     threading.Thread(target=self.beat, args=(self.link, 0.1), daemon=True).start()

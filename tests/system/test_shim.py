@@ -121,7 +121,7 @@ class Node:
 
     def get(self, path):
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as r:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as r:
                 return r.status, r.read().decode()
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode()
@@ -423,7 +423,7 @@ def test_reports_are_repeated(node):
     node.wait(lambda h: h["op"] == "ended" and h["process_id"] == run.process_id)
     node.hold = set()
     node.link.close()
-    node.link = node.listener.peers.get(timeout=20)
+    node.link = node.listener.peers.get(timeout=60)
     hello = node.wait(lambda h: h["op"] == "hello")
     assert {"process_id": run.process_id, "attempt": 1, "state": "ended"} in hello["processes"]
     run.wait()
@@ -458,7 +458,7 @@ def test_flood_with_flat_memory(node):
 
 def test_lost_sandbox_is_internal(own_node):
     run = own_node.order("python", {"main.py": "import time\nprint('x' * 100000, flush=True)\ntime.sleep(1000)\n"})
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while sum(len(r["data"]) for r in read_log(own_node.log_dir, run.sandbox_id) if r["type"] == "stdout") < 100001:
         assert time.monotonic() < deadline
         own_node.wait(lambda h: h["op"] in ("state", "started"))
@@ -481,7 +481,7 @@ def test_lost_keeper(own_node):
     own_node.keeper.wait()
     assert (run.wait()["status"], run.end["verdict"]) == ("failed", "NODE_LOST")
     own_node.keeper = own_node.spawn("keeper", "devbox-shim-keeper", "--socket", own_node.dir / "keeper.sock", "--listen", "127.0.0.1:0")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while own_node.get("/readyz")[0] != 200:
         assert time.monotonic() < deadline
         own_node.wait(lambda h: h["op"] == "state")
@@ -498,7 +498,7 @@ def test_killed_with_its_keeper_leaves_nothing(own_node):
     own_node.keeper = own_node.spawn("keeper", "devbox-shim-keeper", "--socket", own_node.dir / "keeper.sock", "--listen", "127.0.0.1:0")
     own_node.start()
     assert own_node.hello["processes"] == []
-    deadline = time.monotonic() + 20  # the probe's own sandbox is on its way out
+    deadline = time.monotonic() + 60  # the probe's own sandbox is on its way out
     while own_node.leftovers():
         assert time.monotonic() < deadline, own_node.leftovers()
         own_node.wait(lambda h: h["op"] == "state")

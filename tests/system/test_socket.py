@@ -26,7 +26,7 @@ def w(tmp_path_factory):
 class Socket:
     """One connection: messages by channel."""
 
-    def __init__(self, client, workspace, query="", timeout=20, header=None, **kw):
+    def __init__(self, client, workspace, query="", timeout=60, header=None, **kw):
         if header is None:
             header = [] if "token=" in query else [f"Authorization: Bearer {client.key}"]
         self.ws = websocket.create_connection(client.url.replace("http", "ws", 1) + f"/api/workspaces/{workspace}/socket{query}",
@@ -93,7 +93,7 @@ def refused(client, workspace, query="", header=None, origin=None):
         headers["Authorization"] = f"Bearer {client.key}"
     if origin:
         headers["Origin"] = origin
-    r = requests.get(f"{client.url}/api/workspaces/{workspace}/socket{query}", headers=headers, timeout=20)
+    r = requests.get(f"{client.url}/api/workspaces/{workspace}/socket{query}", headers=headers, timeout=60)
     return r.status_code, r.json()["error"]["code"]
 
 
@@ -196,7 +196,7 @@ def test_the_database_restarts(w, ws):
     assert r.status_code == 503 and r.headers["Retry-After"]
     assert refused(w.api, ws.id)[0] == 503
     w.pg.start()
-    w.until(lambda: w.api.call("GET", ws.path).status_code == 200, 30)
+    w.until(lambda: w.api.call("GET", ws.path).status_code == 200, 60)
     ws.create("after", api=w.api)
     while s.until("events")["events"][-1]["path"] != "after":
         pass

@@ -21,7 +21,7 @@ class Terminal:
         self.run = ws.start(command if isinstance(command, str) else list(command),
                             pty={"cols": cols, "rows": rows}, **fields)
         self.id = self.run["process_id"]
-        self.s = self.api.stream(self.run, timeout=20)
+        self.s = self.api.stream(self.run, timeout=60)
         self.at = 0
 
     def screen(self):
@@ -50,7 +50,7 @@ class Terminal:
             assert m["process_id"] != self.id or m["type"] == "output" or m.get("status") == "running", m
 
     def until_there(self, program, count=1):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while self.ws.run(["pgrep", "-cx", program])[1] != f"{count}\n":
             assert time.monotonic() < deadline, program
 
@@ -203,7 +203,7 @@ def test_end_hangs_up(ws):
     t.until_there("tail")
     t.type("disown -a; exit\r")
     assert t.until_end()["exit_code"] == 0
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while ws.run("cat told")[1] != "hup\n":
         assert time.monotonic() < deadline
     assert ws.run("pkill -x tail")[0]["exit_code"] == 0

@@ -30,8 +30,8 @@ def test_tls(box):
     s = requests.Session()
     s.verify, s.trust_env = box.cert, False  # an environment that names certificates would win
     with pytest.raises(requests.exceptions.SSLError):
-        requests.get(url + "/healthz", timeout=20)  # nobody has vouched for it
-    r = s.get(url + "/api/version", timeout=20)
+        requests.get(url + "/healthz", timeout=60)  # nobody has vouched for it
+    r = s.get(url + "/api/version", timeout=60)
     assert r.status_code == 200
     hsts = r.headers["Strict-Transport-Security"]
     assert int(hsts.split("max-age=")[1].split(";")[0]) >= 15552000 and "includeSubDomains" not in hsts
@@ -43,8 +43,8 @@ def test_tls(box):
     assert all(a in cookies[0] for a in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/")) and "Domain" not in cookies[0]
     secret, csrf = cookies[0].split("=", 1)[1].split(";")[0], r.json()["csrf_token"]
     s.cookies.clear()
-    assert s.get(url + "/api/me", headers={"Cookie": f"devbox={secret}"}, timeout=20).status_code == 401  # the plain twin is none here
-    assert s.get(url + "/api/me", headers={"Cookie": f"__Host-devbox={secret}"}, timeout=20).status_code == 200
+    assert s.get(url + "/api/me", headers={"Cookie": f"devbox={secret}"}, timeout=60).status_code == 401  # the plain twin is none here
+    assert s.get(url + "/api/me", headers={"Cookie": f"__Host-devbox={secret}"}, timeout=60).status_code == 200
 
     # A run, and its stream by WSS.
     headers = {"Cookie": f"__Host-devbox={secret}", "X-CSRF-Token": csrf, "Origin": url}
@@ -62,7 +62,7 @@ def test_tls(box):
         websocket.create_connection(wss, timeout=60, sslopt={"ca_certs": box.cert}, origin="https://127.0.0.1.example")
 
     # No plain HTTP on the port, and nothing older than TLS 1.2.
-    with socket.create_connection(("127.0.0.1", box.port), timeout=20) as plain:
+    with socket.create_connection(("127.0.0.1", box.port), timeout=60) as plain:
         plain.sendall(b"GET /api/version HTTP/1.1\r\nHost: x\r\n\r\n")
         try:
             assert b"DevBox-API-Version" not in plain.recv(4096)
@@ -71,6 +71,6 @@ def test_tls(box):
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
     old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
-    with socket.create_connection(("127.0.0.1", box.port), timeout=20) as raw, pytest.raises((ssl.SSLError, ConnectionError)):
+    with socket.create_connection(("127.0.0.1", box.port), timeout=60) as raw, pytest.raises((ssl.SSLError, ConnectionError)):
         old.wrap_socket(raw)
-    assert requests.get(url + "/healthz", verify=box.cert, timeout=20).status_code == 200
+    assert requests.get(url + "/healthz", verify=box.cert, timeout=60).status_code == 200

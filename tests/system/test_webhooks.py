@@ -156,7 +156,7 @@ def test_gateways_die(box):
         deadline = time.monotonic() + 100
         while True:
             try:
-                d = api.call("GET", f"/api/batches/{batch}/webhook", timeout=5).json()
+                d = api.call("GET", f"/api/batches/{batch}/webhook", timeout=60).json()
                 if d.get("status") == "delivered":
                     break
             except Exception:

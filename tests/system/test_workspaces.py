@@ -255,7 +255,7 @@ def test_side_by_side_with_input(api, ws):
     assert a["sandbox_id"] == b["sandbox_id"]
     s = api.stream(a)
     for run, name in ((a, "a"), (b, "b")):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while (r := ws.input(run, f"to {name}\n")).status_code != 204:  # it may not run yet
             assert time.monotonic() < deadline, r.text
             time.sleep(0.05)
@@ -322,7 +322,7 @@ def test_idle_and_lost(own_devbox):
     first = w.start("echo x > /tmp/inside; sleep 3")  # longer than the idle time: it is used
     assert w.wait(first)["verdict"] == "OK"
     assert w.start("true")["sandbox_id"] == first["sandbox_id"]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while api.call("GET", w.path).json()["sandbox_id"] is not None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
