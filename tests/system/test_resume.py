@@ -403,7 +403,7 @@ def test_a_log_cut_under_a_viewer_gives_one_gap(own_devbox):
         got += len(m["data"]) if m["type"] == "output" else 0
     folder = max((box.state / "output").rglob("*.seg"), key=lambda p: p.stat().st_mtime).parent
     deadline = time.monotonic() + 60
-    while sum(p.stat().st_size for p in folder.glob("*.seg")) > 5 << 20:
+    while sum(p.stat().st_size for p in folder.glob("*.seg")) > 4 << 20:  # until it is settled
         assert time.monotonic() < deadline, "the log is not cut"
         time.sleep(0.05)
     late, resumed = api.stream(accepted), api.stream(accepted, resume=f"{process}:{seen}")
