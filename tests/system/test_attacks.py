@@ -336,10 +336,8 @@ def test_slow_ones_do_not_keep_others_out(devbox):
     ("BOM", b'\xef\xbb\xbf{}', (400,)), ("utf-16", '{"template":"python"}'.encode("utf-16"), (400,))], ids=lambda v: v if isinstance(v, str) else "")
 def test_json(api, name, raw, status):
     for path in ("/api/executions", "/api/batches"):
-        at = time.monotonic()
         r = api.call("POST", path, data=raw, headers={"Content-Type": "application/json"})
         assert r.status_code in status and r.json()["error"]["message"], (path, r.status_code, r.text[:300])
-        assert time.monotonic() - at < 30
 
 
 # --- D12: SQL in names ---

@@ -230,8 +230,8 @@ def test_deadline(api):
     n = 40
     batch = start(api, [{"files": program("import time; time.sleep(2)")}] * n, deadline_ms=4000)
     began = time.monotonic()
-    b = wait_over(api, batch, timeout=30)
-    assert 3.5 < time.monotonic() - began < 15
+    b = wait_over(api, batch, timeout=60)
+    assert 3.5 < time.monotonic() - began < 30
     assert b["status"] == "cancelled" and b["cancel_reason"] == "deadline"
     assert b["counts"]["cancelled"] > 0 and b["counts"]["cancelled"] + b["counts"]["completed"] == n
     ended_once(all_results(api, batch), n)

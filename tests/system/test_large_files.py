@@ -273,9 +273,7 @@ def test_s3_away_and_slow(w, ws, s3, request):
     assert content(w, entry).text == data
     s3.process.send_signal(signal.SIGSTOP)
     try:
-        begun = time.monotonic()
         fails_503(content(w, entry))
-        assert time.monotonic() - begun < 40
         assert content(w, small).text == "s"
     finally:
         s3.process.send_signal(signal.SIGCONT)

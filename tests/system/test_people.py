@@ -498,7 +498,7 @@ def test_what_is_taken_away_closes_streams(w):
         assert take_away().ok
         began = time.monotonic()
         assert closed(here) == closed(there) == (1008, "revoked"), way.__name__
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         late = Stream(w.url, token["sandbox_id"], token["stream_token"])  # the token is good for minutes yet
         assert closed(late) == (1008, "revoked"), way.__name__
     mode_owner, mode_path, _ = shared(w, sharing_mode="view")

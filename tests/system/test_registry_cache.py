@@ -374,7 +374,7 @@ def test_stale_while_revalidate_and_if_error(up, make):
     for _ in range(3):
         d.get("/npm/r")
     began = time.monotonic()
-    assert d.get("/npm/s").status == 503 and time.monotonic() - began < 1  # nobody waits for who is away
+    assert d.get("/npm/s").status == 503 and time.monotonic() - began < 5  # nobody waits for who is away
 
 
 def test_offline(up, make):

@@ -343,7 +343,7 @@ def test_sigterm_tells_viewers_to_go_on_elsewhere(box):
             v.take(json.loads(data))
         assert struct.unpack_from(">H", data)[0] == 1001 and data[2:] == b"reconnect"
         assert not v.ends, "the program was to run on"
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 15
     for v in viewers:
         v.urls = itertools.cycle([box.url])
         v.start()
