@@ -41,7 +41,7 @@ const struct dbx_config_field gw_config_fields[] = {
         "Calls of the API a second, a user (or an address of who is nobody) at each gateway, an "
         "administrator a hundred times as many; 0: any."),
     NUM(rate_burst, "2000", 1, 1000000, "", "How many of them at once."),
-    NUM(db_pool, "4", 1, 64, "", "Connections to the database."),
+    NUM(db_pool, "6", 1, 64, "", "Connections to the database; a third of them for reads."),
     NUM(drain_ms, "2000", 0, 600000, "ms", "How long requests may take to finish after SIGTERM."),
     NUM(wait_max_ms, "300000", 100, 3600000, "ms", "How long ?wait=true waits at most."),
     NUM(max_cpu_ms, "10000", 1, 86400000, "ms", "The largest limits.cpu_ms."),

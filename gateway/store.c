@@ -48,21 +48,25 @@ struct gw_store {
     "case when s.workspace_id is null and s.owner = $2::uuid then 3 "                              \
     "else sandbox_role(p.sandbox_id, $2::uuid, $3::boolean) end"
 
+/* When a credential was used last is known to the minute, and written behind the answer. */
+#define STALE(t) "coalesce(" t ".last_used_at < now() - interval '1 minute', true)"
+#define USED(table)                                                                                \
+    "update " table " set last_used_at = now() where id = (select id from " table                  \
+    " t where id = $1 and " STALE("t") " for update skip locked)"
+
 static const struct dbx_pg_stmt statements[] = {
     {"user_of_key",
-     "with k as (select * from api_keys where hash = $1 and revoked_at is null and "
-     "(expires_at is null or expires_at > now())), "
-     "used as (update api_keys set last_used_at = now() where id = (select id from k where "
-     "last_used_at is null or last_used_at < now() - interval '1 minute') returning 1) "
-     "select u.id, u.role, u.guest, k.id as credential, k.scopes, 'key' as by from k join users u "
-     "on u.id = k.user_id where u.disabled_at is null"},
+     "select u.id, u.role, u.guest, k.id as credential, k.scopes, 'key' as by, " STALE(
+         "k") " as stale from api_keys k join users u on u.id = k.user_id where k.hash = $1 and "
+              "k.revoked_at is null and (k.expires_at is null or k.expires_at > now()) and "
+              "u.disabled_at is null"},
+    {"key_used", USED("api_keys")},
     {"user_of_session",
-     "with s as (select * from sessions where hash = $1 and revoked_at is null and expires_at > "
-     "now()), "
-     "used as (update sessions set last_used_at = now() where id = (select id from s where "
-     "last_used_at is null or last_used_at < now() - interval '1 minute') returning 1) "
      "select u.id, u.role, u.guest, s.id as credential, 'read write run account admin' as scopes, "
-     "'session' as by from s join users u on u.id = s.user_id where u.disabled_at is null"},
+     "'session' as by, " STALE("s") " as stale from sessions s join users u on u.id = s.user_id "
+                                    "where s.hash = $1 and s.revoked_at is null and "
+                                    "s.expires_at > now() and u.disabled_at is null"},
+    {"session_used", USED("sessions")},
     {"put_admin_key",
      "with u as (insert into users (id, email, role) values ($2, 'admin', 'admin') "
      "on conflict (email) do update set role = 'admin' returning id) "
@@ -184,6 +188,12 @@ static const struct dbx_pg_stmt statements[] = {
      "where batch_id = $1::uuid and attempts = $2::int and status = 'waiting'"},
 };
 
+/* See struct dbx_pg_opts. */
+static const char *const reads[] = {
+    "user_of_key", "user_of_session", "execution_seen", "process_seen",       "process",
+    "processes",   "executions",      "access_epoch",   "processes_of_owner", "ws_get",
+    "ws_whole",    "ws_tree",         "ws_list",        "file_get",           NULL};
+
 struct gw_store *gw_store_new(struct dbx_loop *loop, const char *conninfo, uint32_t pool)
 {
     struct gw_store *st = DBX_NEW(struct gw_store);
@@ -207,7 +217,8 @@ struct gw_store *gw_store_new(struct dbx_loop *loop, const char *conninfo, uint3
                                      .pool = pool,
                                      .query_timeout_ms = 5000,
                                      .stmts = st->stmts,
-                                     .nstmts = n};
+                                     .nstmts = n,
+                                     .reads = reads};
     st->pg = dbx_pg_new(&opts);
     return st;
 }
@@ -234,6 +245,7 @@ bool gw_store_ready(const struct gw_store *st)
 
 /* One call on its way: the typed callback behind dbx_pg's. */
 struct call {
+    struct gw_store *store; /* of a credential */
     union {
         gw_user_fn *user;
         gw_done_fn *done;
@@ -268,6 +280,15 @@ static bool id_of(const struct dbx_pg_result *res, size_t row, const char *colum
 
 /* --- people --- */
 
+static void note_used(struct gw_store *st, const struct dbx_pg_result *res,
+                      enum gw_credential credential)
+{
+    const struct dbx_pg_param params[] = {DBX_PG_TEXT(dbx_pg_text(res, 0, "credential", NULL))};
+    if (dbx_streq(dbx_pg_text(res, 0, "stale", NULL), "t"))
+        dbx_pg_query(st->pg, credential == GW_CRED_KEY ? "key_used" : "session_used", params,
+                     DBX_ARRAY_LEN(params), NULL, NULL);
+}
+
 static void on_user(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct call c = take_call(arg);
@@ -282,25 +303,30 @@ static void on_user(const struct dbx_pg_result *res, const struct dbx_err *err, 
                  (user.scopes & GW_SCOPE_ADMIN) != 0;
     user.guest = dbx_streq(dbx_pg_text(res, 0, "guest", NULL), "t");
     user.by = dbx_streq(dbx_pg_text(res, 0, "by", NULL), "key") ? GW_CRED_KEY : GW_CRED_SESSION;
+    note_used(c.store, res, user.by);
     c.fn.user(&user, NULL, c.arg);
+}
+
+static void ask_user(struct gw_store *st, const char *stmt, const uint8_t hash[static 32],
+                     gw_user_fn *fn, void *arg)
+{
+    struct call *c = new_call(arg);
+    c->store = st;
+    c->fn.user = fn;
+    const struct dbx_pg_param params[] = {DBX_PG_BYTES(hash, DBX_SHA256_LEN)};
+    dbx_pg_query(st->pg, stmt, params, DBX_ARRAY_LEN(params), on_user, c);
 }
 
 void gw_store_user_of_key(struct gw_store *st, const uint8_t hash[static 32], gw_user_fn *fn,
                           void *arg)
 {
-    struct call *c = new_call(arg);
-    c->fn.user = fn;
-    const struct dbx_pg_param params[] = {DBX_PG_BYTES(hash, DBX_SHA256_LEN)};
-    dbx_pg_query(st->pg, "user_of_key", params, DBX_ARRAY_LEN(params), on_user, c);
+    ask_user(st, "user_of_key", hash, fn, arg);
 }
 
 void gw_store_user_of_session(struct gw_store *st, const uint8_t hash[static 32], gw_user_fn *fn,
                               void *arg)
 {
-    struct call *c = new_call(arg);
-    c->fn.user = fn;
-    const struct dbx_pg_param params[] = {DBX_PG_BYTES(hash, DBX_SHA256_LEN)};
-    dbx_pg_query(st->pg, "user_of_session", params, DBX_ARRAY_LEN(params), on_user, c);
+    ask_user(st, "user_of_session", hash, fn, arg);
 }
 
 static void on_done(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)

@@ -1,102 +1,80 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The pool. Each connection is in pipeline mode: a request (one or several statements and a sync,
- * hence one transaction) is sent as soon as a connection stands, up to PIPELINE_MAX behind each
- * other; answers come in order. A connection that breaks fails what was in flight on it and is made
- * again with back-off; preparing all statements is the first thing sent on it.
+ * The pool: requests, and which connection they go to. There are two lanes of connections.
+ *
+ * Writes, and whatever may take long or wait for a lock: each has a sync of its own, and so is a
+ * transaction of its own. It goes to the connection with the fewest before it, but not behind one
+ * that the server has worked on for STUCK_MS.
+ *
+ * Reads (struct dbx_pg_opts): what was asked for in one turn of the loop, and what came while
+ * READ_UNITS were on their way, goes out together with one sync, in one packet, and is answered in
+ * one. An error takes with it what stands behind it in its unit; that is asked again, alone.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/clock.h"
-#include "common/base/list.h"
-#include "common/ext/pg_int.h"
-#include "common/io/loop.h"
+#include "common/base/map.h"
+#include "common/ext/pg_pool_int.h"
 
-#define PIPELINE_MAX 64
-#define BACKOFF_MIN_MS 50
-#define BACKOFF_MAX_MS 2000
-#define CONNECT_MS 5000
+#define WRITE_UNITS 64
+#define READ_UNITS 2
+#define READS_A_UNIT 16
+#define STUCK_MS 100
 #define TICK_MS 50
-
-enum conn_state { CONN_DOWN, CONN_CONNECTING, CONN_PREPARING, CONN_READY };
-
-struct request {
-    struct dbx_list node;
-    bool prepares;             /* the pool's own: prepares all statements */
-    struct dbx_pg_call *calls; /* owned, with what the parameters point to */
-    size_t ncalls;
-    dbx_pg_fn *fn;
-    void *user;
-    uint64_t deadline_ms;
-    PGresult *last; /* of the last statement so far */
-    bool failed;
-    struct dbx_err err;
-};
-
-struct conn {
-    struct dbx_pg *pg;
-    enum conn_state state;
-    PGconn *pq;
-    struct dbx_watch *watch;
-    struct dbx_timer *timer; /* back-off, or the deadline of connecting */
-    uint32_t backoff_ms;
-    struct dbx_list sent;
-    size_t nsent;
-};
-
-struct dbx_pg {
-    struct dbx_loop *loop;
-    char *conninfo;
-    const struct dbx_pg_stmt *stmts;
-    size_t nstmts;
-    uint32_t query_timeout_ms, max_waiting;
-    struct conn *conns;
-    size_t nconns;
-    struct dbx_list waiting, done; /* done: to be called back in the next turn */
-    size_t nwaiting;
-    struct dbx_timer *tick;
-    bool ticking, done_queued, closing;
-    struct dbx_err last_error; /* why there is no connection */
-};
-
-static void conn_start(struct conn *c);
-static void send_waiting(struct dbx_pg *pg);
 
 /* --- requests --- */
 
-static struct request *request_new(const struct dbx_pg_call *calls, size_t ncalls, dbx_pg_fn *fn,
-                                   void *user)
+static size_t room(size_t n) /* keeps what follows aligned */
 {
-    struct request *rq = DBX_NEW(struct request);
+    return (n + sizeof(void *) - 1) / sizeof(void *) * sizeof(void *);
+}
+
+static size_t size_of(const struct dbx_pg_param *p)
+{
+    return (p->text ? strlen(p->text) + 1 : 0) + (p->bytes ? p->len : 0);
+}
+
+static const void *keep(char **at, const void *from, size_t len)
+{
+    char *to = *at;
+    if (len)
+        memcpy(to, from, len);
+    *at += len;
+    return to;
+}
+
+/* One block: the request, its calls, what their parameters point to. */
+struct request *dbx_pg__request_new(const struct dbx_pg_call *calls, size_t ncalls, dbx_pg_fn *fn,
+                                    void *user)
+{
+    size_t head = room(sizeof(struct request)), size = head + room(ncalls * sizeof(*calls));
+    for (size_t i = 0; i < ncalls; i++)
+        for (size_t k = 0; k < calls[i].n; k++)
+            size += size_of(&calls[i].params[k]);
+    char *block = dbx_malloc(size), *at = block + head + room(ncalls * sizeof(*calls));
+    struct request *rq = (struct request *)block;
+    struct dbx_pg_call *own = (struct dbx_pg_call *)(block + head);
+    *rq = (struct request){.calls = own, .ncalls = ncalls, .fn = fn, .user = user};
     dbx_list_init(&rq->node);
-    rq->calls = dbx_calloc(ncalls ? ncalls : 1, sizeof(*rq->calls));
-    rq->ncalls = ncalls;
-    rq->fn = fn;
-    rq->user = user;
     for (size_t i = 0; i < ncalls; i++) {
-        rq->calls[i] = calls[i];
+        own[i].stmt = calls[i].stmt;
+        own[i].n = calls[i].n;
         for (size_t k = 0; k < calls[i].n; k++) {
             const struct dbx_pg_param *p = &calls[i].params[k];
+            own[i].params[k] = (struct dbx_pg_param){.len = p->len};
             if (p->text)
-                rq->calls[i].params[k].text = dbx_strdup(p->text);
+                own[i].params[k].text = keep(&at, p->text, strlen(p->text) + 1);
             if (p->bytes)
-                rq->calls[i].params[k].bytes =
-                    memcpy(dbx_malloc(p->len ? p->len : 1), p->bytes, p->len);
+                own[i].params[k].bytes = keep(&at, p->bytes, p->len);
         }
     }
     return rq;
 }
 
-static void request_free(struct request *rq)
+void dbx_pg__request_free(struct request *rq)
 {
-    for (size_t i = 0; i < rq->ncalls; i++)
-        for (size_t k = 0; k < rq->calls[i].n; k++) {
-            free((void *)rq->calls[i].params[k].text);
-            free((void *)rq->calls[i].params[k].bytes);
-        }
-    free(rq->calls);
     PQclear(rq->last);
     free(rq);
 }
@@ -106,7 +84,7 @@ static void call_back(struct request *rq)
     struct dbx_pg_result res = {rq->last};
     if (rq->fn)
         rq->fn(rq->failed ? NULL : &res, rq->failed ? &rq->err : NULL, rq->user);
-    request_free(rq);
+    dbx_pg__request_free(rq);
 }
 
 static void call_back_done(void *user)
@@ -123,9 +101,7 @@ static void call_back_done(void *user)
     }
 }
 
-/* Called back in the next turn: never within the caller's own call, and never while a connection's
- * lists are walked. */
-static void finish(struct dbx_pg *pg, struct request *rq)
+void dbx_pg__finish(struct dbx_pg *pg, struct request *rq)
 {
     dbx_list_push(&pg->done, &rq->node);
     if (!pg->done_queued)
@@ -133,277 +109,114 @@ static void finish(struct dbx_pg *pg, struct request *rq)
     pg->done_queued = true;
 }
 
-static void fail(struct dbx_pg *pg, struct request *rq, const struct dbx_err *err)
+void dbx_pg__fail(struct dbx_pg *pg, struct request *rq, const struct dbx_err *err)
 {
     rq->failed = true;
     rq->err = *err;
-    finish(pg, rq);
+    dbx_pg__finish(pg, rq);
 }
 
-/* --- a connection --- */
+/* --- lanes --- */
 
-static void conn_drop(struct conn *c, const struct dbx_err *why, const struct request *timed_out)
+static bool is_read(const struct dbx_pg *pg, const struct dbx_pg_call *calls, size_t ncalls)
 {
-    struct dbx_pg *pg = c->pg;
-    pg->last_error = *why;
-    c->watch = dbx_watch_free(c->watch);
-    if (c->pq)
-        PQfinish(c->pq);
-    c->pq = NULL;
-    c->state = CONN_DOWN;
-    while (!dbx_list_empty(&c->sent)) {
-        struct request *rq = dbx_list_first(&c->sent, struct request, node);
-        struct dbx_err err = *why;
-        dbx_list_remove(&rq->node);
-        if (rq == timed_out)
-            dbx_err_set(&err, -ETIMEDOUT, DBX_TIMEOUT, "the database did not answer in %u ms",
-                        pg->query_timeout_ms);
-        if (rq->prepares)
-            request_free(rq);
-        else
-            fail(pg, rq, &err);
-    }
-    c->nsent = 0;
-    dbx_timer_start(c->timer, c->backoff_ms, 0);
-    c->backoff_ms = c->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : c->backoff_ms * 2;
+    return ncalls == 1 && DBX_MAP_GET_STR(pg->reads, calls[0].stmt);
 }
 
-static void conn_lost(struct conn *c)
+static struct lane *lane_of(struct dbx_pg *pg, const struct request *rq)
 {
-    struct dbx_err err = {0};
-    dbx_pg__err_conn(&err, c->pq, "database");
-    conn_drop(c, &err, NULL);
+    return &pg->lanes[rq->shared && pg->lanes[LANE_READS].nconns ? LANE_READS : LANE_WRITES];
 }
 
-static bool conn_flush(struct conn *c)
-{
-    int r = PQflush(c->pq);
-    if (r < 0) {
-        conn_lost(c);
-        return false;
-    }
-    dbx_watch_set(c->watch,
-                  r ? DBX_READ | DBX_WRITE
-                    : DBX_READ); /* reading goes on, or both sides could wait for each other */
-    return true;
-}
-
-static bool send_call(struct conn *c, const struct dbx_pg_call *call)
-{
-    const char *values[DBX_ARRAY_LEN(call->params)];
-    int lengths[DBX_ARRAY_LEN(call->params)], formats[DBX_ARRAY_LEN(call->params)];
-    for (size_t i = 0; i < call->n; i++) {
-        const struct dbx_pg_param *p = &call->params[i];
-        values[i] = p->bytes ? p->bytes : p->text;
-        lengths[i] = p->bytes ? (int)p->len : 0;
-        formats[i] = p->bytes ? 1 : 0;
-    }
-    return PQsendQueryPrepared(c->pq, call->stmt, (int)call->n, values, lengths, formats, 0) == 1;
-}
-
-/* A request that libpq refused is given back (the connection is gone then). */
-static bool conn_send(struct conn *c, struct request *rq)
-{
-    bool ok = true;
-    for (size_t i = 0; i < rq->ncalls && ok; i++)
-        ok = send_call(c, &rq->calls[i]);
-    for (size_t i = 0; rq->prepares && i < c->pg->nstmts && ok; i++)
-        ok = PQsendPrepare(c->pq, c->pg->stmts[i].name, c->pg->stmts[i].sql, 0, NULL) == 1;
-    ok = ok && PQpipelineSync(c->pq) == 1;
-    dbx_list_push(&c->sent, &rq->node);
-    c->nsent++;
-    if (!ok) {
-        conn_lost(c);
-        return false;
-    }
-    return true;
-}
-
-static void on_prepared(struct conn *c, struct request *rq)
-{
-    bool failed = rq->failed;
-    struct dbx_err err = rq->err;
-    request_free(rq);
-    if (failed) { /* a schema that is not there yet, say */
-        dbx_err_wrap(&err, err.code, "prepare");
-        conn_drop(c, &err, NULL);
-        return;
-    }
-    dbx_timer_stop(c->timer);
-    c->state = CONN_READY;
-    c->backoff_ms = BACKOFF_MIN_MS;
-    send_waiting(c->pg);
-}
-
-static void on_result(struct request *rq, PGresult *res)
-{
-    switch (PQresultStatus(res)) {
-    case PGRES_COMMAND_OK:
-    case PGRES_TUPLES_OK:
-    case PGRES_SINGLE_TUPLE:
-        PQclear(rq->last);
-        rq->last = res;
-        return;
-    case PGRES_PIPELINE_ABORTED: /* a statement before it failed */
-        break;
-    default:
-        if (!rq->failed)
-            dbx_pg__err_result(&rq->err, res);
-        rq->failed = true;
-        break;
-    }
-    PQclear(res);
-}
-
-/* Takes what has come. In pipeline mode a NULL ends one statement's results; a sync ends the
- * request. */
-static void conn_take(struct conn *c)
-{
-    struct dbx_pg *pg = c->pg;
-    for (int nulls = 0; c->pq && !dbx_list_empty(&c->sent) && nulls < 2 && !PQisBusy(c->pq);) {
-        struct request *rq = dbx_list_first(&c->sent, struct request, node);
-        PGresult *res = PQgetResult(c->pq);
-        nulls = res ? 0 : nulls + 1;
-        if (!res)
-            continue;
-        if (PQresultStatus(res) != PGRES_PIPELINE_SYNC) {
-            on_result(rq, res);
-            continue;
-        }
-        PQclear(res);
-        dbx_list_remove(&rq->node);
-        c->nsent--;
-        if (rq->prepares)
-            on_prepared(c, rq);
-        else
-            finish(pg, rq);
-    }
-    if (c->state == CONN_READY && !dbx_list_empty(&pg->waiting))
-        send_waiting(pg);
-}
-
-static void on_ready_io(struct conn *c, int events)
-{
-    if ((events & DBX_READ) && PQconsumeInput(c->pq) == 0) {
-        conn_take(c); /* the server's last words may be there */
-        if (c->pq)
-            conn_lost(c);
-        return;
-    }
-    conn_take(c);
-    if (c->pq && PQstatus(c->pq) == CONNECTION_BAD)
-        conn_lost(c);
-    else if (c->pq)
-        (void)conn_flush(c);
-}
-
-static void on_io(void *user, int events, int error);
-
-static void on_connected(struct conn *c)
-{
-    if (PQsetnonblocking(c->pq, 1) < 0 || PQenterPipelineMode(c->pq) == 0) {
-        conn_lost(c);
-        return;
-    }
-    c->watch = dbx_watch_free(c->watch);
-    c->watch = dbx_watch_new(c->pg->loop, PQsocket(c->pq), DBX_READ, on_io, c);
-    c->state = CONN_PREPARING;
-    struct request *rq = request_new(NULL, 0, NULL, NULL);
-    rq->prepares = true;
-    rq->deadline_ms = UINT64_MAX;
-    if (conn_send(c, rq))
-        (void)conn_flush(c);
-}
-
-/* libpq may use another socket after each step. */
-static void conn_poll(struct conn *c)
-{
-    PostgresPollingStatusType st = PQconnectPoll(c->pq);
-    c->watch = dbx_watch_free(c->watch);
-    if (st == PGRES_POLLING_OK)
-        on_connected(c);
-    else if (st == PGRES_POLLING_FAILED)
-        conn_lost(c);
-    else
-        c->watch = dbx_watch_new(c->pg->loop, PQsocket(c->pq),
-                                 st == PGRES_POLLING_READING ? DBX_READ : DBX_WRITE, on_io, c);
-}
-
-static void on_io(void *user, int events, int error)
-{
-    struct conn *c = user;
-    if (error)
-        events |= DBX_READ;
-    if (c->state == CONN_CONNECTING)
-        conn_poll(c);
-    else
-        on_ready_io(c, events);
-}
-
-static void on_conn_timer(void *user)
-{
-    struct conn *c = user;
-    struct dbx_err err = {0};
-    if (c->state == CONN_DOWN) {
-        conn_start(c);
-        return;
-    }
-    dbx_err_set(&err, -ETIMEDOUT, DBX_UNAVAIL, "connecting to the database took too long");
-    conn_drop(c, &err, NULL);
-}
-
-static void conn_start(struct conn *c)
-{
-    c->pq = dbx_pg__connect_start(c->pg->conninfo);
-    dbx_assert(c->pq);
-    c->state = CONN_CONNECTING;
-    if (PQstatus(c->pq) == CONNECTION_BAD || PQsocket(c->pq) < 0) {
-        conn_lost(c);
-        return;
-    }
-    c->watch = dbx_watch_new(c->pg->loop, PQsocket(c->pq), DBX_WRITE, on_io, c);
-    dbx_timer_start(c->timer, CONNECT_MS, 0);
-}
-
-/* --- the pool --- */
-
-static struct conn *least_busy(struct dbx_pg *pg)
+static struct conn *least_busy(struct lane *lane)
 {
     struct conn *best = NULL;
-    for (size_t i = 0; i < pg->nconns; i++) {
-        struct conn *c = &pg->conns[i];
-        if (c->state == CONN_READY && c->nsent < PIPELINE_MAX && (!best || c->nsent < best->nsent))
+    uint64_t now = dbx_now_ms();
+    for (size_t i = 0; i < lane->nconns; i++) {
+        struct conn *c = &lane->conns[i];
+        bool stuck = c->nunits && now >= c->since_ms + STUCK_MS;
+        if (c->state == CONN_READY && c->nunits < lane->max_units && !stuck &&
+            (!best || c->nunits < best->nunits))
             best = c;
     }
     return best;
 }
 
-static void send_waiting(struct dbx_pg *pg)
+/* One request, or reads that may be together. */
+static void take_unit(struct lane *lane, struct dbx_list *unit)
+{
+    struct request *rq = dbx_list_first(&lane->waiting, struct request, node);
+    size_t n = 0;
+    do {
+        dbx_list_remove(&rq->node);
+        dbx_list_push(unit, &rq->node);
+        lane->nwaiting--;
+        n++;
+        bool more = rq->shared && !rq->aborted && n < READS_A_UNIT;
+        rq->aborted = false;
+        rq = more ? dbx_list_first(&lane->waiting, struct request, node) : NULL;
+    } while (rq && rq->shared && !rq->aborted);
+}
+
+void dbx_pg__send_waiting(struct dbx_pg *pg, struct lane *lane)
 {
     struct conn *c;
-    while (!dbx_list_empty(&pg->waiting) && (c = least_busy(pg))) {
-        struct request *rq = dbx_list_first(&pg->waiting, struct request, node);
-        dbx_list_remove(&rq->node);
-        pg->nwaiting--;
-        if (conn_send(c, rq))
-            (void)conn_flush(c);
+    while (!pg->closing && !dbx_list_empty(&lane->waiting) && (c = least_busy(lane))) {
+        struct dbx_list unit;
+        dbx_list_init(&unit);
+        take_unit(lane, &unit);
+        dbx_pg__conn_send(c, &unit);
     }
 }
 
-static void expire_waiting(struct dbx_pg *pg, uint64_t now)
+static void send_reads(void *user)
+{
+    struct dbx_pg *pg = user;
+    pg->reads_queued = false;
+    dbx_pg__send_waiting(pg, &pg->lanes[LANE_READS]);
+}
+
+void dbx_pg__ask_again(struct dbx_pg *pg, struct request *rq)
+{
+    struct lane *lane = lane_of(pg, rq);
+    dbx_list_push_front(&lane->waiting, &rq->node);
+    lane->nwaiting++;
+}
+
+/* A turn of the loop gathers reads; nothing else waits for it. */
+static void enqueue(struct dbx_pg *pg, struct request *rq)
+{
+    struct lane *lane = lane_of(pg, rq);
+    dbx_list_push(&lane->waiting, &rq->node);
+    lane->nwaiting++;
+    if (!pg->ticking)
+        dbx_timer_start(pg->tick, TICK_MS, 0);
+    pg->ticking = true;
+    if (lane == &pg->lanes[LANE_WRITES]) {
+        dbx_pg__send_waiting(pg, lane);
+    } else if (!pg->reads_queued) {
+        pg->reads_queued = true;
+        dbx_loop_defer(pg->loop, send_reads, pg);
+    }
+}
+
+static void expire_waiting(struct dbx_pg *pg, struct lane *lane, uint64_t now)
 {
     struct dbx_list *it, *tmp;
-    dbx_list_each(it, tmp, &pg->waiting)
+    dbx_list_each(it, tmp, &lane->waiting)
     {
         struct request *rq = dbx_list_entry(it, struct request, node);
         struct dbx_err err = {0};
         if (rq->deadline_ms > now)
             break; /* in order of arrival */
         dbx_list_remove(&rq->node);
-        pg->nwaiting--;
-        dbx_err_set(&err, -ENOTCONN, DBX_UNAVAIL, "the database is not reachable: %s",
-                    pg->last_error.msg);
-        fail(pg, rq, &err);
+        lane->nwaiting--;
+        if (dbx_pg_ready(pg))
+            dbx_err_set(&err, -EBUSY, DBX_UNAVAIL, "the database is busy with other requests");
+        else
+            dbx_err_set(&err, -ENOTCONN, DBX_UNAVAIL, "the database is not reachable: %s",
+                        pg->last_error.msg);
+        dbx_pg__fail(pg, rq, &err);
     }
 }
 
@@ -412,7 +225,8 @@ static void on_tick(void *user)
     struct dbx_pg *pg = user;
     uint64_t now = dbx_now_ms();
     bool busy = false;
-    expire_waiting(pg, now);
+    for (size_t i = 0; i < LANES; i++)
+        expire_waiting(pg, &pg->lanes[i], now);
     for (size_t i = 0; i < pg->nconns; i++) {
         struct conn *c = &pg->conns[i];
         struct request *rq = dbx_list_first(&c->sent, struct request, node);
@@ -420,13 +234,33 @@ static void on_tick(void *user)
         if (rq && rq->deadline_ms <= now) {
             dbx_err_set(&err, -ECONNRESET, DBX_UNAVAIL,
                         "the database connection hung and was given up");
-            conn_drop(c, &err, rq);
+            dbx_pg__conn_drop(c, &err, rq);
         }
-        busy = busy || c->nsent > 0;
+        busy = busy || c->nunits > 0;
     }
-    pg->ticking = busy || !dbx_list_empty(&pg->waiting);
+    for (size_t i = 0; i < LANES; i++)
+        busy = busy || !dbx_list_empty(&pg->lanes[i].waiting);
+    pg->ticking = busy;
     if (pg->ticking)
         dbx_timer_start(pg->tick, TICK_MS, 0);
+}
+
+/* --- the pool --- */
+
+/* Where there are reads they have a third of the connections. */
+static void make_lanes(struct dbx_pg *pg, const char *const *names)
+{
+    size_t reads = 0;
+    for (; names && *names; names++) {
+        (void)dbx_map_put(pg->reads, *names, strlen(*names), pg);
+        reads = pg->nconns / 3 ? pg->nconns / 3 : pg->nconns / 2;
+    }
+    pg->lanes[LANE_READS] =
+        (struct lane){.conns = pg->conns, .nconns = reads, .max_units = READ_UNITS};
+    pg->lanes[LANE_WRITES] = (struct lane){
+        .conns = pg->conns + reads, .nconns = pg->nconns - reads, .max_units = WRITE_UNITS};
+    for (size_t i = 0; i < LANES; i++)
+        dbx_list_init(&pg->lanes[i].waiting);
 }
 
 struct dbx_pg *dbx_pg_new(const struct dbx_pg_opts *o)
@@ -440,18 +274,14 @@ struct dbx_pg *dbx_pg_new(const struct dbx_pg_opts *o)
     pg->max_waiting = o->max_waiting ? o->max_waiting : 10000;
     pg->nconns = o->pool ? o->pool : 4;
     pg->conns = dbx_calloc(pg->nconns, sizeof(*pg->conns));
+    pg->reads = dbx_map_new();
     pg->tick = dbx_timer_new(o->loop, on_tick, pg);
-    dbx_list_init(&pg->waiting);
     dbx_list_init(&pg->done);
     dbx_err_set(&pg->last_error, -ENOTCONN, DBX_UNAVAIL, "not connected yet");
-    for (size_t i = 0; i < pg->nconns; i++) {
-        struct conn *c = &pg->conns[i];
-        c->pg = pg;
-        c->backoff_ms = BACKOFF_MIN_MS;
-        c->timer = dbx_timer_new(o->loop, on_conn_timer, c);
-        dbx_list_init(&c->sent);
-        conn_start(c);
-    }
+    make_lanes(pg, o->reads);
+    for (size_t i = 0; i < pg->nconns; i++)
+        dbx_pg__conn_init(&pg->conns[i], pg,
+                          &pg->lanes[i < pg->lanes[LANE_READS].nconns ? LANE_READS : LANE_WRITES]);
     return pg;
 }
 
@@ -463,18 +293,21 @@ struct dbx_pg *dbx_pg_free(struct dbx_pg *pg)
     pg->closing = true;
     dbx_err_set(&err, -ECANCELED, DBX_UNAVAIL, "the database client was closed");
     for (size_t i = 0; i < pg->nconns; i++) {
-        conn_drop(&pg->conns[i], &err, NULL);
+        dbx_pg__conn_drop(&pg->conns[i], &err, NULL);
         dbx_timer_free(pg->conns[i].timer);
     }
-    while (!dbx_list_empty(&pg->waiting)) {
-        struct request *rq = dbx_list_first(&pg->waiting, struct request, node);
-        dbx_list_remove(&rq->node);
-        fail(pg, rq, &err);
-    }
+    for (size_t i = 0; i < LANES; i++)
+        while (!dbx_list_empty(&pg->lanes[i].waiting)) {
+            struct request *rq = dbx_list_first(&pg->lanes[i].waiting, struct request, node);
+            dbx_list_remove(&rq->node);
+            dbx_pg__fail(pg, rq, &err);
+        }
     while (!dbx_list_empty(&pg->done)) /* what the callbacks ask for fails likewise */
         call_back_done(pg);
     dbx_loop_undefer(pg->loop, call_back_done, pg);
+    dbx_loop_undefer(pg->loop, send_reads, pg);
     dbx_timer_free(pg->tick);
+    dbx_map_free(pg->reads);
     free(pg->conns);
     free(pg->conninfo);
     free(pg);
@@ -498,29 +331,28 @@ void dbx_pg_batch(struct dbx_pg *pg, const struct dbx_pg_call *calls, size_t nca
 void dbx_pg_batch_within(struct dbx_pg *pg, const struct dbx_pg_call *calls, size_t ncalls,
                          uint32_t timeout_ms, dbx_pg_fn *fn, void *user)
 {
-    struct request *rq = request_new(calls, ncalls, fn, user);
+    struct request *rq = dbx_pg__request_new(calls, ncalls, fn, user);
+    rq->shared = is_read(pg, calls, ncalls);
+    rq->timeout_ms = timeout_ms;
     rq->deadline_ms = dbx_now_ms() + timeout_ms;
-    if (pg->closing || pg->nwaiting >= pg->max_waiting) {
+    if (pg->closing || lane_of(pg, rq)->nwaiting >= pg->max_waiting) {
         struct dbx_err err = {0};
         dbx_err_set(&err, pg->closing ? -ECANCELED : -ENOBUFS,
                     pg->closing ? DBX_UNAVAIL : DBX_LIMIT,
                     pg->closing ? "the database client was closed"
                                 : "too many database requests are waiting");
-        fail(pg, rq, &err);
+        dbx_pg__fail(pg, rq, &err);
         return;
     }
-    dbx_list_push(&pg->waiting, &rq->node);
-    pg->nwaiting++;
-    if (!pg->ticking)
-        dbx_timer_start(pg->tick, TICK_MS, 0);
-    pg->ticking = true;
-    send_waiting(pg);
+    enqueue(pg, rq);
 }
 
 void dbx_pg_query(struct dbx_pg *pg, const char *stmt, const struct dbx_pg_param *params, size_t n,
                   dbx_pg_fn *fn, void *user)
 {
-    struct dbx_pg_call call = {.stmt = stmt, .n = n};
+    struct dbx_pg_call call;
+    call.stmt = stmt;
+    call.n = n;
     dbx_assert(n <= DBX_ARRAY_LEN(call.params));
     if (n)
         memcpy(call.params, params, n * sizeof(*params));

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* PostgreSQL: a pool of non-blocking libpq connections in pipeline mode, prepared statements only.
- * Each query (or batch) ends with its own sync and so is its own transaction. A connection that
- * breaks is made again with back-off and prepares anew; what was in flight on it fails with
- * DBX_UNAVAIL (for a write: it may or may not have been done). */
+ * Each query (or batch) is a transaction of its own; only reads that are known as such may share
+ * one with other reads. A connection that breaks is made again with back-off and prepares anew;
+ * what was in flight on it fails with DBX_UNAVAIL (for a write: it may or may not have been done).
+ */
 #pragma once
 
 #include "common/base/err.h"
@@ -21,8 +22,14 @@ struct dbx_pg_opts {
     uint32_t pool;                   /* default 4 */
     const struct dbx_pg_stmt *stmts; /* borrowed for ever */
     size_t nstmts;
-    uint32_t query_timeout_ms; /* default 10000: DBX_TIMEOUT, and the connection is replaced */
-    uint32_t max_waiting;      /* queries waiting for a connection; default 10000: DBX_LIMIT */
+    /* Names of statements, up to a NULL; or NULL. Such change nothing, lock no row, and an index
+     * bounds their work. They have connections of their own (of a pool of two or more), where
+     * nothing slow stands before them, and are sent several at a time. Borrowed for ever. */
+    const char *const *reads;
+    /* Default 10000: DBX_TIMEOUT, and the connection is replaced. Who waits for a lock is told
+     * DBX_UNAVAIL after four fifths of it: nothing was done. */
+    uint32_t query_timeout_ms;
+    uint32_t max_waiting; /* of reads, and of others, for a connection; default 10000: DBX_LIMIT */
 };
 
 struct dbx_pg *dbx_pg_new(const struct dbx_pg_opts *opts);

@@ -271,7 +271,7 @@ def test_keys(w):
     stored = w.pg.sql(f"select encode(hash, 'hex') from api_keys where id = '{made['id']}'")[0][0]
     assert stored == hashlib.sha256(made["key"].encode()).hexdigest()
     assert client.call("GET", "/api/me").json()["by"] == "key"
-    assert p.call("GET", f"/api/keys/{made['id']}").json()["last_used_at"] is not None
+    w.until(lambda: p.call("GET", f"/api/keys/{made['id']}").json()["last_used_at"])
     assert client.submit("python", {"main.py": "1"}).status_code == 202
     assert code(client.call("POST", "/api/workspaces", json={"name": "x", "template": "python"})) == (403, "forbidden")
     assert code(client.call("GET", "/api/keys")) == (403, "forbidden")
