@@ -20,11 +20,8 @@ const struct dbx_pg_stmt gw_sandbox_sql[] = {
     {"sandbox_lock", "select 1 from workspaces where id = (select workspace_id from sandboxes where id = $1::uuid) for update"},
     {"sandbox_seen",
      "select sandbox_role(s.id, $2::uuid, $3::boolean) as role, s.id, s.workspace_id, s.template, s.size, "
-     "case when s.ended_at is not null then 'terminated' when s.end_wanted_at is not null then 'ending' "
-     "when n.running > 0 then 'running' when s.node_id is null or n.pending > 0 then 'pending' else 'idle' end as status, "
-     "s.end_reason, n.running + n.pending as processes, " US("s.created_at") " as created_us, " US("s.ended_at") " as ended_us "
-     "from sandboxes s, lateral (select count(*) filter (where p.status = 'running') as running, "
-     "count(*) filter (where p.status = 'pending') as pending from processes p where p.sandbox_id = s.id) n "
+     SANDBOX_STATUS " as status, s.end_reason, n.running + n.pending as processes, " US("s.created_at") " as created_us, "
+     US("s.ended_at") " as ended_us from sandboxes s, " SANDBOX_COUNTS
      "where s.id = $1::uuid and sandbox_role(s.id, $2::uuid, $3::boolean) > 0"},
     {"current_sandboxes", "select sandbox_id from workspaces where id = any ($1::uuid[]) and sandbox_id is not null"},
     {"sandbox_end",

@@ -217,6 +217,12 @@ void gw_upstream_end_sandbox(struct gw_upstream *up, const struct dbx_id *sandbo
                      CANCEL_MS, on_cancelled, c);
 }
 
+void gw_upstream_standby(struct gw_upstream *up)
+{
+    if (gw_upstream_ready(up))
+        (void)dbx_link_send(up->scheduler, "standby", NULL, NULL, NULL, 0);
+}
+
 struct keep {
     const struct dbx_id *ids;
     size_t n;

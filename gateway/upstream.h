@@ -40,6 +40,8 @@ void gw_upstream_batch(struct gw_upstream *up, const struct dbx_id *batch);
  * heard, it ends by being idle, or with its node's next hello. */
 void gw_upstream_end_sandbox(struct gw_upstream *up, const struct dbx_id *sandbox,
                              gw_upstream_fn *fn, void *arg);
+/* A sandbox is wanted before any process: said once, the scheduler looks by itself, too. */
+void gw_upstream_standby(struct gw_upstream *up);
 #define GW_MAX_KEEP 1000
 /* Somebody watches these sandboxes; said once. */
 void gw_upstream_keep(struct gw_upstream *up, const struct dbx_id *sandboxes, size_t n);

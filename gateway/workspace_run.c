@@ -267,16 +267,26 @@ void gw_workspaces_run(struct gw_req *rq)
 
 static size_t fill_sandbox(struct gw_write *wr, struct dbx_pg_param params[static 16])
 {
+    const struct gw_config *cfg = wr->rq->gw->cfg;
+    snprintf(wr->idle_text, sizeof(wr->idle_text), "%" PRIu64, cfg->workspace_idle_ms);
+    snprintf(wr->max_text, sizeof(wr->max_text), "%" PRIu64, cfg->workspace_max_ms);
     params[4] = DBX_PG_TEXT(wr->object_text);
     params[5] = DBX_PG_TEXT(wr->made_text);
     params[6] = DBX_PG_TEXT(wr->body.size);
-    return 7;
+    params[7] = DBX_PG_TEXT(wr->idle_text);
+    params[8] = DBX_PG_TEXT(wr->max_text);
+    return 9;
 }
 
 static void done_sandbox(struct gw_write *wr, const struct dbx_pg_result *res)
 {
+    struct gw_upstream *up = wr->rq->gw->up;
+    struct dbx_id old;
     struct dbx_buf buf;
-    bool placed = dbx_streq(dbx_pg_text(res, 0, "placed", NULL), "t");
+    if (gw_column_id(res, 0, "old", &old))
+        gw_upstream_end_sandbox(up, &old, NULL, NULL);
+    if (dbx_streq(dbx_pg_text(res, 0, "ordered", NULL), "t"))
+        gw_upstream_standby(up);
     if (gw_req_gone(wr->rq) || !gw_column_id(res, 0, "sandbox_id", &wr->sandbox))
         return;
     (void)gw_role_at_least(wr->rq, res, DBX_ROLE_VIEWER);
@@ -284,14 +294,14 @@ static void done_sandbox(struct gw_write *wr, const struct dbx_pg_result *res)
     struct dbx_jw *w = dbx_jw_new(&buf);
     dbx_jw_object(w);
     gw_put_id(w, "sandbox_id", &wr->sandbox);
-    dbx_jw_kstr(w, "status", placed ? "running" : "pending");
+    dbx_jw_kstr(w, "status", dbx_pg_text(res, 0, "status", NULL));
     dbx_jw_kstr(w, "size", dbx_pg_text(res, 0, "size", NULL));
     gw_put_token(w, wr->rq, &wr->sandbox, dbx_wall_us() / 1000000);
     dbx_jw_object_end(w);
     gw_answer_json(wr->rq, 200, &buf, &w);
 }
 
-/* It binds a sandbox or finds one: doing it again is the same. */
+/* It finds a sandbox or orders one: doing it again is the same. */
 void gw_workspaces_sandbox(struct gw_req *rq)
 {
     static const struct gw_write_kind kind = {.body = GW_BODY_SANDBOX,

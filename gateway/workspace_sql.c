@@ -137,18 +137,29 @@ const struct dbx_pg_stmt gw_workspace_sql[] = {
      "from go where w.id = go.id and go.sandbox is null), x as (insert into processes (id, sandbox_id, owner, log_offset, "
      "request, trace) select $7::uuid, $6::uuid, $1::uuid, $8::bigint, $9::text, $10::text from go returning 1), pi as "
      "(insert into process_inputs (process_id, files, stdin) select $7::uuid, $11::bytea, '' from go)" RESULT("cur", "x")},
-    /* $7 the size that is wanted, or null: as it is. It can be chosen until something runs there. */
+    /* $7 the size that is wanted, or null: as it is. It can be chosen until something has run there; what was made ready of
+     * another one ends. Who may run something ($8 idle_ms, $9 max_ms) also orders it, unless it stands somewhere. */
     {"sandbox_bind",
-     "with cur as (select w.id, w.owner, w.template, s.id as sandbox, s.node_id, " SIZE("w") " as size, w.role from " SEEN("$8") " w "
-     LIVE "), used as (select cur.node_id is not null or exists (select 1 from processes p where p.sandbox_id = cur.sandbox and "
-     "p.status in ('pending', 'running')) as used from cur), p as (select case when coalesce($7::text, cur.size) = cur.size then null "
-     UNLESS_EDITOR("cur") "when used then 'size' when not exists (select 1 from nodes where state = 'ready' and "
-     "$7::text = any (sizes)) then 'no_node' end as problem from cur, used), ok as (select cur.* from cur, p where p.problem is null)," GO
-     ", sb as (insert into sandboxes (id, owner, template, kind, workspace_id, size) select $6::uuid, go.owner, go.template, "
-     "'workspace', go.id, coalesce($7::text, go.size) from go where go.sandbox is null), rs as (update sandboxes s set size = $7::text "
-     "from go where s.id = go.sandbox and $7::text is not null), ws as (update workspaces w set sandbox_id = $6::uuid from go "
-     "where w.id = go.id and go.sandbox is null)" RESULT("cur", "go") ", (select coalesce(sandbox, $6::uuid) from go) as sandbox_id, "
-     "(select node_id is not null from go) as placed, (select role from go) as role, (select coalesce($7::text, size) from go) as size"},
+     "with cur as (select w.id, w.owner, w.template, s.id as sandbox, s.node_id, s.standby_at, " SIZE("w") " as size, w.role, "
+     SANDBOX_STATUS " as status from " SEEN("$10") " w " LIVE ", " SANDBOX_COUNTS ") , used as (select exists (select 1 from processes p "
+     "where p.sandbox_id = cur.sandbox and (cur.node_id is not null or p.status in ('pending', 'running'))) as used from cur), "
+     "p as (select case when $7::text <> cur.size then case " UNLESS_EDITOR("cur") "when used then 'size' when not exists (select 1 from "
+     "nodes where state = 'ready' and $7::text = any (sizes)) then 'no_node' end when cur.role > 1 and cur.node_id is null and "
+     "cur.standby_at is null and (user_full(cur.owner) or (select count(*) from sandboxes b where b.owner = cur.owner and b.standby_at "
+     "is not null and b.ended_at is null) >= user_quota(cur.owner, 'running')) then 'running' end as problem from cur, used), "
+     "ok as (select cur.*, cur.sandbox is null or (cur.node_id is not null or cur.standby_at is not null) and "
+     "coalesce($7::text <> cur.size, false) as fresh "
+     "from cur, p where p.problem is null)," GO
+     ", sb as (insert into sandboxes (id, owner, template, kind, workspace_id, size, standby_at, idle_ms, max_ms) select $6::uuid, "
+     "go.owner, go.template, 'workspace', go.id, coalesce($7::text, go.size), case when go.role > 1 then now() end, $8::bigint, "
+     "$9::bigint from go where go.fresh), rs as (update sandboxes s set size = coalesce($7::text, s.size), standby_at = case when "
+     "go.role > 1 then now() else s.standby_at end, idle_ms = $8::bigint, max_ms = $9::bigint from go where s.id = go.sandbox "
+     "and not go.fresh and s.node_id is null), old as (update sandboxes s set end_wanted_at = coalesce(s.end_wanted_at, now()), "
+     "end_reason = coalesce(s.end_reason, 'requested') from go where s.id = go.sandbox and go.fresh returning s.id), ws as (update "
+     "workspaces w set sandbox_id = $6::uuid from go where w.id = go.id and go.fresh)" RESULT("cur", "go")
+     ", (select case when fresh then $6::uuid else sandbox end from go) as sandbox_id, (select id from old) as old, (select case when "
+     "fresh then 'pending' else status end from go) as status, (select role > 1 and (fresh or node_id is null) from go) as ordered, "
+     "(select role from go) as role, (select coalesce($7::text, size) from go) as size"},
     /* clang-format on */
 };
 const size_t gw_workspace_sql_len = DBX_ARRAY_LEN(gw_workspace_sql);

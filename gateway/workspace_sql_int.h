@@ -44,6 +44,16 @@
 #define SIZE(w)                                                                                    \
     "coalesce(s.size, (select b.size from sandboxes b where b.id = " w ".sandbox_id), "            \
     "'cpu-small')"
+/* How sandbox s stands, with n of SANDBOX_COUNTS. */
+#define SANDBOX_COUNTS                                                                             \
+    "lateral (select count(*) filter (where p.status = 'running') as running, count(*) filter "    \
+    "(where p.status = 'pending') as pending, count(p.started_at) as begun from processes p "      \
+    "where p.sandbox_id = s.id) n "
+#define SANDBOX_STATUS                                                                             \
+    "case when s.ended_at is not null then 'terminated' when s.end_wanted_at is not null then "    \
+    "'ending' when n.running > 0 then 'running' when s.node_id is null or n.pending > 0 or "       \
+    "(s.standby_at is not null and s.ready_at is null and n.begun = 0) then 'pending' else "       \
+    "'idle' end"
 #define WORKSPACE                                                                                  \
     " w.id, w.name, w.template, w.sharing_mode, s.id as sandbox_id, " US(                          \
         "w.created_at") " as created_us, " US("w.updated_at") " as updated_us from workspaces "    \

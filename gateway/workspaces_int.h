@@ -61,7 +61,7 @@ struct gw_write {
     struct dbx_id object, made; /* of the route; of what is made */
     char owner_text[DBX_ID_TEXT], object_text[DBX_ID_TEXT], made_text[DBX_ID_TEXT];
     char if_match[65], etag[2 * DBX_SHA256_LEN + 1];
-    char at_text[24], origin[128], size_text[24];
+    char at_text[24], origin[128], size_text[24], idle_text[24], max_text[24];
     int64_t at_us;
     char *parents, *parent_ids;     /* owned: array literals */
     struct gw_import *import;       /* owned, or NULL (workspace_import.c) */

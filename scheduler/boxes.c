@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sandboxes of workspaces: each stands at one node, and its processes go there. It is known while
  * the node has it, or a process of it is on its way there. */
+#include "common/base/str.h"
 #include "scheduler/core_int.h"
 
 #include <stdlib.h>
@@ -86,6 +87,19 @@ void sched_core_box_live(struct sched_core *core, const struct dbx_id *sandbox,
         box = add(core, sandbox, node);
     if (box->node == node)
         box->live = true;
+}
+
+struct sched_node *sched_core_box_place(struct sched_core *core, const struct dbx_id *sandbox,
+                                        const char *template, const struct dbx_size *size,
+                                        uint64_t now)
+{
+    struct sched_proc like = {.size = size, .workspace = true};
+    struct sched_node *node = sched_core_box_node(core, sandbox);
+    if (!node && dbx_strcpy(like.template, sizeof(like.template), template))
+        node = sched_nodes__choose(core, &like, now);
+    if (node)
+        sched_core_box_live(core, sandbox, node);
+    return node;
 }
 
 void sched_core_box_gone(struct sched_core *core, const struct dbx_id *sandbox,

@@ -159,6 +159,11 @@ struct sched_node *sched_core_box_node(const struct sched_core *core, const stru
 /* The node has it. One that stands elsewhere as we know is left to end by being idle. */
 void sched_core_box_live(struct sched_core *core, const struct dbx_id *sandbox,
                          struct sched_node *node);
+/* Where it stands, or is about to; else chooses its node. It counts as live there from now on.
+ * NULL: there is no room. */
+struct sched_node *sched_core_box_place(struct sched_core *core, const struct dbx_id *sandbox,
+                                        const char *template, const struct dbx_size *size,
+                                        uint64_t now);
 void sched_core_box_gone(struct sched_core *core, const struct dbx_id *sandbox,
                          const struct sched_node *node);
 bool sched_core_has_boxes(const struct sched_core *core);

@@ -298,6 +298,10 @@ void sched_gateway_msg(struct sched_conn *cn, const struct dbx_link_msg *m)
         on_batch(cn, m);
         return;
     }
+    if (strcmp(m->op, "standby") == 0) {
+        sched_standby_look(cn->s);
+        return;
+    }
     if (strcmp(m->op, "keep") == 0) {
         if (on_keep(cn, m, &err) < 0)
             (void)dbx_link_reply_error(cn->link, m->rid, &err);

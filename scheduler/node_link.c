@@ -237,6 +237,15 @@ struct asked {
     uint64_t reign;
 };
 
+static struct asked *asked_new(struct sched *s)
+{
+    struct asked *as = DBX_NEW(struct asked);
+
+    as->s = s;
+    as->reign = s->reign;
+    return as;
+}
+
 static void fill_sandbox(struct dbx_jw *w, void *arg)
 {
     char id[DBX_ID_TEXT];
@@ -305,6 +314,22 @@ static void on_unwanted(const struct dbx_pg_result *res, const struct dbx_err *e
     free(as);
 }
 
+/* Said when it is, and again after each hello. */
+static void on_sandbox_ready(struct sched_conn *cn, const struct dbx_link_msg *m)
+{
+    struct sched *s = cn->s;
+    char epoch[24], text[DBX_ID_TEXT];
+    struct dbx_id id;
+
+    if (sched_id_field(m->header, "sandbox_id", &id, NULL) < 0)
+        return;
+    (void)snprintf(epoch, sizeof(epoch), "%lld", (long long)s->epoch);
+    dbx_id_format(&id, text);
+    const struct dbx_pg_param params[] = {DBX_PG_TEXT(epoch), DBX_PG_TEXT(text),
+                                          DBX_PG_TEXT(cn->node->id)};
+    dbx_pg_query(s->pg, "box_ready", params, DBX_ARRAY_LEN(params), on_unwanted, asked_new(s));
+}
+
 /* What lives there, by its own word. */
 static void agree_on_boxes(struct sched_conn *cn, const struct sched_hello *h)
 {
@@ -326,10 +351,7 @@ static void agree_on_boxes(struct sched_conn *cn, const struct sched_hello *h)
     (void)snprintf(epoch, sizeof(epoch), "%lld", (long long)s->epoch);
     struct dbx_pg_param params[] = {DBX_PG_TEXT(epoch), DBX_PG_TEXT(cn->node->id),
                                     DBX_PG_TEXT(dbx_buf_cstr(&ids))};
-    struct asked *as = DBX_NEW(struct asked);
-    as->s = s;
-    as->reign = s->reign;
-    dbx_pg_query(s->pg, "boxes_live", params, DBX_ARRAY_LEN(params), on_unwanted, as);
+    dbx_pg_query(s->pg, "boxes_live", params, DBX_ARRAY_LEN(params), on_unwanted, asked_new(s));
     dbx_buf_done(&ids);
 }
 
@@ -411,6 +433,8 @@ void sched_node_msg(struct sched_conn *cn, const struct dbx_link_msg *m)
             (void)dbx_link_reply_error(cn->link, m->rid, &err);
     } else if (strcmp(m->op, "sandbox_ended") == 0) {
         on_sandbox_ended(cn, m);
+    } else if (strcmp(m->op, "sandbox_ready") == 0) {
+        on_sandbox_ready(cn, m);
     } else if (strcmp(m->op, "started") == 0 || strcmp(m->op, "ended") == 0) {
         on_report(cn, m, m->op[0] == 'e');
     } else {

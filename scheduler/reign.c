@@ -205,6 +205,7 @@ static void on_scan(void *user)
         return;
     sched_sweep(s);
     sched_batches_look(s);
+    sched_standby_look(s);
     if (s->scanning || sched_core_full(s->core))
         return;
     s->scanning = true;
@@ -303,6 +304,7 @@ void sched_reign_begin(struct sched *s, int64_t epoch)
     s->loading = true;
     s->scanning = s->pump_due = false;
     s->listing = s->list_again = s->feeding = s->feed_due = false;
+    s->standing = s->stand_again = false;
     s->core = sched_core_new(s->cfg->max_queue);
     s->store = sched_store_new(s, fns);
     s->tick = dbx_timer_new(s->loop, on_tick, s);

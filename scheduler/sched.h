@@ -67,6 +67,7 @@ struct sched {
     uint64_t last_ask;
     bool pump_due, scanning;
     bool listing, list_again, feeding, feed_due; /* batches: feed.c */
+    bool standing, stand_again;                  /* standby.c: the database is asked; once more */
 };
 
 /* One link to a gateway or a node. */
@@ -100,6 +101,9 @@ void sched_use_row(struct sched *s, const struct dbx_pg_result *res, size_t i, b
 /* ---- feed.c: batches, from the database to the queue ---- */
 void sched_batches_look(struct sched *s); /* something may have changed about them */
 void sched_batches_feed(struct sched *s); /* one of theirs has left the core */
+
+/* ---- standby.c: sandboxes that are wanted before any process ---- */
+void sched_standby_look(struct sched *s); /* there may be new ones */
 
 /* ---- sweep.c ---- */
 void sched_sweep(struct sched *s);   /* once in sweep_ms, however often it is called */

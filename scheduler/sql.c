@@ -45,6 +45,16 @@
     "delete from " table " where ctid = any (array(select ctid from " table " where " condition    \
     " limit 5000))"
 
+/* Of a sandbox that is gone from its node: one that was ordered before any process, and that nobody
+ * has had yet, is only to be made elsewhere. */
+#define STILL_WANTED                                                                               \
+    "s.standby_at is not null and s.ready_at is null and s.end_wanted_at is null"                  \
+    " and not exists (select 1 from processes p where p.sandbox_id = s.id)"
+#define GONE(reason)                                                                               \
+    "node_id = case when " STILL_WANTED " then null else s.node_id end,"                           \
+    " ended_at = case when " STILL_WANTED " then null else now() end,"                             \
+    " end_reason = case when " STILL_WANTED " then null else " reason " end"
+
 static const struct dbx_pg_stmt stmts[] = {
     {"place", LEAD
      ", given as (select * from unnest($2::uuid[], $3::text[], $4::int[]) as g(id, node, attempt)),"
@@ -115,19 +125,39 @@ static const struct dbx_pg_stmt stmts[] = {
      " on conflict (id) do update set url = excluded.url, state = 'ready', last_seen = now(),"
      "   sizes = excluded.sizes,"
      "   version = case when excluded.version = '' then nodes.version else excluded.version end"},
-    {"node_lost", LEAD ", boxes as (update sandboxes set ended_at = now(),"
-                       "   end_reason = 'node_lost' where node_id = $2"
-                       "   and kind = 'workspace' and ended_at is null and" IF_LEAD
-                       ") update nodes set state = 'lost' where id = $2 and" IF_LEAD},
+    {"node_lost", LEAD ", boxes as (update sandboxes s set " GONE(
+                      "'node_lost'") " where node_id = $2"
+                                     "   and kind = 'workspace' and ended_at is null and" IF_LEAD
+                                     ") update nodes set state = 'lost' where id = $2 and" IF_LEAD},
     /* $3: those that live at node $2. What a process is on its way to is not over. Gives those that
      * live there and are not wanted. */
-    {"boxes_live", LEAD
-     ", x as (update sandboxes s set ended_at = now(), end_reason = coalesce(end_reason, 'lost')"
-     " where node_id = $2 and kind = 'workspace'"
-     " and ended_at is null and not s.id = any ($3::uuid[]) and not exists (select 1 from processes"
-     " p where p.sandbox_id = s.id and p.status in ('pending', 'running')) and" IF_LEAD ")"
-     " select id from sandboxes where id = any ($3::uuid[])"
-     " and (ended_at is not null or end_wanted_at is not null)"},
+    {"boxes_live",
+     LEAD ", x as (update sandboxes s set " GONE(
+         "coalesce(end_reason, 'lost')") " where node_id = $2 and kind = 'workspace'"
+                                         " and ended_at is null and not s.id = any ($3::uuid[]) "
+                                         "and not exists (select 1 from processes"
+                                         " p where p.sandbox_id = s.id and p.status in ('pending', "
+                                         "'running')) and" IF_LEAD ")"
+                                         " select id from sandboxes where id = any ($3::uuid[])"
+                                         " and (ended_at is not null or end_wanted_at is not "
+                                         "null)"},
+    /* Gives it when nobody wants it any more. */
+    {"box_ready",
+     LEAD ", x as (update sandboxes set ready_at = coalesce(ready_at, now()) where id = $2::uuid"
+          " and node_id = $3 and ended_at is null and" IF_LEAD ")"
+          " select id from sandboxes where id = $2::uuid"
+          " and (ended_at is not null or end_wanted_at is not null)"},
+    /* Those that stand nowhere, until they would have been idle for too long. */
+    {"standby", "select id, template, size, idle_ms, max_ms from sandboxes s"
+                " where standby_at is not null and ended_at is null and end_wanted_at is null"
+                " and node_id is null and standby_at > now() - idle_ms * interval '1 millisecond'"
+                " order by standby_at limit 256"},
+    {"standby_place", LEAD
+     " update sandboxes set node_id = $3 where id = $2::uuid and (node_id is null or node_id = $3)"
+     " and ended_at is null and end_wanted_at is null and size = $4 and" IF_LEAD " returning id"},
+    {"standby_unplace",
+     LEAD " update sandboxes s set node_id = null where id = $2::uuid and node_id = $3 and" IF_LEAD
+          " and " STILL_WANTED},
     {"box_ended",
      LEAD " update sandboxes s set ended_at = now(), end_reason = $3 where id = $2::uuid"
           " and ended_at is null"

@@ -23,6 +23,7 @@ void shim_box__unref(struct shim_box *box)
     dbx_map_free(box->written);
     dbx_timer_free(box->idle);
     dbx_timer_free(box->max);
+    dbx_timer_free(box->prepare);
     box->magic = 0;
     free(box);
 }
@@ -44,7 +45,8 @@ void shim_box__save(struct shim_box *box)
                                         .idle_at_ms = box->idle_at_ms,
                                         .max_at_ms = box->max_at_ms,
                                         .memory_mb = box->size->memory_mb,
-                                        .closing = box->closing};
+                                        .closing = box->closing,
+                                        .standby = box->standby};
     dbx_buf_init(&buf, DBX_MAX_HEADER);
     int r = shim_box_record_encode(&rec, &buf);
     if (r == 0)
@@ -193,6 +195,7 @@ static void end_box(struct shim_box *box)
     box->ended = box->closing = true;
     dbx_timer_stop(box->idle);
     dbx_timer_stop(box->max);
+    dbx_timer_stop(box->prepare);
     (void)dbx_map_del(box->execs->boxes, box->id.b, sizeof(box->id.b));
     shim_ledger_del(ledger_of(box), SHIM_LG_BOX, &box->id);
     shim_ledger_del(ledger_of(box), SHIM_LG_FILES, &box->id);
@@ -263,6 +266,8 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
     }
     if (dbx_list_empty(&box->members) && !box->ended)
         nobody_left(box);
+    if (!box->ended)
+        shim_box__prepare(box);
     shim_box__unref(box);
 }
 
@@ -319,17 +324,18 @@ static struct shim_box *box_new(struct shim_execs *execs, const struct dbx_id *i
     dbx_list_init(&box->members);
     box->idle = dbx_timer_new(execs->opts.loop, on_idle, box);
     box->max = dbx_timer_new(execs->opts.loop, on_max, box);
+    box->prepare = dbx_timer_new(execs->opts.loop, shim_box__on_prepare, box);
     (void)dbx_map_put(execs->boxes, box->id.b, sizeof(box->id.b), box);
     box->max_at_ms = max_at_ms;
     dbx_timer_start(box->max, max_at_ms > now ? max_at_ms - now : 0, 0);
     return box;
 }
 
-static struct shim_box *box_claim(struct shim_execs *execs, const struct shim_request *rq)
+struct shim_box *shim_box__claim(struct shim_execs *execs, const struct dbx_id *id,
+                                 const char *template, const struct dbx_size *size, int64_t max_ms)
 {
-    const struct dbx_size *size = rq->size;
-    struct shim_box *box = box_new(execs, &rq->sandbox, size, dbx_now_ms() + (uint64_t)rq->max_ms);
-    const struct shim_claim_opts opts = {.template = rq->template,
+    struct shim_box *box = box_new(execs, id, size, dbx_now_ms() + (uint64_t)max_ms);
+    const struct shim_claim_opts opts = {.template = template,
                                          .disk_mb = size->disk_mb,
                                          .memory_mb = size->memory_mb,
                                          .processes = size->processes,
@@ -343,13 +349,14 @@ static struct shim_box *box_claim(struct shim_execs *execs, const struct shim_re
 
 void shim_box_join(struct shim_exec *ex)
 {
-    struct shim_box *box = shim_box_find(ex->execs, &ex->rq->sandbox);
+    const struct shim_request *rq = ex->rq;
+    struct shim_box *box = shim_box_find(ex->execs, &rq->sandbox);
     if (!box)
-        box = box_claim(ex->execs, ex->rq);
+        box = shim_box__claim(ex->execs, &rq->sandbox, rq->template, rq->size, rq->max_ms);
     dbx_assert(!box->closing);
     ex->box = box;
     dbx_list_push(&box->members, &ex->box_link);
-    box->idle_ms = (uint64_t)ex->rq->idle_ms;
+    box->idle_ms = (uint64_t)rq->idle_ms;
     box->idle_at_ms = 0;
     dbx_timer_stop(box->idle);
     shim_box__save(box);
@@ -374,10 +381,12 @@ struct shim_box *shim_box_adopt(struct shim_execs *execs, const struct dbx_id *i
     box->idle_ms = rec->idle_ms;
     box->idle_at_ms = rec->idle_at_ms;
     box->closing = rec->closing;
+    box->standby = rec->standby;
     box->sb = sb;
     shim_sandbox_set_owner(sb, &sandbox_handlers, box);
     shim_sandbox_open_registry(sb);
     shim_box__sync_begin(box, shim_box__load_files(box));
+    shim_box__prepare(box);
     dbx_log(DBX_LOG_INFO, &box->log, "the workspace's sandbox %s is adopted",
             shim_sandbox_id_text(sb));
     return box;

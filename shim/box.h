@@ -21,6 +21,24 @@ struct shim_execs;
 struct shim_box_record;
 struct shim_sandbox;
 
+/* One that is to stand ready before any process: with the files of record in it, and with the idle
+ * time of one that has none. */
+struct shim_box_order {
+    struct dbx_id sandbox;
+    int64_t epoch;
+    char template[65];
+    const struct dbx_size *size;
+    int64_t idle_ms, max_ms;
+};
+struct dbx_json;
+int shim_box_order_decode(const struct dbx_json *header, struct shim_box_order *ret,
+                          struct dbx_err *err) DBX_MUST_USE;
+/* Again is the same. UNAVAIL, LIMIT, CONFLICT: not now, or not here. */
+int shim_box_order(struct shim_execs *execs, const struct shim_box_order *order,
+                   struct dbx_err *err) DBX_MUST_USE;
+/* Says of those that were ordered, and are ready, that they are: to a scheduler that may not know.
+ */
+void shim_boxes_announce(struct shim_execs *execs);
 struct shim_box *shim_box_find(struct shim_execs *execs, const struct dbx_id *sandbox);
 /* One of an earlier shim, whose sandbox lives. Its processes come by rejoin; then settle, which may
  * find that nobody is in it. What stands in its files is not known: the next process writes all of

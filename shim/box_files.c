@@ -254,7 +254,8 @@ void shim_box__pull(struct shim_box *box)
 {
     const struct shim_execs_opts *o = &box->execs->opts;
     uint64_t now = dbx_now_ms();
-    if (!box->sb || box->ended || !o->tell || box->revision < 0)
+    bool wanted = box->standby && !box->ready;
+    if (!box->sb || box->ended || !o->tell || (box->revision < 0 && !wanted))
         return; /* nothing is known: the next process brings all */
     if (box->asked_ms && now - box->asked_ms < ASK_AGAIN_MS) {
         box->ask_again = true;
@@ -328,6 +329,9 @@ static void on_written(uint64_t value, const struct dbx_err *err, void *user)
         shim_box_forget_files(box);
         save_files(box);
     }
+    box->writing--;
+    if (!err)
+        shim_box__look_ready(box);
     shim_box__unref(box);
 }
 
@@ -337,7 +341,7 @@ static void write_block(struct shim_box *box, const struct dbx_buf *out)
                             out->data, out->len, 0, on_written, box);
     box->files_sent++;
     if (r == 0)
-        box->refs++;
+        box->refs++, box->writing++;
     else
         shim_box_forget_files(box);
 }
@@ -372,6 +376,7 @@ int shim_box_record_files(struct shim_box *box, const struct dbx_link_msg *m, st
             write_block(box, &out);
         save_files(box);
     }
+    shim_box__look_ready(box);
     if (box->ask_again)
         shim_box__pull(box);
     return 0;

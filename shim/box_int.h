@@ -26,12 +26,15 @@ struct shim_box {
     const struct dbx_size *size;
     const char *why; /* it ends; NULL: nothing was said yet */
     bool closing, ended;
-    int64_t revision;  /* of the files that were written; -1: nothing is known */
-    bool behind;       /* something of it was left alone, for a program's change */
-    uint64_t asked_ms; /* what has changed since was asked for then; 0: it was not */
+    bool standby, ready;       /* it was ordered ahead of any process; its files stand there */
+    struct dbx_timer *prepare; /* until it is ready */
+    int64_t revision;          /* of the files that were written; -1: nothing is known */
+    bool behind;               /* something of it was left alone, for a program's change */
+    uint64_t asked_ms;         /* what has changed since was asked for then; 0: it was not */
     bool ask_again;
     bool fenced; /* init says when a FILES is done */
     uint64_t files_sent, files_done;
+    unsigned writing;        /* blocks of changes that init has not answered */
     int64_t layer_revision;  /* of the files whose layer was looked for */
     struct dbx_map *written; /* path -> struct shim_written, owned */
     struct shim_box_sync *sync;
@@ -61,6 +64,13 @@ void shim_box__sync_removed(const struct shim_box *box,
                                        void *user),
                             void *user);
 void shim_box__pull(struct shim_box *box); /* asks what has changed of the record */
+/* box_standby.c: one that was ordered ahead has its sandbox; what of its files stands there may
+ * have become all of them. Both do nothing for others. */
+void shim_box__prepare(struct shim_box *box);
+void shim_box__look_ready(struct shim_box *box);
+void shim_box__on_prepare(void *box);
+struct shim_box *shim_box__claim(struct shim_execs *execs, const struct dbx_id *id,
+                                 const char *template, const struct dbx_size *size, int64_t max_ms);
 /* box_sync.c: a program's change at this path is on its way to the record. */
 bool shim_box__sync_has(const struct shim_box *box, const char *path, size_t len);
 uint32_t shim_box__mode(const uint8_t *data, size_t len); /* of a file of record */

@@ -325,6 +325,26 @@ static bool was_here(const struct shim_execs *execs, const struct shim_request *
     return false;
 }
 
+int shim_execs__check(struct shim_execs *execs, const char *template, struct dbx_err *err)
+{
+    if (execs->refuse)
+        return dbx_err_set(err, -EBUSY, DBX_UNAVAIL, "%s", execs->refuse);
+    const char *held = shim_pool_held(execs->opts.pool);
+    if (held) /* not yet, or not any more: another node may be */
+        return dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the node is not fit: %s", held);
+    if (!shim_keeper_is_up(execs->opts.keeper))
+        return dbx_err_set(err, -ENOTCONN, DBX_UNAVAIL, "the keeper is away");
+    if (shim_execs_unreported(execs) >= execs->opts.max)
+        return dbx_err_set(err, -ENOBUFS, DBX_LIMIT, "this node has %u executions",
+                           execs->opts.max);
+    const struct bnd_template *tpl = bnd_template_find(execs->opts.store, template);
+    if (!tpl)
+        return dbx_err_set(err, -ENOENT, DBX_NOT_FOUND, "no template %s", template);
+    if (!tpl->image)
+        return dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the image of %s is not built", tpl->name);
+    return 0;
+}
+
 /* 1: it is known, nothing to do. 0: it is new. */
 static int check_order(struct shim_execs *execs, const struct shim_request *rq, struct dbx_err *err)
 {
@@ -333,24 +353,9 @@ static int check_order(struct shim_execs *execs, const struct shim_request *rq, 
         return 1;
     if (old && old->rq->attempt > rq->attempt)
         return dbx_err_set(err, -EEXIST, DBX_CONFLICT, "a later attempt is here");
-    if (execs->refuse)
-        return dbx_err_set(err, -EBUSY, DBX_UNAVAIL, "%s", execs->refuse);
-    const char *held = shim_pool_held(execs->opts.pool);
-    if (held) /* not yet, or not any more: another node may be */
-        return dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the node is not fit: %s", held);
-    if (!shim_keeper_is_up(execs->opts.keeper))
-        return dbx_err_set(err, -ENOTCONN, DBX_UNAVAIL, "the keeper is away");
-    if (shim_pool_held(execs->opts.pool))
-        return dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the node is not fit: %s",
-                           shim_pool_held(execs->opts.pool));
-    if (shim_execs_unreported(execs) >= execs->opts.max)
-        return dbx_err_set(err, -ENOBUFS, DBX_LIMIT, "this node has %u executions",
-                           execs->opts.max);
-    const struct bnd_template *tpl = bnd_template_find(execs->opts.store, rq->template);
-    if (!tpl)
-        return dbx_err_set(err, -ENOENT, DBX_NOT_FOUND, "no template %s", rq->template);
-    if (!tpl->image)
-        return dbx_err_set(err, -EAGAIN, DBX_UNAVAIL, "the image of %s is not built", tpl->name);
+    int r = shim_execs__check(execs, rq->template, err);
+    if (r < 0)
+        return r;
     const struct shim_box *box = rq->workspace ? shim_box_find(execs, &rq->sandbox) : NULL;
     if (box && shim_box_closing(box))
         return dbx_err_set(err, -EBUSY, DBX_CONFLICT, "the workspace's sandbox is ending");

@@ -108,6 +108,9 @@ struct shim_exec {
     struct shim_exec_report report;
 };
 
+/* Whether something of this template can begin here. */
+int shim_execs__check(struct shim_execs *execs, const char *template, struct dbx_err *err);
+
 /* The one setter. */
 void shim_exec__set_state(struct shim_exec *ex, enum shim_exec_state st);
 void shim_exec__unref(struct shim_exec *ex);

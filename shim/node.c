@@ -250,18 +250,26 @@ static void on_again(void *user)
 
 /* ---- orders ---- */
 
+static int take_epoch(struct shim_node_link *nl, int64_t epoch, struct dbx_err *err)
+{
+    if (epoch < nl->epoch)
+        return dbx_err_set(err, -ESTALE, DBX_DENIED, "a leader of epoch %lld gives the orders",
+                           (long long)nl->epoch);
+    nl->epoch = epoch;
+    return 0;
+}
+
 static int take_start(struct shim_node_link *nl, const struct dbx_link_msg *m, struct dbx_err *err)
 {
     struct shim_request *rq;
     int r = shim_request_decode(m->header, m->blob, m->blob_len, &rq, err);
     if (r < 0)
         return r;
-    if (rq->epoch < nl->epoch) {
+    r = take_epoch(nl, rq->epoch, err);
+    if (r < 0) {
         shim_request_free(rq);
-        return dbx_err_set(err, -ESTALE, DBX_DENIED, "a leader of epoch %lld gives the orders",
-                           (long long)nl->epoch);
+        return r;
     }
-    nl->epoch = rq->epoch;
     return shim_execs_start(nl->execs, rq, err);
 }
 
@@ -294,6 +302,15 @@ static int take_end_sandbox(struct shim_node_link *nl, const struct dbx_link_msg
         return dbx_err_set(err, -ESRCH, DBX_NOT_FOUND, "it is not here");
     shim_box_cancel(box);
     return 0;
+}
+
+static int take_prepare(struct shim_node_link *nl, const struct dbx_link_msg *m,
+                        struct dbx_err *err)
+{
+    struct shim_box_order order;
+    int r = shim_box_order_decode(m->header, &order, err);
+    r = r ? r : take_epoch(nl, order.epoch, err);
+    return r ? r : shim_box_order(nl->execs, &order, err);
 }
 
 /* Somebody watches these. Those that are not here are no error: they end while it is on its way. */
@@ -374,6 +391,8 @@ static void on_msg(struct dbx_link *l, const struct dbx_link_msg *m, void *user)
         r = dbx_err_set(&err, -EPROTO, DBX_UNAVAIL, "hello is not answered yet");
     else if (strcmp(m->op, "start") == 0)
         r = take_start(nl, m, &err);
+    else if (strcmp(m->op, "prepare") == 0)
+        r = take_prepare(nl, m, &err);
     else if (strcmp(m->op, "cancel") == 0 || strcmp(m->op, "drop") == 0)
         r = take_target(nl, m, &err);
     else if (strcmp(m->op, "end_sandbox") == 0)
@@ -420,6 +439,7 @@ static void on_welcome(const struct dbx_link_msg *m, const struct dbx_err *err, 
     nl->epoch = epoch;
     nl->welcome = true;
     shim_boxes_pull(nl->execs); /* what was said meanwhile was not heard */
+    shim_boxes_announce(nl->execs);
     int64_t ms = dbx_json_get_i64(m->header, "heartbeat_ms", HEARTBEAT_MS);
     nl->heartbeat_ms = ms >= 10 && ms <= 60000 ? (uint64_t)ms : HEARTBEAT_MS;
     dbx_timer_start(nl->heartbeat, nl->heartbeat_ms, nl->heartbeat_ms);

@@ -66,6 +66,7 @@ static const struct field sandbox_fields[] = {
 static const struct field box_fields[] = {
     NEEDED(1, RAW, S, instance),  NEEDED(2, NUM, S, idle_ms),  NEEDED(3, NUM, S, idle_at_ms),
     NEEDED(4, NUM, S, max_at_ms), NEEDED(5, FLAG, S, closing), FIELD(6, NUM, S, memory_mb),
+    FIELD(7, FLAG, S, standby),
 };
 #undef S
 

@@ -28,6 +28,7 @@ struct shim_box_record {
     uint64_t idle_ms, idle_at_ms, max_at_ms; /* by CLOCK_MONOTONIC; idle_at 0: it is used */
     uint64_t memory_mb;                      /* of its size; 0: an earlier version's */
     bool closing;
+    bool standby; /* it was ordered ahead */
 };
 
 struct shim_phase_record {

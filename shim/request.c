@@ -33,7 +33,6 @@ struct raw {
 static const struct dbx_limits workspace_limits = {
     .output_bytes = 1ll << 40,
 };
-#define MAX_BOX_MS (7 * 86400000ll)
 
 static char **words_free(char **words)
 {
@@ -161,13 +160,13 @@ static int decode_workspace(const struct dbx_json *object, struct shim_request *
          .offset = offsetof(struct raw_workspace, idle_ms),
          .flags = DBX_JSON_REQUIRED,
          .min = 1,
-         .max = MAX_BOX_MS},
+         .max = SHIM_MAX_BOX_MS},
         {.name = "max_ms",
          .type = DBX_JSON_INT,
          .offset = offsetof(struct raw_workspace, max_ms),
          .flags = DBX_JSON_REQUIRED,
          .min = 1,
-         .max = MAX_BOX_MS},
+         .max = SHIM_MAX_BOX_MS},
     };
     struct raw_workspace raw = {0};
     int r = dbx_json_decode(object, fields, DBX_ARRAY_LEN(fields), &raw, "request.workspace.", err);

@@ -13,7 +13,8 @@ struct dbx_size;
 #define SHIM_MAX_TEMPLATE 64
 #define SHIM_MAX_ARGS 1024
 #define SHIM_MAX_ENV 512
-#define SHIM_MAX_WORDS (128u << 10) /* bytes of all arguments, and of the whole environment */
+#define SHIM_MAX_WORDS (128u << 10)      /* bytes of all arguments, and of the whole environment */
+#define SHIM_MAX_BOX_MS (7 * 86400000ll) /* of the life of a workspace's sandbox */
 
 struct shim_request {
     struct dbx_id process, sandbox;

@@ -287,6 +287,26 @@ static void test_boxes(void)
     sched_core_free(core);
 }
 
+/* One that no process waits for chooses as a process does, and takes a slot. */
+static void test_ordered_boxes(void)
+{
+    struct sched_core *core = sched_core_new(100);
+    struct sched_node *a = node_of(core, "a", 1, "python", 1);
+    const struct dbx_size *size = dbx_size_find(DBX_SIZE_DEFAULT);
+    struct sched_proc *sp = joining(core, 1);
+    struct dbx_id other = dbx_id_new();
+
+    a->cap.sizes = dbx_size_bit(size);
+    CHECK(sched_core_box_place(core, &sp->sandbox, "none", size, 0) == NULL);
+    CHECK(sched_core_box_place(core, &sp->sandbox, "python", size, 0) == a && a->nboxes == 1);
+    CHECK(sched_core_box_place(core, &sp->sandbox, "python", size, 0) == a && a->nboxes == 1);
+    CHECK(sched_core_box_place(core, &other, "python", size, 0) == NULL); /* no room */
+    CHECK(sched_core_assign(core, 0) == sp && sp->node == a && a->nboxes == 1);
+    sched_core_box_gone(core, &sp->sandbox, a); /* refused: the process still stands there */
+    CHECK(sched_core_box_node(core, &sp->sandbox) == a);
+    sched_core_free(core);
+}
+
 int main(void)
 {
     test_choice();
@@ -296,6 +316,7 @@ int main(void)
     test_lost();
     test_adopt();
     test_boxes();
+    test_ordered_boxes();
     test_lanes();
     return check_result();
 }

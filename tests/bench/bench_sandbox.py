@@ -49,12 +49,11 @@ def observed(box, http, template, request):
 
 def cold(box, http, workspace):
     """ms from the order of a sandbox to its readiness, nothing warm and nothing parked: a workspace's of the size that no pool keeps."""
-    http.post(f"/api/workspaces/{workspace}/sandbox", {"size": "cpu-large"})
     before = box.metrics()
-    run = http.post(f"/api/workspaces/{workspace}/run", {"command": ["/bin/true"]})
-    wait_for(lambda: http.get(f"/api/processes/{run['process_id']}")["status"] == "completed", 60, "/bin/true has ended")
+    sandbox = http.post(f"/api/workspaces/{workspace}/sandbox", {"size": "cpu-large"})["sandbox_id"]
+    wait_for(lambda: http.get(f"/api/sandboxes/{sandbox}/status")["status"] == "idle", 60, "the sandbox is ready")
     took = one(before, box.metrics(), SANDBOX)
-    http.delete(f"/api/sandboxes/{run['sandbox_id']}")
+    http.delete(f"/api/sandboxes/{sandbox}")
     return took
 
 

@@ -165,7 +165,7 @@ class World:
             self.changed.notify_all()
         if header["op"] in self.script:
             return self.script[header["op"]](header)
-        return {"place": {"ok": True, "state": "placed"}, "cancel": {"ok": True}, "end_sandbox": {"ok": True}, "batch": {"ok": True}, "keep": None,
+        return {"place": {"ok": True, "state": "placed"}, "cancel": {"ok": True}, "end_sandbox": {"ok": True}, "batch": {"ok": True}, "keep": None, "standby": None,
                 "where": {"ok": True, "status": "running", "node_id": "n", "url": self.node_url}}[header["op"]]
 
     def on_node(self, header, blob):

@@ -523,6 +523,7 @@ def test_quotas(w):
     made = [p.call("POST", "/api/executions", json=body) for _ in range(3)]
     assert [r.status_code for r in made] == [202, 202, 429] and code(made[2]) == (429, "quota") and made[2].headers["Retry-After"]
     assert code(p.call("POST", f"{path}/run", json={"command": "true"})) == (429, "running")
+    assert code(p.call("POST", f"{path}/sandbox")) == (429, "running")
     w.pg.sql(f"update processes set status = 'completed', ended_at = now() where id = '{made[0].json()['process_id']}'")
     assert p.call("POST", f"{path}/run", json={"command": "true"}).status_code == 202
     assert boss.submit("python", {"main.py": "1"}).status_code == 202
