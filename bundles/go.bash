@@ -36,10 +36,9 @@ go_version_of() { # FOLDER MODULE
     awk -v m="$2" '$2 == m { print $3 } $1 == m { print $2 }' "$1/go.mod"
 }
 
-# go_build TMP FOLDER OUT ARGUMENT... PACKAGE: builds what FOLDER's go.mod pins. TMP exists and is removed by the caller.
-go_build() {
-    local tmp=$1 from=$2 out=$3 go wanted toolchain=auto env=()
-    shift 3
+# go_prepare TMP FOLDER: in TMP/src stands what FOLDER has, and go_run can build there. TMP exists and is removed by the caller.
+go_prepare() {
+    local tmp=$1 from=$2 go wanted toolchain=auto env=()
     wanted=$(awk '$1 == "go" { print $2 }' "$from/go.mod")
     go=$(command -v go || true)
     if [[ ! $go ]] || { ! go_new_enough "$go" "$wanted" && ! go_can_switch "$go"; }; then
@@ -52,8 +51,18 @@ go_build() {
     else
         say "this Go is older than $wanted, and fetches that by itself"
     fi
-    mkdir "$tmp/src"
-    cp "$from"/{go.mod,go.sum,tools.go} "$tmp/src/"
-    (cd "$tmp/src" && env "${env[@]}" CGO_ENABLED=0 GOTOOLCHAIN=$toolchain GOFLAGS=-mod=readonly GOWORK=off GO111MODULE=on \
-        "$go" build -trimpath -buildvcs=false -o "$out" "$@") >&2
+    cp -r "$from" "$tmp/src" || return 1
+    go_words=(env "${env[@]}" CGO_ENABLED=0 "GOTOOLCHAIN=$toolchain" GOWORK=off GO111MODULE=on "$go")
+}
+go_run() { # TMP ARGUMENT...: go, in what go_prepare made
+    local tmp=$1
+    shift
+    (cd "$tmp/src" && "${go_words[@]}" "$@")
+}
+
+# go_build TMP FOLDER OUT ARGUMENT... PACKAGE: builds what FOLDER's go.mod pins.
+go_build() {
+    local tmp=$1 from=$2 out=$3
+    shift 3
+    go_prepare "$tmp" "$from" && go_run "$tmp" build -mod=readonly -trimpath -buildvcs=false -o "$out" "$@" >&2
 }
