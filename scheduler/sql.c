@@ -20,6 +20,12 @@
     " p.created_at::text as cursor from "
 #define PROCESS_COLUMNS PROCESS_COLUMNS_OF("") "processes p "
 
+/* A process that has not ended, found by its id. Not in the words of the index of all that are
+ * open: while a batch waits that has its 10,000, and the planner, who remembers when it had ten,
+ * would read them all for each statement. */
+#define STILL_OPEN                                                                                 \
+    " p.id = any($2::uuid[]) and p.status not in ('completed', 'failed', 'cancelled') "
+
 /* What ends (`fin`: id, batch_id, status) is counted in its batch and numbered there, in the same
  * transaction: the last one ends the batch, and its webhook is due. */
 #define COUNT_BATCHES                                                                              \
@@ -60,7 +66,7 @@ static const struct dbx_pg_stmt stmts[] = {
      ", given as (select * from unnest($2::uuid[], $3::text[], $4::int[]) as g(id, node, attempt)),"
      " done as (update processes p set node_id = g.node, attempt = g.attempt, epoch = $1::bigint,"
      "   placed_at = now(), started_at = null from given g"
-     "   where p.id = g.id and p.status in ('pending', 'running') and" IF_LEAD
+     "   where p.id = g.id and" STILL_OPEN "and" IF_LEAD
      "   returning p.id, p.sandbox_id, p.node_id),"
      " boxes as (update sandboxes s set node_id = d.node_id from done d where s.id = "
      "d.sandbox_id)" RESULT},
@@ -69,15 +75,14 @@ static const struct dbx_pg_stmt stmts[] = {
      "at_us)),"
      " done as (update processes p set status = 'running', started_at ="
      "   case when g.at_us > 0 then to_timestamp(g.at_us / 1000000.0) else now() end from given g"
-     "   where p.id = g.id and p.attempt = g.attempt and p.status in ('pending', 'running')"
+     "   where p.id = g.id and p.attempt = g.attempt and" STILL_OPEN
      "   and p.started_at is null and" IF_LEAD " returning p.id)" RESULT},
     {"ended", LEAD
      ", given as (select * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[])"
      "   as g(id, status, verdict, outcome, ran)),"
      " fin as materialized (select p.id, p.batch_id, g.status, g.verdict, g.outcome, g.ran"
      "   from processes p join given g on g.id = p.id"
-     "   where p.status in ('pending', 'running') and" IF_LEAD
-     " order by p.id for update of p)," COUNT_BATCHES
+     "   where" STILL_OPEN "and" IF_LEAD " order by p.id for update of p)," COUNT_BATCHES
      " done as (update processes p set status = o.status, verdict = o.verdict, outcome = o.outcome,"
      "   ended_at = now(), batch_seq = q.seq, passed = case when p.expect_sha is not null then"
      "     o.verdict = 'OK' and coalesce(o.outcome::json #>> '{sha256,stdout}' ="
@@ -88,7 +93,7 @@ static const struct dbx_pg_stmt stmts[] = {
      " boxes as (update sandboxes s set ended_at = now() from done d"
      "   where s.id = d.sandbox_id and (s.kind = 'run' or d.verdict = 'NODE_LOST')"
      "   and s.ended_at is null),"
-     " inputs as (delete from process_inputs i using given g where i.process_id = g.id and" IF_LEAD
+     " inputs as (delete from process_inputs i where i.process_id = any($2::uuid[]) and" IF_LEAD
      ")" RESULT},
     {"batches", LEAD
      ", due as (update batches set cancelled_at = now(), cancel_reason = 'deadline'"
