@@ -414,9 +414,29 @@ int shim_cgroup_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *lim
     return cg->cgs->ops->set(cg, limits, err);
 }
 
+/* The same file in both versions. */
+static const char *cpu_dir(const struct shim_cgroup *cg)
+{
+    const char *dir = shim_cg__dir(cg, "cpu");
+    return dir ? dir : cg->dirs[0];
+}
+
+bool shim_cgroup_is_idle(struct shim_cgroup *cg)
+{
+    uint64_t idle = 0;
+    return shim_cg__get_u64(cg, cpu_dir(cg), "cpu.idle", &idle) == 0 && idle;
+}
+
+/* While it is idle the kernel takes no weight. */
 int shim_cgroup_set_weight(struct shim_cgroup *cg, enum shim_weight weight)
 {
-    return cg->cgs->ops->set_weight(cg, weight);
+    if (weight != SHIM_WEIGHT_IDLE) {
+        int r = shim_cgroup_is_idle(cg) ? shim_cg__put(cg, cpu_dir(cg), "cpu.idle", "0") : 0;
+        return r < 0 ? r : cg->cgs->ops->set_weight(cg, weight);
+    }
+    if (shim_cg__put(cg, cpu_dir(cg), "cpu.idle", "1") == 0)
+        return 0;
+    return cg->cgs->ops->set_weight(cg, SHIM_WEIGHT_BATCH);
 }
 
 int shim_cgroup_read(struct shim_cgroup *cg, struct shim_cgroup_stat *ret)

@@ -70,13 +70,15 @@ const char *const *shim_cgroup_dirs(const struct shim_cgroup *cg);
 
 int shim_cgroup_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *limits,
                     struct dbx_err *err) DBX_MUST_USE;
-/* What it gets of the CPU while others want it. -errno */
+/* What it gets of the CPU while others want it, each less than the one before. -errno */
 enum shim_weight {
     SHIM_WEIGHT_FULL,  /* somebody waits for it */
     SHIM_WEIGHT_AHEAD, /* a quarter: it is made for who comes next */
     SHIM_WEIGHT_BATCH, /* a twentieth: several of these leave the better part to one that is made */
+    SHIM_WEIGHT_IDLE,  /* what nobody else wants, who gets it at once; as BATCH before Linux 5.15 */
 };
 int shim_cgroup_set_weight(struct shim_cgroup *cg, enum shim_weight weight);
+bool shim_cgroup_is_idle(struct shim_cgroup *cg); /* by whom ever it was set */
 int shim_cgroup_read(struct shim_cgroup *cg,
                      struct shim_cgroup_stat *ret) DBX_MUST_USE; /* -errno */
 /* cpu_us and oom_kills alone: what is looked at many times a second. */

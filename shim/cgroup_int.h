@@ -7,7 +7,7 @@
 #define SHIM_CG_MAX_DIRS 14
 #define SHIM_CG_MAX_FILE (64u << 10)
 #define SHIM_CG_PERIOD_US 100000
-#define SHIM_CG_MAX_HELD 14 /* files of a cgroup that are kept open */
+#define SHIM_CG_MAX_HELD 16 /* files of a cgroup that are kept open */
 
 struct shim_cgroup_ops {
     int version;
@@ -15,7 +15,7 @@ struct shim_cgroup_ops {
     int (*open)(struct shim_cgroups *cgs, bool move_self, struct dbx_err *err);
     int (*prepare)(struct shim_cgroup *cg, struct dbx_err *err); /* after its folders were made */
     int (*set)(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, struct dbx_err *err);
-    int (*set_weight)(struct shim_cgroup *cg, enum shim_weight weight);
+    int (*set_weight)(struct shim_cgroup *cg, enum shim_weight weight); /* never IDLE */
     int (*read)(struct shim_cgroup *cg, struct shim_cgroup_stat *ret);
     int (*spent)(struct shim_cgroup *cg, struct shim_cgroup_stat *ret);
     int (*reset_peak)(struct shim_cgroup *cg);

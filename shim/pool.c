@@ -58,8 +58,9 @@ struct slot {
     enum slot_state state;
     struct shim_sandbox *sb;  /* a handle until it is gone */
     struct shim_claim *claim; /* who waits for this start; or NULL */
+    bool background;          /* it was ordered for one of these */
     uint64_t disk_mb, cost_mb;
-    uint64_t given_ms; /* to a claim; 0: never */
+    uint64_t given_ms; /* to a claim that is waited for; 0: never */
     uint64_t ordered_ms;
     char digest[BND_DIGEST_LEN + 1]; /* of its image */
 };
@@ -84,7 +85,8 @@ struct shim_pool {
     struct kind kinds[2 * SHIM_POOL_MAX_TEMPLATES]; /* a template's are 2i and 2i + 1 */
     size_t n_kinds;
     struct dbx_list slots, claims;
-    uint32_t n_slots, n_claims, n_starting;
+    uint32_t n_slots, n_claims;
+    uint32_t n_starting[2]; /* [1]: for claims in the background */
     uint64_t used_mb;
     bool started, draining, changed;
     char held[240];                                  /* "": not */
@@ -111,7 +113,7 @@ static void touch(struct shim_pool *pool)
 static void slot_state(struct slot *sl, enum slot_state st)
 {
     struct shim_pool *pool = sl->pool;
-    pool->n_starting -= sl->state == SLOT_STARTING;
+    pool->n_starting[sl->background] -= sl->state == SLOT_STARTING;
     sl->kind->n[sl->state]--;
     sl->state = st;
     sl->kind->n[st]++;
@@ -200,6 +202,7 @@ static struct slot *slot_new(struct shim_pool *pool, struct kind *kd, struct shi
         .pool = pool,
         .kind = kd,
         .claim = cl,
+        .background = cl && cl->opts.background,
         .disk_mb = cl ? cl->opts.disk_mb : kd->disk_mb,
         .ordered_ms = dbx_now_ms(),
     };
@@ -213,13 +216,13 @@ static struct slot *slot_new(struct shim_pool *pool, struct kind *kd, struct shi
             OVERHEAD_MB,
         .plain = kd->workspace,
         .processes = cl ? cl->opts.processes : pool->opts.processes,
-        .weight = !cl                   ? SHIM_WEIGHT_AHEAD
-                  : cl->opts.background ? SHIM_WEIGHT_BATCH
-                                        : SHIM_WEIGHT_FULL,
+        .weight = !cl              ? SHIM_WEIGHT_AHEAD
+                  : sl->background ? SHIM_WEIGHT_IDLE
+                                   : SHIM_WEIGHT_FULL,
     };
     dbx_list_push(&pool->slots, &sl->node);
     pool->n_slots++;
-    pool->n_starting++;
+    pool->n_starting[sl->background]++;
     kd->n[SLOT_STARTING]++;
     set_cost(sl, cl ? cl->opts.memory_mb : 0); /* a warm one is promised to nobody yet */
     if (cl)
@@ -266,7 +269,7 @@ static void claim_give(struct shim_claim *cl, struct slot *sl)
     void *user = cl->user;
     uint32_t cpu_millis = cl->opts.cpu_millis;
     set_cost(sl, cl->opts.memory_mb);
-    sl->given_ms = dbx_now_ms();
+    sl->given_ms = cl->opts.background ? 0 : dbx_now_ms();
     observe_wait(cl);
     claim_free(cl); /* lets go of its start, be it this one or another */
     slot_state(sl, SLOT_CLAIMED);
@@ -340,15 +343,51 @@ static void note_miss(struct shim_claim *cl)
     cl->missed = true;
 }
 
-enum served { NOT_YET, UNDER_WAY, GIVEN };
+enum served { NOT_YET, ASIDE, UNDER_WAY, GIVEN };
 
-static uint32_t floor_of(const struct shim_pool *pool, const struct kind *kd);
+static uint32_t floor_of(const struct shim_pool *pool, const struct kind *kd)
+{
+    if (kd->workspace)
+        return pool->opts.warm < 0 && kd->tpl->warm > 0;
+    return pool->opts.warm >= 0 ? (uint32_t)pool->opts.warm : kd->tpl->warm;
+}
 
-/* What a template holds ready in any case is for those that are alone, while there is room for one
- * more. */
+static uint32_t target(const struct shim_pool *pool, const struct kind *kd)
+{
+    uint32_t floor = floor_of(pool, kd);
+    if (pool->opts.warm >= 0)
+        return floor;
+    uint32_t wanted = shim_demand_target(&kd->demand, dbx_now_ms(), pool->opts.max_starts, floor);
+    if (wanted > pool->opts.max_warm)
+        wanted = pool->opts.max_warm;
+    return wanted > floor ? wanted : floor;
+}
+
+/* Of one kind, not promised to anybody: warm, or on their way. */
+static uint32_t unclaimed_in(const struct shim_pool *pool, const struct kind *kd,
+                             enum slot_state st)
+{
+    uint32_t n = 0;
+    struct dbx_list *it, *tmp;
+    dbx_list_each(it, tmp, &pool->slots)
+    {
+        const struct slot *sl = dbx_list_entry(it, struct slot, node);
+        n += sl->kind == kd && sl->state == st && !sl->claim;
+    }
+    return n;
+}
+
+static uint32_t unclaimed(const struct shim_pool *pool, const struct kind *kd)
+{
+    return unclaimed_in(pool, kd, SLOT_WARM) + unclaimed_in(pool, kd, SLOT_STARTING);
+}
+
+/* What a template holds ready is for those that are alone (theirs is the demand that says how
+ * many), while there is room for one more. */
 static bool leaves_warm(const struct shim_pool *pool, const struct shim_claim *cl)
 {
-    return !cl->opts.background || cl->kind->n[SLOT_WARM] > floor_of(pool, cl->kind) ||
+    return !cl->opts.background ||
+           unclaimed_in(pool, cl->kind, SLOT_WARM) > target(pool, cl->kind) ||
            !room_for(pool, cl->opts.memory_mb + overhead_mb(cl->kind));
 }
 
@@ -380,7 +419,9 @@ static enum served serve(struct shim_pool *pool, struct shim_claim *cl, bool may
         evict(pool, cl);
         return NOT_YET;
     }
-    if (pool->n_starting >= 2 * pool->opts.max_starts) /* half of it is never the pool's own */
+    if (cl->opts.background && pool->n_starting[true] >= pool->opts.max_starts)
+        return ASIDE; /* its turn comes when one of them is made; it holds up nobody */
+    if (pool->n_starting[false] >= 2 * pool->opts.max_starts) /* half is never the pool's own */
         return NOT_YET;
     slot_new(pool, cl->kind, cl);
     return UNDER_WAY;
@@ -414,33 +455,9 @@ static bool serve_one(struct shim_pool *pool, bool *ret_all)
         enum served r = serve(pool, cl, *ret_all);
         if (r == GIVEN)
             return true;
-        *ret_all = *ret_all && r == UNDER_WAY;
+        *ret_all = *ret_all && r != NOT_YET;
     }
     return false;
-}
-
-static uint32_t target(const struct shim_pool *pool, const struct kind *kd)
-{
-    uint32_t floor = floor_of(pool, kd);
-    if (pool->opts.warm >= 0)
-        return floor;
-    uint32_t wanted = shim_demand_target(&kd->demand, dbx_now_ms(), pool->opts.max_starts, floor);
-    if (wanted > pool->opts.max_warm)
-        wanted = pool->opts.max_warm;
-    return wanted > floor ? wanted : floor;
-}
-
-/* Warm ones of the pool's own sizes, and those on their way. */
-static uint32_t unclaimed(const struct shim_pool *pool, const struct kind *kd)
-{
-    uint32_t n = 0;
-    struct dbx_list *it, *tmp;
-    dbx_list_each(it, tmp, &pool->slots)
-    {
-        const struct slot *sl = dbx_list_entry(it, struct slot, node);
-        n += sl->kind == kd && (sl->state == SLOT_WARM || sl->state == SLOT_STARTING) && !sl->claim;
-    }
-    return n;
 }
 
 static uint32_t all_unclaimed(const struct shim_pool *pool)
@@ -449,13 +466,6 @@ static uint32_t all_unclaimed(const struct shim_pool *pool)
     for (size_t i = 0; i < pool->n_kinds; i++)
         n += unclaimed(pool, &pool->kinds[i]);
     return n;
-}
-
-static uint32_t floor_of(const struct shim_pool *pool, const struct kind *kd)
-{
-    if (kd->workspace)
-        return pool->opts.warm < 0 && kd->tpl->warm > 0;
-    return pool->opts.warm >= 0 ? (uint32_t)pool->opts.warm : kd->tpl->warm;
 }
 
 /* The template that misses most; NULL: none may be started now. */
@@ -499,14 +509,26 @@ static uint64_t calm_for(const struct shim_pool *pool)
     return until - now;
 }
 
+/* Somebody who is alone has no sandbox yet. */
+static bool is_waited_for(struct shim_pool *pool)
+{
+    struct dbx_list *it, *tmp;
+    dbx_list_each(it, tmp, &pool->claims)
+    {
+        if (!dbx_list_entry(it, struct shim_claim, node)->opts.background)
+            return true;
+    }
+    return false;
+}
+
 static void fill(struct shim_pool *pool)
 {
-    uint64_t wait = pool->n_claims ? 0 : calm_for(pool);
+    uint64_t wait = is_waited_for(pool) ? 0 : calm_for(pool);
     if (wait) {
         dbx_timer_start(pool->calm, wait, 0);
         return;
     }
-    while (pool->n_starting < pool->opts.max_starts) {
+    while (pool->n_starting[false] < pool->opts.max_starts) {
         struct kind *kd = neediest(pool);
         if (!kd || !room_for(pool, overhead_mb(kd)))
             return;
@@ -839,7 +861,7 @@ void shim_pool_counts(const struct shim_pool *pool, struct shim_pool_counts *ret
     *ret = (struct shim_pool_counts){
         .max_sandboxes = pool->opts.max_sandboxes,
         .sandboxes = pool->n_slots,
-        .starting = pool->n_starting,
+        .starting = pool->n_starting[false] + pool->n_starting[true],
         .waiting = pool->n_claims,
         .memory_mb = pool->opts.memory_mb,
         .memory_used_mb = pool->used_mb,

@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SHARE_MS 1000
+
 /* ---- the states ---- */
 
 #define BIT(st) (1u << SHIM_SB_##st)
@@ -122,6 +124,7 @@ void shim_sb__unref(struct shim_sandbox *sb)
         return;
     dbx_timer_free(sb->deadline);
     dbx_timer_free(sb->sweep);
+    dbx_timer_free(sb->share);
     dbx_close(sb->pidfd);
     free(sb->dir);
     sb->magic = 0;
@@ -185,6 +188,8 @@ struct shim_sandbox *shim_sandbox_adopt(const struct shim_node *node, const stru
                                            .plain = rec->plain};
     struct shim_sandbox *sb = sandbox_new(node, id, &opts, h, user);
     sb->cg = shim_cgroup_adopt(node->cgroups, sb->id_text);
+    if (claimed && shim_cgroup_is_idle(sb->cg))
+        shim_sandbox_yield(sb); /* and looked after, as before */
     (void)dbx_strcpy(sb->digest, sizeof(sb->digest), rec->digest);
     sb->mark = rec->mark;
     sb->limit_bytes = rec->limit_bytes;
@@ -303,8 +308,6 @@ void shim_sandbox_set_owner(struct shim_sandbox *sb, const struct shim_sandbox_h
 
 static void set_weight(struct shim_sandbox *sb, enum shim_weight weight)
 {
-    if (sb->opts.weight == weight || !sb->cg)
-        return;
     sb->opts.weight = weight;
     if (shim_cgroup_set_weight(sb->cg, weight) < 0)
         dbx_log(DBX_LOG_WARN, &sb->log, "its share of the CPU stays as it was");
@@ -312,12 +315,36 @@ static void set_weight(struct shim_sandbox *sb, enum shim_weight weight)
 
 void shim_sandbox_hurry(struct shim_sandbox *sb)
 {
-    set_weight(sb, SHIM_WEIGHT_FULL);
+    sb->share = dbx_timer_free(sb->share);
+    if (sb->cg && sb->opts.weight != SHIM_WEIGHT_FULL)
+        set_weight(sb, SHIM_WEIGHT_FULL);
+}
+
+/* What nobody else wants may be nothing at all, for as long as others keep every processor busy.
+ * Who got next to nothing (or wanted nothing) goes a step up, who got enough back to the end. */
+static void on_share(void *user)
+{
+    struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
+    struct shim_cgroup_stat st;
+    if (!sb->cg || shim_cgroup_spent(sb->cg, &st) < 0)
+        return;
+    uint64_t got_us = st.cpu_us - sb->share_us;
+    sb->share_us = st.cpu_us;
+    if (got_us < SHARE_MS * 1000 / 20 && sb->opts.weight != SHIM_WEIGHT_FULL)
+        set_weight(sb, sb->opts.weight - 1);
+    else if (got_us > SHARE_MS * 1000 / 4 && sb->opts.weight != SHIM_WEIGHT_IDLE)
+        set_weight(sb, SHIM_WEIGHT_IDLE);
 }
 
 void shim_sandbox_yield(struct shim_sandbox *sb)
 {
-    set_weight(sb, SHIM_WEIGHT_BATCH);
+    struct shim_cgroup_stat st;
+    if (sb->share || !sb->cg)
+        return;
+    set_weight(sb, SHIM_WEIGHT_IDLE);
+    sb->share_us = shim_cgroup_spent(sb->cg, &st) == 0 ? st.cpu_us : 0;
+    sb->share = dbx_timer_new(sb->node->loop, on_share, sb);
+    dbx_timer_start(sb->share, SHARE_MS, SHARE_MS);
 }
 
 void shim_sandbox_assign(struct shim_sandbox *sb, uint32_t cpu_millis)

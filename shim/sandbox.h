@@ -135,7 +135,7 @@ void shim_sandbox_open_registry(struct shim_sandbox *sb);
 const struct dbx_log_ctx *shim_sandbox_log(const struct shim_sandbox *sb);
 uint64_t shim_sandbox_ready_ms(const struct shim_sandbox *sb); /* how long provisioning took */
 
-/* For one of many: who is alone has precedence on the CPU. */
+/* For one of many: who is alone gets the CPU first; it gets on all the same. */
 void shim_sandbox_yield(struct shim_sandbox *sb);
 /* Nobody is in it: what is used now is the runtime's own, and what was parked or, the first time,
  * has just been (server): that is the next program's, as ever. Returns the tasks in its cgroup, 0

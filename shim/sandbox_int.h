@@ -42,6 +42,9 @@ struct shim_sandbox {
     uint64_t idle_bytes;            /* what the runtime used before anything ran */
     uint64_t parked_bytes;          /* what waits in it between two programs */
 
+    struct dbx_timer *share; /* owned; NULL: it does not yield */
+    uint64_t share_us;       /* of CPU, when it was last looked at */
+
     struct dbx_timer *sweep;   /* owned: the rounds of taking it down */
     uint64_t sweep_ms, end_ms; /* wait between rounds; when taking down began */
 };

@@ -383,7 +383,9 @@ int shim_sb__start(struct shim_sandbox *sb, struct dbx_err *err)
     };
     int control[2] = {-1, -1};
     int r = shim_cgroup_create(sb->node->cgroups, sb->id_text, &limits, &sb->cg, err);
-    if (r == 0 && sb->opts.weight != SHIM_WEIGHT_FULL)
+    if (r == 0 && sb->opts.weight == SHIM_WEIGHT_IDLE)
+        shim_sandbox_yield(sb);
+    else if (r == 0 && sb->opts.weight != SHIM_WEIGHT_FULL)
         (void)shim_cgroup_set_weight(sb->cg, sb->opts.weight); /* a nicety */
     if (r == 0)
         r = make_bundle(sb, overlay, err);

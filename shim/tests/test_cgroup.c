@@ -108,6 +108,17 @@ static void test_v1(void)
     CHECK_EQ(st.pids, 7);
     CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_BATCH), 0);
     CHECK_STR(get("cpu/devbox-n/a/cpu.shares"), "51");
+    CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_FULL), 0);
+    CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_IDLE), 0); /* a kernel that has no such thing */
+    CHECK_STR(get("cpu/devbox-n/a/cpu.shares"), "51");
+    put("cpu/devbox-n/a/cpu.idle", "0\n");
+    CHECK(!shim_cgroup_is_idle(cg));
+    CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_IDLE), 0);
+    CHECK_STR(get("cpu/devbox-n/a/cpu.idle"), "1");
+    CHECK(shim_cgroup_is_idle(cg));
+    CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_FULL), 0);
+    CHECK_STR(get("cpu/devbox-n/a/cpu.idle"), "0");
+    CHECK_STR(get("cpu/devbox-n/a/cpu.shares"), "1024");
     CHECK_EQ(shim_cgroup_reset_peak(cg), 0);
     CHECK_STR(get("memory/devbox-n/a/memory.max_usage_in_bytes"), "0");
     CHECK_EQ(shim_cgroup_set(cg, &(struct shim_cgroup_limits){0}, &err), 0);
@@ -184,6 +195,12 @@ static void test_v2(void)
     CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_BATCH), 0);
     CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_FULL), 0);
     CHECK_STR(get("v2/devbox-n/a/cpu.weight"), "100");
+    put("v2/devbox-n/a/cpu.idle", "0\n");
+    CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_IDLE), 0);
+    CHECK_STR(get("v2/devbox-n/a/cpu.idle"), "1");
+    CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_AHEAD), 0);
+    CHECK_STR(get("v2/devbox-n/a/cpu.idle"), "0");
+    CHECK_STR(get("v2/devbox-n/a/cpu.weight"), "25");
     CHECK_EQ(shim_cgroup_reset_peak(cg), 0);
     CHECK_EQ(strncmp(get("v2/devbox-n/a/memory.peak"), "reset\n", 6), 0);
     CHECK_EQ(shim_cgroup_kill(cg), 1);

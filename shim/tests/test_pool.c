@@ -250,7 +250,7 @@ static void test_background(void)
     claim((struct shim_claim_opts){.background = true});
     settle();
     CHECK_EQ(t.given, 1);
-    CHECK(t.last == &t.fakes[made] && t.last->opts.weight == SHIM_WEIGHT_BATCH);
+    CHECK(t.last == &t.fakes[made] && t.last->opts.weight == SHIM_WEIGHT_IDLE);
     CHECK_EQ(counts("python")->warm, 2);
     finish();
 
@@ -261,6 +261,33 @@ static void test_background(void)
     settle();
     CHECK_EQ(t.given, 1);
     CHECK(t.last == &t.fakes[0] || t.last == &t.fakes[1]);
+    finish();
+}
+
+/* A batch has as many starts under way as there are processors, however many of it wait; neither
+ * who is alone nor the pool itself waits behind these. */
+static void test_beside_a_batch(void)
+{
+    begin((struct shim_pool_opts){.warm = 1, .max_starts = 2, .max_sandboxes = 20});
+    t.stuck = true;
+    for (int i = 0; i < 5; i++)
+        claim((struct shim_claim_opts){.background = true});
+    shim_pool_start(t.pool);
+    settle();
+    uint32_t theirs = 0;
+    for (size_t i = 0; i < t.n; i++)
+        theirs += t.fakes[i].opts.weight == SHIM_WEIGHT_IDLE;
+    CHECK_EQ(theirs, 2);
+    CHECK_EQ(counts("python")->starting, 3);
+    size_t made = t.n;
+    claim((struct shim_claim_opts){0}); /* takes over the pool's own, which goes on with another */
+    settle();
+    CHECK_EQ(t.n, made + 1);
+    CHECK_EQ(t.given, 0);
+    t.stuck = false;
+    settle();
+    CHECK_EQ(t.given, 6);
+    CHECK_EQ(counts("python")->warm, 1);
     finish();
 }
 
@@ -528,6 +555,7 @@ int main(void)
     test_fills_and_gives();
     test_made_to_measure();
     test_background();
+    test_beside_a_batch();
     test_workspaces();
     test_takes_over_a_start();
     test_overtaken_start();
