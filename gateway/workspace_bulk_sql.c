@@ -8,12 +8,12 @@
 const struct dbx_pg_stmt gw_bulk_sql[] = {
     /* A workspace and its files, as they are together. */
     {"ws_whole",
-     "select " ROLE_FOR("w.id") " as role, f.id as f_id, f.path as f_path, f.type as f_type, f.size as f_size, "
+     "select " ROLE_HERE " as role, f.id as f_id, f.path as f_path, f.type as f_type, f.size as f_size, "
      "f.etag as f_etag, " US("f.updated_at") " as f_us, " WORKSPACE
-     "left join files f on f.workspace_id = w.id where w.id = $1::uuid and " ROLE_FOR("w.id") " > 0 order by f.path"},
+     "left join files f on f.workspace_id = w.id where w.id = $1::uuid and " ROLE_HERE " > 0 order by f.path"},
     {"ws_contents",
      "select w.name, f.path, f.type, " DBX_CONTENT("f") ", " US("f.updated_at") " as updated_us from workspaces w "
-     "left join files f on f.workspace_id = w.id where w.id = $1::uuid and " ROLE_FOR("w.id") " > 0 order by f.path"},
+     "left join files f on f.workspace_id = w.id where w.id = $1::uuid and " ROLE_HERE " > 0 order by f.path"},
     /* $5 the source, $6 the new one, $7 its name or null */
     {"ws_fork",
      "with w as " SEEN("$8") ", p as (select case when (select count(*) from workspaces where owner = $1::uuid) >= "

@@ -20,12 +20,12 @@ const struct dbx_pg_stmt gw_workspace_sql[] = {
     {"user_lock", "select 1 from users where id = $1::uuid for no key update"},
     {"ws_lock_by_file", "select 1 from workspaces where id = (select workspace_id from files"
                         " where id = $1::uuid) for update"},
-    {"ws_get", "select " ROLE_FOR("w.id") " as role, " WORKSPACE
-                                          "where w.id = $1::uuid and " ROLE_FOR("w.id") " > 0"},
+    {"ws_get",
+     "select " ROLE_HERE " as role, " WORKSPACE "where w.id = $1::uuid and " ROLE_HERE " > 0"},
     /* His own, and those he is a member of or came to by a link. */
     {"ws_list",
-     "select " ROLE_OF(
-         "w.id", "$1",
+     "select " ROLE_IN(
+         "w", "$1",
          "false") " as role, " WORKSPACE "where (w.owner = $1::uuid or w.id in (select "
                   "m.workspace_id from workspace_members m join "
                   "users u on u.email = m.email where u.id = $1::uuid union all select "
@@ -62,10 +62,10 @@ const struct dbx_pg_stmt gw_workspace_sql[] = {
                            "null)" RESULT("w", "x") ", (select sandbox_id from go) as sandbox_id"},
     {"ws_tree", "select w.id as workspace_id, " ENTRY(
                     "f") "from workspaces w left join files f on f.workspace_id = w.id where w.id "
-                         "= $1::uuid and " ROLE_FOR("w.id") " > 0 order by f.path"},
+                         "= $1::uuid and " ROLE_HERE " > 0 order by f.path"},
     {"file_get", "select f.workspace_id, " ENTRY("f") ", " DBX_CONTENT(
                      "f") " from files f where f.id = $1::uuid "
-                          "and " ROLE_FOR("f.workspace_id") " > 0"},
+                          "and " ROLE_OF("f.workspace_id", "$2", "$3") " > 0"},
     /* clang-format off */
     /* $9 content: empty when it is in the blob store; $14 its size */
     {"file_create",
@@ -124,9 +124,9 @@ const struct dbx_pg_stmt gw_workspace_sql[] = {
               "(select workspace_id from go))" RESULT("f", "x")},
     /* clang-format off */
     {"run_plan",
-     "select w.template, w.revision, s.id as sandbox_id, " SIZE("w") " as size, f.path, f.type, " DBX_CONTENT("f") ", " ROLE_FOR("w.id")
-     " as role from workspaces w " LIVE "left join files f on f.workspace_id = w.id and " ROLE_FOR("w.id") " > 1 "
-     "where w.id = $1::uuid and " ROLE_FOR("w.id") " > 0 order by f.path"},
+     "select w.template, w.revision, s.id as sandbox_id, " SIZE("w") " as size, f.path, f.type, " DBX_CONTENT("f") ", " ROLE_HERE
+     " as role from workspaces w " LIVE "left join files f on f.workspace_id = w.id and " ROLE_HERE " > 1 "
+     "where w.id = $1::uuid and " ROLE_HERE " > 0 order by f.path"},
     {"run_accept",
      "with cur as (select w.id, w.owner, w.template, s.id as sandbox, " SIZE("w") " as size, w.role from " SEEN("$14") " w " LIVE
      "), p as (select case " UNLESS_EDITOR("cur") "when user_full($1::uuid) then 'running' when cur.sandbox <> $6::uuid or "

@@ -17,21 +17,24 @@
     " on conflict do nothing returning 1),"                                                        \
     " go as (select * from ok where $2::text is null or exists (select 1 from i)) "
 /* PostgreSQL plans an SQL function's body anew in each statement that calls it, which costs more
- * than all the rest: owners, who ask most, are known without. */
+ * than all the rest: owners, who ask most, are known without. ROLE_IN: in a row of workspaces. */
+#define ROLE_IN(w, usr, adm)                                                                       \
+    "case when " w ".owner = " usr "::uuid then 3 else workspace_role(" w ".id, " usr              \
+    "::uuid, " adm "::boolean) end"
 #define ROLE_OF(ws, usr, adm)                                                                      \
     "coalesce((select 3 from workspaces o where o.id = " ws " and o.owner = " usr "::uuid), "      \
     "workspace_role(" ws ", " usr "::uuid, " adm "::boolean))"
 /* What the caller may see of workspace or file $5, with his role in it (workspace_role: the one
  * place that says who may do what). */
 #define SEEN(adm)                                                                                  \
-    "(select w.*, r.role from workspaces w, lateral (select " ROLE_OF(                             \
-        "w.id", "$1", adm) " as role) r where w.id = $5::uuid and r.role > 0)"
+    "(select w.*, r.role from workspaces w, lateral (select " ROLE_IN(                             \
+        "w", "$1", adm) " as role) r where w.id = $5::uuid and r.role > 0)"
 #define FILE_SEEN(adm)                                                                             \
     "f as (select f.*, r.role from files f, lateral (select " ROLE_OF(                             \
         "f.workspace_id", "$1", adm) " as role) r where f.id = $5::uuid and r.role > 0), "
 #define UNLESS_EDITOR(t) "when " t ".role < 2 then 'forbidden' "
 #define UNLESS_OWNER(t) "when " t ".role < 3 then 'forbidden' "
-#define ROLE_FOR(ws) ROLE_OF(ws, "$2", "$3")
+#define ROLE_HERE ROLE_IN("w", "$2", "$3")
 #define CHANGED                                                                                    \
     "u as (update workspaces set revision = revision + 1, updated_at = now() where id in "
 #define RESULT(found, written)                                                                     \
