@@ -210,8 +210,7 @@ static void start_stream(struct gw_req *rq, const struct gw_batch_row *b, bool j
         return;
     }
     if (!rq->gw->olog) {
-        gw_req_fail_status(rq, 503, DBX_UNAVAIL, "output_unavailable",
-                           "the output log cannot be read yet, try again", NULL);
+        gw_req_fail_output(rq, NULL);
         return;
     }
     struct reader *rd = DBX_NEW(struct reader);

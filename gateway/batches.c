@@ -209,7 +209,7 @@ static void on_done(void *user)
 static void on_error(const struct dbx_err *err, void *user)
 {
     struct page *pg = user;
-    gw_req_fail(pg->rq, err, "output_unavailable");
+    gw_req_fail_output(pg->rq, err);
 }
 
 static const struct gw_collect_handlers collect_handlers = {
@@ -224,8 +224,7 @@ static void on_rows(const struct gw_process *rows, size_t n, const struct dbx_er
     } else if (err) {
         gw_req_fail_db(rq, err);
     } else if (n > 0 && !rq->gw->olog) {
-        gw_req_fail_status(rq, 503, DBX_UNAVAIL, "output_unavailable",
-                           "the output log cannot be read yet, try again", NULL);
+        gw_req_fail_output(rq, NULL);
     } else {
         pg->more = n > pg->limit;
         pg->collect =

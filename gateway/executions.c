@@ -176,7 +176,7 @@ static void on_read(struct gw_result *rs, const struct dbx_err *err, void *arg)
     struct gw_req *rq = rd->rq;
     struct dbx_buf buf;
     if (err) {
-        gw_req_fail(rq, err, "output_unavailable");
+        gw_req_fail_output(rq, err);
         return;
     }
     dbx_buf_init(&buf, MAX_OBJECT);
@@ -208,8 +208,7 @@ void gw_answer_execution(struct gw_req *rq, const struct gw_process *p, int stat
         return;
     }
     if (!rq->gw->olog) {
-        gw_req_fail_status(rq, 503, DBX_UNAVAIL, "output_unavailable",
-                           "the output log cannot be read yet, try again", NULL);
+        gw_req_fail_output(rq, NULL);
         return;
     }
     struct reading *rd = DBX_NEW(struct reading);

@@ -91,7 +91,7 @@ static void on_end(void *user)
 static void on_error(const struct dbx_err *err, void *user)
 {
     struct output *o = user;
-    gw_req_fail(o->rq, err, "output_unavailable");
+    gw_req_fail_output(o->rq, err);
 }
 
 static bool wants(const struct dbx_id *process, void *user)
@@ -133,8 +133,7 @@ static void found(struct gw_req *rq, const struct gw_process *p)
     if (read_query(rq, o, &err) < 0) {
         gw_req_fail(rq, &err, NULL);
     } else if (!rq->gw->olog || rq->gw->outputs > MAX_AT_A_TIME) {
-        gw_req_fail_status(rq, 503, DBX_UNAVAIL, "output_unavailable",
-                           "output cannot be read now, try again", NULL);
+        gw_req_fail_output(rq, NULL);
     } else {
         o->follow = gw_follow_new(rq->gw, &p->sandbox, p->log_offset, &follow_handlers, o);
         gw_follow_to_end(o->follow);

@@ -273,6 +273,18 @@ void gw_req_fail_db(struct gw_req *rq, const struct dbx_err *err)
         reply_error(rq, 500, DBX_INTERNAL, NULL, "internal error", "", NULL);
 }
 
+void gw_req_fail_output(struct gw_req *rq, const struct dbx_err *err)
+{
+    if (err && err->kind == DBX_INTERNAL) {
+        gw_req_fail(rq, err, "output_unavailable");
+        return;
+    }
+    if (err)
+        dbx_log(DBX_LOG_WARN, &rq->log, "read output: %s", err->msg);
+    reply_error(rq, 503, DBX_UNAVAIL, "output_unavailable",
+                "the output cannot be read now, try again", "", NULL);
+}
+
 void gw_req_not_found(struct gw_req *rq)
 {
     reply_error(rq, 404, DBX_NOT_FOUND, NULL, "no such object", "", NULL);

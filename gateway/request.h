@@ -93,6 +93,8 @@ void gw_req_fail_field(struct gw_req *rq, int status, enum dbx_kind kind, const 
                        const char *message, const char *field);
 /* What the database said: whatever it is, it is not the client's fault unless it is a conflict. */
 void gw_req_fail_db(struct gw_req *rq, const struct dbx_err *err);
+/* The output log, or what is kept of it, is away (err NULL: not there yet): 503. */
+void gw_req_fail_output(struct gw_req *rq, const struct dbx_err *err);
 void gw_req_not_found(struct gw_req *rq);
 
 /* Of every answer, where browsers come by TLS and where they do not. */

@@ -541,8 +541,7 @@ int gw_session_upgrade(struct gw_req *rq, const struct dbx_ws_handlers **ret_han
         return -EINVAL;
     }
     if (rq->gw->draining || !rq->gw->olog) {
-        gw_req_fail_status(rq, 503, DBX_UNAVAIL, "output_unavailable",
-                           "output cannot be read here now, try again", NULL);
+        gw_req_fail_output(rq, NULL);
         return -EAGAIN;
     }
     struct gw_session *ss = new_session(rq->gw, &sandbox, &token, *ret_subprotocol);

@@ -18,6 +18,7 @@ import requests
 import websocket
 
 from conftest import DevBox, free_port
+from s3_fixture import S3
 from test_output_log import program
 
 LOGS = {"files": [], "kafka": ["--kafka"]}
@@ -256,3 +257,62 @@ def test_quota_and_time(own_devbox):
     sql(box, "update process_outputs set at = now() - interval '40 days'")
     until(lambda: sql(box, "select count(*) from process_outputs") == ["0"])
     assert sql(box, "select sum(bytes) from output_usage") == ["0"]
+
+
+def readable(api, execution):
+    """Its output's answer, which is whole, or says that one should ask again."""
+    r = api.call("GET", f"/api/executions/{execution}/output")
+    if r.status_code == 503:
+        assert int(r.headers["Retry-After"]) >= 1 and r.json()["error"]["code"] == "output_unavailable", r.text
+        return None
+    assert r.status_code == 200, r.text
+    return r.content
+
+
+def test_s3_away(own_devbox):
+    """Killed, then hung: what ends meanwhile is archived later, what is archived answers 503 and comes back by itself; no output is lost."""
+    box, s3, size = own_devbox, S3(), 200000
+    box.env |= {"DEVBOX_GATEWAY_ARCHIVE_AFTER_MS": "0", "DEVBOX_GATEWAY_ARCHIVE_LEASE_MS": "5000", "DEVBOX_GATEWAY_BLOBS": s3.url,
+                "DEVBOX_GATEWAY_BLOB_KEYS_FILE": str(s3.keys)}
+
+    def write(letter):
+        accepted = box.client().run("python", {"main.py": f"print('{letter}' * {size})"})
+        assert accepted["verdict"] == "OK"
+        return accepted["id"]
+
+    try:
+        box.up("--no-images")
+        first = write("a")
+        wait_archived(box)
+        forget(box, "files", [])
+        del box.env["DEVBOX_SHIM_LOG_RETAIN_MS"]
+        box.down()
+        s3.stop()
+        box.up("--no-images")  # needs no store to come up
+        api = box.client()
+        assert readable(api, first) is None
+        r = api.call("GET", f"/api/executions/{first}")
+        assert (r.status_code, r.json()["error"]["code"]) == (503, "output_unavailable") and int(r.headers["Retry-After"]) >= 1
+        second = write("b")
+        until(lambda: any("keep the output of a process, trying again" in f.read_text(errors="replace") for f in (box.state / "logs").glob("gateway*")))
+        assert readable(api, second) == b"b" * size + b"\n"  # from the log
+        s3.start()
+        assert until(lambda: readable(api, first)) == b"a" * size + b"\n"
+        wait_archived(box)
+
+        s3.process.send_signal(signal.SIGSTOP)
+        assert readable(api, first) is None
+        third = write("c")
+        assert readable(api, third) == b"c" * size + b"\n"
+        s3.process.send_signal(signal.SIGCONT)
+        assert until(lambda: readable(api, first)) == b"a" * size + b"\n"
+        wait_archived(box)
+        forget(box, "files", [])
+        api = box.client()
+        for id, letter in ((first, b"a"), (second, b"b"), (third, b"c")):
+            assert readable(api, id) == letter * size + b"\n"
+        objects = sql(box, "select object from process_outputs where object is not null")
+        known = {f"some/prefix/{o}" for o in objects + sql(box, "select name from blob_garbage")}
+        assert len(objects) == 3 and {f"some/prefix/{o}" for o in objects} <= set(s3.objects()) <= known
+    finally:
+        s3.close()
