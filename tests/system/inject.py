@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Has a living process make a system call of our choosing, as its attacker would: by ptrace, from outside."""
+"""What is done to a living process from outside: it stands still, or makes a system call of our choosing (by ptrace), as its attacker would."""
 
 import ctypes
 import errno
@@ -25,6 +25,23 @@ def ptrace(what, pid, addr=0, data=0):
     if r == -1 and ctypes.get_errno():
         raise OSError(ctypes.get_errno(), f"ptrace {what}")
     return r
+
+
+def stands(pid, task):
+    try:
+        with open(f"/proc/{pid}/task/{task}/stat") as f:
+            return f.read().rpartition(") ")[2][0] in "TZX"
+    except FileNotFoundError:
+        return True
+
+
+def freeze(pid):
+    """Stops it, and returns when each of its threads has: on a busy machine one serves on for a while behind the signal."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 60
+    while not all(stands(pid, t) for t in os.listdir(f"/proc/{pid}/task")):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def poke(pid, at, data):

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from inject import freeze
 from test_workspaces import Workspace
 
 
@@ -86,7 +87,7 @@ def test_both_changed(own_devbox):
     assert ws.input(run, "\n").status_code == 204
     # The record changes while the node does not hear of it, and the program writes without seeing that.
     shim = own_devbox.daemons("shim")[0]["pid"]
-    os.kill(shim, signal.SIGSTOP)
+    freeze(shim)
     try:
         ws.put("f", "by the API")
         time.sleep(3)
@@ -141,7 +142,7 @@ def test_the_next_shim_knows_the_files(own_devbox):
     # The program works while nobody listens: it is told to by one that is killed with the shim's life.
     pid = own_devbox.daemons("shim")[0]["pid"]
     assert ws.input(run, "\n").status_code == 204
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     time.sleep(3)
     os.kill(pid, signal.SIGKILL)
     ws.put("by-api", "second")

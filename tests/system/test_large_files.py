@@ -18,6 +18,7 @@ import zipfile
 import pytest
 import requests
 
+from inject import freeze
 from s3_fixture import S3
 from test_gateway import ROOT, World
 from test_socket import Socket, Workspace
@@ -271,7 +272,7 @@ def test_s3_away_and_slow(w, ws, s3, request):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert content(w, entry).text == data
-    s3.process.send_signal(signal.SIGSTOP)
+    freeze(s3.process.pid)
     try:
         fails_503(content(w, entry))
         assert content(w, small).text == "s"

@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from conftest import ROOT, DevBox, free_port
+from inject import freeze
 from link_peer import Keyring
 from test_packages import messages, shell, workspace  # noqa: F401 (a fixture)
 from test_workspaces import Workspace
@@ -396,7 +397,7 @@ def test_nodes_share_layers(two):
     assert "$ pip" in run_main(second, lock)
     assert (layers_counted(second, "pulled"), layers_counted(second, "built"), shared(second, "failed")) == (1, 3, 2)
     # The cache is away: so it is made here.
-    os.kill(first.daemons("registry-cache")[0]["pid"], signal.SIGSTOP)
+    freeze(first.daemons("registry-cache")[0]["pid"])
     try:
         assert "$ pip" in run_main(second, fresh("MarkupSafe==3.0.2\n"))
     finally:
