@@ -106,7 +106,8 @@ const struct dbx_pg_stmt gw_people_sql[] = {
                                                                     "k"},
 
     /* --- members: $5 workspace, $6 email, $7 role; administrator; origin --- */
-    {"members", "select m.email, m.role, " US(
+    {"members", "select m.email, m.role, m.user_id is null and not exists (select 1 from users u "
+                "where u.email = m.email and u.email_verified) as pending, " US(
                     "m.created_at") " as created_us, workspace_role($1::uuid, $2::uuid, "
                                     "$3::boolean) as mine from (select 1) one left join "
                                     "workspace_members m on m.workspace_id = $1::uuid order by "
@@ -225,9 +226,11 @@ const struct dbx_pg_stmt gw_people_sql[] = {
      "$1::text and i.subject = $2::text), "
      "free as (select 1 where not exists (select 1 from have) and not exists (select 1 from users "
      "where email = $3::text)), "
-     "g as (update users set guest = false, email = $3::text where id = $8::uuid and guest and "
+     "g as (update users set guest = false, email = $3::text, email_verified = $3::text is not "
+     "null where id = $8::uuid and guest and "
      "exists (select 1 from free) returning *), "
-     "n as (insert into users (id, email) select $4::uuid, $3::text from free where $8::uuid is "
+     "n as (insert into users (id, email, email_verified) select $4::uuid, $3::text, $3::text is "
+     "not null from free where $8::uuid is "
      "null or not exists (select 1 from users where id = $8::uuid and guest) returning *), "
      "u as (select * from have where disabled_at is null union all select * from g union all "
      "select * from n), "

@@ -27,8 +27,10 @@ const struct dbx_pg_stmt gw_workspace_sql[] = {
      "select " ROLE_IN(
          "w", "$1",
          "false") " as role, " WORKSPACE "where (w.owner = $1::uuid or w.id in (select "
-                  "m.workspace_id from workspace_members m join "
-                  "users u on u.email = m.email where u.id = $1::uuid union all select "
+                  "m.workspace_id from workspace_members m where m.user_id = $1::uuid union all "
+                  "select "
+                  "m.workspace_id from workspace_members m join users u on u.email = m.email where "
+                  "u.id = $1::uuid and u.email_verified and m.user_id is null union all select "
                   "l.workspace_id from "
                   "share_links l join link_uses g on g.link_id = l.id where g.user_id = $1::uuid "
                   "and "

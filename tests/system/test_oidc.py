@@ -145,6 +145,19 @@ def test_addresses(s):
     assert r.status_code == 403 and r.json()["error"]["code"] == "login_refused"
 
 
+def test_a_role_waits_for_a_verified_address(s):
+    owner, p = Person(s.w).register(), Person(s.w, s.urls["rs"])
+    path = owner.workspace()
+    for name in ("awaited", "unverified"):
+        assert owner.call("PUT", f"{path}/members/{name}@provider.example", json={"role": "editor"}).status_code == 200
+    assert come_in(p, "awaited").status_code == 303
+    assert p.call("GET", path).json()["role"] == "editor"
+    assert [x["id"] for x in p.call("GET", "/api/workspaces").json()["items"]] == [path.split("/")[-1]]
+    assert {m["email"].split("@")[0]: m["pending"] for m in owner.call("GET", f"{path}/members").json()["items"]} == {"awaited": False, "unverified": True}
+    p = Person(s.w, s.urls["rs"])
+    assert come_in(p, "unverified").status_code == 303 and p.call("GET", path).status_code == 404
+
+
 def test_an_answer_is_good_once_and_in_its_browser(s):
     p, thief = Person(s.w, s.urls["rs"]), Person(s.w, s.urls["rs"])
     url = follow(p, begin(p), "once")

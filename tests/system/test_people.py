@@ -340,10 +340,24 @@ def test_members(w):
     assert r.status_code == 400 and r.json()["error"]["field"] == "role"
     for bad in ("nobody", "a%40b%40c", "%00@b", "a%2", "a" * 300 + "@b"):
         assert owner.call("PUT", f"{path}/members/{bad}", json={"role": "viewer"}).status_code in (400, 404)
-    # Named before there is an account: the same answer, and the role waits.
+    # Named before there is an account: the same answer, and the role waits until it is given to the account.
     later = f"{uuid.uuid4().hex}@example.org"
     assert owner.call("PUT", f"{path}/members/{later}", json={"role": "viewer"}).status_code == 200
-    assert Person(w).register(later).call("GET", path).json()["role"] == "viewer"
+    late = Person(w).register(later)
+    assert late.call("GET", path).status_code == 404
+    assert late.call("GET", "/api/workspaces").json()["items"] == []
+    assert {m["email"]: m["pending"] for m in owner.call("GET", f"{path}/members").json()["items"]} == {editor.email: False, later: True}
+    assert owner.call("PUT", f"{path}/members/{later}", json={"role": "viewer"}).status_code == 200
+    assert late.call("GET", path).json()["role"] == "viewer"
+    assert not any(m["pending"] for m in owner.call("GET", f"{path}/members").json()["items"])
+    # Nor does a guest get it who was there before and takes the address now, nor who takes that of an account that has gone.
+    guest, other = Person(w).guest(), f"{uuid.uuid4().hex}@example.org"
+    assert owner.call("PUT", f"{path}/members/{other}", json={"role": "editor"}).status_code == 200
+    assert guest.register(other).call("GET", path).status_code == 404
+    w.pg.sql(f"delete from users where email = '{later}'")
+    assert Person(w).register(later).call("GET", path).status_code == 404
+    later = f"{uuid.uuid4().hex}@example.org"
+    assert owner.call("PUT", f"{path}/members/{later}", json={"role": "viewer"}).status_code == 200
     key = {"Idempotency-Key": "m1"}
     assert owner.call("PUT", f"{path}/members/{later}", json={"role": "viewer"}, headers=key).status_code == 200
     assert code(owner.call("PUT", f"{path}/members/{later}", json={"role": "editor"}, headers=key)) == (409, "idempotency_key_reused")

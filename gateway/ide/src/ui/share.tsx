@@ -76,8 +76,8 @@ function Box(props: {project: Project}) {
               e.preventDefault();
               void attempt(async () => {
                 await api.addMember(props.project.id, email(), role());
-                setPeople([...people().filter((p) => p.email !== email()), {email: email(), role: role()}]);
                 setEmail("");
+                setPeople(await api.members(props.project.id));
               });
             }}
           >
@@ -91,7 +91,7 @@ function Box(props: {project: Project}) {
                 <li class="line" style={{"margin-top": "8px"}}>
                   <span>{p.email}</span>
                   <span class="push" />
-                  <span class="who">{p.role === "viewer" ? "may look" : "may edit"}</span>
+                  <span class="who">{(p.role === "viewer" ? "may look" : "may edit") + (p.pending ? ", no account yet: add again then" : "")}</span>
                   <button class="icon-button" aria-label={"Remove " + p.email} onClick={() => void attempt(async () => (await api.removeMember(props.project.id, p.email), void setPeople(people().filter((x) => x !== p))))}>
                     <Icon name="trash" />
                   </button>
