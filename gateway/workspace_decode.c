@@ -277,17 +277,47 @@ void gw_body_done(struct gw_body *b)
     b->decoded = NULL;
 }
 
+/* One entity tag (RFC 9110, 8.8.3) at *p, which goes behind it; NULL when there is none. */
+static const char *entity_tag(const char **p, size_t *ret_len, bool *ret_weak)
+{
+    const char *s = *p;
+    *ret_weak = strncmp(s, "W/", 2) == 0;
+    s += *ret_weak ? 2 : 0;
+    const char *end = *s == '"' ? strchr(s + 1, '"') : NULL;
+    if (!end)
+        return NULL;
+    *ret_len = (size_t)(end - s - 1);
+    *p = end + 1;
+    return s + 1;
+}
+
+static bool is_ours(const char *tag, size_t len)
+{
+    return len == 64 && strspn(tag, "0123456789abcdef") >= 64;
+}
+
+/* Files have one tag: of a list with several of ours none could be told to be the wrong one. */
 int gw_if_match(const char *header, char ret[static 65], struct dbx_err *err)
 {
-    size_t len = header ? strlen(header) : 0;
+    const char *p = header ? header : "", *tag;
+    size_t len, ours = 0;
+    bool weak;
     ret[0] = '\0';
     if (!header || dbx_streq(header, "*"))
         return 0;
-    if (len != 66 || header[0] != '"' || header[65] != '"' ||
-        strspn(header + 1, "0123456789abcdef") != 64)
-        return dbx_err_field(err, "If-Match", "must be one ETag as this server gives it, or *");
-    memcpy(ret, header + 1, 64);
-    ret[64] = '\0';
+    memcpy(ret, "none", sizeof("none"));
+    do {
+        p += strspn(p, " \t");
+        tag = entity_tag(&p, &len, &weak);
+        if (tag && !weak && is_ours(tag, len)) {
+            memcpy(ret, tag, len);
+            ret[len] = '\0';
+            ours++;
+        }
+        p += strspn(p, " \t");
+    } while (tag && *p++ == ',');
+    if (!tag || p[-1] != '\0' || ours > 1)
+        return dbx_err_field(err, "If-Match", "must be an ETag as this server gives it, or *");
     return 0;
 }
 

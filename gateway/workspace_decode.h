@@ -52,7 +52,8 @@ int gw_body_decode(enum gw_body_kind kind, const void *body, size_t len,
                    struct dbx_err *err) DBX_MUST_USE;
 void gw_body_done(struct gw_body *b);
 
-/* The value of If-Match: "" for "*" and for none, else the hex digits between the quotes. */
+/* The value of If-Match: "" for "*" and for none, else the hex digits between the quotes of the tag
+ * that a file may have, or "none". */
 int gw_if_match(const char *header, char ret[static 65], struct dbx_err *err) DBX_MUST_USE;
 
 /* What a process of a workspace carries, besides the body. */

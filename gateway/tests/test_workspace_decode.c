@@ -120,8 +120,24 @@ static void test_if_match(void)
     CHECK(gw_if_match("\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"", etag,
                       &err) == 0);
     CHECK_EQ(strlen(etag), 64);
-    CHECK(gw_if_match("\"short\"", etag, &err) < 0);
-    CHECK_STR(err.field, "If-Match");
+    /* well made, but no tag that a file could have: it fits none */
+    static const char *const strange[] = {"\"short\"", "W/\"x\"", "\"\"", "\"a\" , \"b,c\"",
+                                          "W/\"0123456789abcdef0123456789abcdef0123456789abcdef0123"
+                                          "456789abcdef\""};
+    for (size_t i = 0; i < DBX_ARRAY_LEN(strange); i++) {
+        CHECK_EQ(gw_if_match(strange[i], etag, &err), 0);
+        CHECK_STR(etag, "none");
+    }
+    CHECK(gw_if_match("\"x\", \"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"",
+                      etag, &err) == 0);
+    CHECK_EQ(strlen(etag), 64);
+    static const char *const broken[] = {"",   "short", "\"open", "\"a\",", "\"a\" \"b\"",
+                                         "W/", ",",     "* "};
+    for (size_t i = 0; i < DBX_ARRAY_LEN(broken); i++) {
+        err = (struct dbx_err){0};
+        CHECK(gw_if_match(broken[i], etag, &err) < 0);
+        CHECK_STR(err.field, "If-Match");
+    }
 }
 
 int main(void)

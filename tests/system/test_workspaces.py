@@ -108,6 +108,8 @@ def test_files(api, ws):
     r = api.call("PUT", f"/api/files/{a['id']}", json={"content": "gamma"}, headers={"If-Match": old})
     assert r.status_code == 412 and r.json()["error"]["code"] == "stale"
     assert api.call("DELETE", f"/api/files/{a['id']}", headers={"If-Match": old}).status_code == 412
+    for strange in ('"stale"', 'W/"x"', f'"x", {old}'):  # no tag that it could have
+        assert api.call("DELETE", f"/api/files/{a['id']}", headers={"If-Match": strange}).status_code == 412
     assert api.call("PUT", f"/api/files/{a['id']}", json={"content_base64": base64.b64encode(b"\xff\0").decode()}).status_code == 200
     assert api.call("GET", f"/api/files/{a['id']}").json()["content_base64"] == "/wA="
     # What is there, is there.
