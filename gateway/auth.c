@@ -132,6 +132,12 @@ static uint32_t scope_needed(const struct gw_req *rq)
     return GW_SCOPE_ALL;
 }
 
+enum dbx_role gw_auth_live_role(const struct gw_user *user, enum dbx_role role)
+{
+    bool runs = user->admin || (user->scopes & GW_SCOPE_RUN) != 0;
+    return runs || role < DBX_ROLE_VIEWER ? role : DBX_ROLE_VIEWER;
+}
+
 bool gw_auth_own_origin(struct gw_req *rq)
 {
     return gw_origin_ok(dbx_http_header(rq->http, "origin"), dbx_http_header(rq->http, "host"),

@@ -18,6 +18,9 @@ struct gw_auth_cache *gw_auth_free(struct gw_auth_cache *au);
  * at once; or answers 401, 403 (no CSRF header, or not with these scopes) or 503. On a route that
  * is GW_AUTH_OPTIONAL next is called whoever it is. */
 void gw_auth_request(struct gw_req *rq, void (*next)(struct gw_req *rq));
+/* What a stream or a socket may that the caller opens, who is `role` to it: a key that is not good
+ * for running only looks. */
+enum dbx_role gw_auth_live_role(const struct gw_user *user, enum dbx_role role);
 /* All that is remembered: something was revoked. */
 void gw_auth_forget(struct gw_auth_cache *au);
 /* Whether browsers reach us by TLS. */

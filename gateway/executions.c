@@ -13,6 +13,7 @@
 #include "common/io/httpd.h"
 #include "common/proto/token.h"
 #include "gateway/access.h"
+#include "gateway/auth.h"
 #include "gateway/gw.h"
 #include "gateway/recent.h"
 #include "gateway/result.h"
@@ -26,7 +27,7 @@ static void sign_token(struct gw_req *rq, const struct dbx_id *sandbox, int64_t 
                        char text[static DBX_TOKEN_MAX])
 {
     struct dbx_token t = {.kind = DBX_TOKEN_STREAM,
-                          .role = rq->role,
+                          .role = gw_auth_live_role(&rq->user, rq->role),
                           .expires = issued + GW_TOKEN_SECONDS,
                           .subject = *sandbox,
                           .user = rq->user.id};

@@ -439,8 +439,10 @@ static void on_workspace(const struct dbx_pg_result *res, const struct dbx_err *
 static void ask_for_workspace(struct gw_req *rq)
 {
     struct asking *a = rq->op;
-    if (rq->user.by != GW_CRED_NONE)
+    if (rq->user.by != GW_CRED_NONE) {
         gw_credential_label(&rq->user, a->credential);
+        a->most = gw_auth_live_role(&rq->user, a->most);
+    }
     gw_req_ref(rq);
     ask_role(rq->gw, a, &rq->user, on_workspace, rq);
 }
@@ -567,7 +569,7 @@ static void on_may(const struct dbx_pg_result *res, const struct dbx_err *err, v
     } else {
         const struct asking *a = rq->op;
         struct dbx_token t = {.kind = DBX_TOKEN_WORKSPACE,
-                              .role = role,
+                              .role = gw_auth_live_role(&rq->user, role),
                               .expires = now + GW_TOKEN_SECONDS,
                               .subject = a->workspace,
                               .user = rq->user.id};
@@ -594,6 +596,10 @@ void gw_socket_token(struct gw_req *rq)
     rq->op_free = free;
     if (!gw_route_id(rq, &a->workspace))
         return;
+    if ((rq->user.scopes & GW_SCOPE_READ) == 0) {
+        gw_req_forbidden(rq, "this key's scopes do not allow it");
+        return;
+    }
     gw_credential_label(&rq->user, a->credential);
     gw_req_ref(rq);
     ask_role(rq->gw, a, &rq->user, on_may, rq);

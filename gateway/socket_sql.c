@@ -14,11 +14,13 @@
 
 const struct dbx_pg_stmt gw_socket_sql[] = {
     /* $1 workspace, $2 caller, $3 whether he acts as administrator, $4 what he came with
-     * (access.h), $5 a sandbox that has to be of the workspace, or null */
+     * (access.h; a key has to be good for reading), $5 a sandbox that has to be of the workspace,
+     * or null */
     {"socket_role",
      "select case when $4::text = '' or exists (select 1 from api_keys k where left($4::text, 2) = "
      "'k:' and k.id::text = substr($4::text, 3) and k.revoked_at is null and (k.expires_at is null "
-     "or k.expires_at > now())) or exists (select 1 from sessions s where left($4::text, 2) = 's:' "
+     "or k.expires_at > now()) and 'read' = any (string_to_array(k.scopes, ' '))) or exists "
+     "(select 1 from sessions s where left($4::text, 2) = 's:' "
      "and s.id::text = substr($4::text, 3) and s.revoked_at is null and s.expires_at > now()) then "
      "workspace_role(w.id, $2::uuid, $3::boolean and u.role = 'admin') else 0 end as role from "
      "workspaces w join users u on u.id = $2::uuid and u.disabled_at is null where w.id = $1::uuid "
