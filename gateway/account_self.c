@@ -6,6 +6,7 @@
 #include "common/base/str.h"
 #include "gateway/auth.h"
 #include "gateway/executions.h"
+#include "gateway/once.h"
 #include "gateway/passwords.h"
 #include "gateway/people.h"
 #include "gateway/people_int.h"
@@ -191,11 +192,16 @@ static void end_session(struct gw_req *rq, const struct dbx_id *id)
     gw_people_ask(rq, "session_end", params, DBX_ARRAY_LEN(params), gw_people_done);
 }
 
-void gw_sessions_delete(struct gw_req *rq)
+static void delete_session(struct gw_req *rq)
 {
     struct dbx_id id;
     if (gw_route_id(rq, &id))
         end_session(rq, &id);
+}
+
+void gw_sessions_delete(struct gw_req *rq)
+{
+    gw_once_again(rq, delete_session);
 }
 
 void gw_auth_logout(struct gw_req *rq)

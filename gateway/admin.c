@@ -8,6 +8,7 @@
 #include "common/base/str.h"
 #include "gateway/auth.h"
 #include "gateway/executions.h"
+#include "gateway/once.h"
 #include "gateway/people.h"
 #include "gateway/people_int.h"
 #include "gateway/result.h"
@@ -175,7 +176,7 @@ static const char *number(int64_t value, char out[static 24])
     return value < 0 ? NULL : out;
 }
 
-void gw_users_put(struct gw_req *rq)
+static void put(struct gw_req *rq)
 {
     struct change *ch = new_change(rq);
     if (!ch || !gw_people_read(rq, GW_PEOPLE_USER, &ch->body))
@@ -194,6 +195,11 @@ void gw_users_put(struct gw_req *rq)
         DBX_PG_TEXT(number(b->max_bytes, ch->bytes)),
     };
     gw_people_ask(rq, "user_put", params, DBX_ARRAY_LEN(params), on_put);
+}
+
+void gw_users_put(struct gw_req *rq)
+{
+    gw_once_again(rq, put);
 }
 
 /* --- recovery --- */
@@ -223,7 +229,7 @@ static void on_recovery(const struct dbx_pg_result *res, const struct dbx_err *e
     gw_req_unref(rq);
 }
 
-void gw_users_recovery(struct gw_req *rq)
+static void recover(struct gw_req *rq)
 {
     uint8_t hash[DBX_SHA256_LEN];
     struct change *ch = new_change(rq);
@@ -235,6 +241,11 @@ void gw_users_recovery(struct gw_req *rq)
                                           DBX_PG_BYTES(hash, sizeof(hash)),
                                           DBX_PG_TEXT(RECOVERY_SECONDS), DBX_PG_TEXT(ch->origin)};
     gw_people_ask(rq, "recovery_create", params, DBX_ARRAY_LEN(params), on_recovery);
+}
+
+void gw_users_recovery(struct gw_req *rq)
+{
+    gw_once_again(rq, recover);
 }
 
 /* --- the audit log --- */

@@ -14,6 +14,7 @@
 #include "common/io/httpd.h"
 #include "gateway/executions.h"
 #include "gateway/gw.h"
+#include "gateway/once.h"
 #include "gateway/result.h"
 #include "gateway/store.h"
 #include "gateway/upstream.h"
@@ -292,9 +293,14 @@ static void on_cancelled(const struct dbx_pg_result *res, const struct dbx_err *
     gw_req_unref(rq);
 }
 
-void gw_batches_cancel(struct gw_req *rq)
+static void cancel_batch(struct gw_req *rq)
 {
     (void)batch_query(rq, "batch_cancel", on_cancelled, rq);
+}
+
+void gw_batches_cancel(struct gw_req *rq)
+{
+    gw_once_again(rq, cancel_batch);
 }
 
 /* --- the list --- */

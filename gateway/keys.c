@@ -8,6 +8,7 @@
 
 #include "common/base/str.h"
 #include "gateway/executions.h"
+#include "gateway/once.h"
 #include "gateway/people.h"
 #include "gateway/people_int.h"
 #include "gateway/result.h"
@@ -144,7 +145,7 @@ void gw_keys_get(struct gw_req *rq)
     gw_people_ask(rq, "key", params, DBX_ARRAY_LEN(params), on_key);
 }
 
-void gw_keys_delete(struct gw_req *rq)
+static void delete_key(struct gw_req *rq)
 {
     char user[DBX_ID_TEXT], text[DBX_ID_TEXT], origin[128];
     struct dbx_id id;
@@ -156,4 +157,9 @@ void gw_keys_delete(struct gw_req *rq)
     const struct dbx_pg_param params[] = {DBX_PG_TEXT(user), DBX_PG_TEXT(text),
                                           DBX_PG_TEXT(origin)};
     gw_people_ask(rq, "key_delete", params, DBX_ARRAY_LEN(params), gw_people_done);
+}
+
+void gw_keys_delete(struct gw_req *rq)
+{
+    gw_once_again(rq, delete_key);
 }

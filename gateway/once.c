@@ -122,3 +122,57 @@ void gw_once_release(struct gw_once *once, struct gw_req *rq, gw_once_fn *fn)
     else
         fn(rq, false);
 }
+
+/* --- what may be done again --- */
+
+struct gw_again {
+    struct gw_once once;
+    void (*deed)(struct gw_req *rq);
+    bool repeated;
+};
+
+static void nothing(struct gw_req *rq, bool repeated)
+{
+    (void)rq;
+    (void)repeated;
+}
+
+static void on_mine(struct gw_req *rq, bool repeated)
+{
+    struct gw_again *again = rq->again;
+    again->repeated = repeated;
+    if (gw_req_gone(rq))
+        gw_once_release(&again->once, rq, nothing);
+    else
+        again->deed(rq);
+}
+
+void gw_once_again(struct gw_req *rq, void (*deed)(struct gw_req *rq))
+{
+    struct gw_again *again = DBX_NEW(struct gw_again);
+    struct dbx_err err = {0};
+    rq->again = again;
+    again->deed = deed;
+    if (gw_once_init(&again->once, rq, &err) < 0)
+        gw_req_fail(rq, &err, NULL);
+    else
+        gw_once_take(&again->once, rq, on_mine);
+}
+
+bool gw_once_repeated(const struct gw_req *rq)
+{
+    return rq->again && rq->again->repeated;
+}
+
+void gw_once_undone(struct gw_req *rq)
+{
+    if (rq->again && rq->again->once.taken)
+        gw_once_release(&rq->again->once, rq, nothing);
+}
+
+void gw_again_free(struct gw_again *again)
+{
+    if (again)
+        gw_once_done(&again->once);
+    free(again);
+}

@@ -30,3 +30,12 @@ void gw_once_done(struct gw_once *once);
 void gw_once_take(struct gw_once *once, struct gw_req *rq, gw_once_fn *fn);
 /* It was not done after all: fn when the key is free again. */
 void gw_once_release(struct gw_once *once, struct gw_req *rq, gw_once_fn *fn);
+
+/* For what may be done again: a key has to be nobody else's, then the deed is done, also by who
+ * asks again; a deletion that finds nothing then was done before, and is answered so. Calls deed,
+ * or answers. */
+void gw_once_again(struct gw_req *rq, void (*deed)(struct gw_req *rq));
+bool gw_once_repeated(const struct gw_req *rq);
+/* An answer that says that nothing was done: the key is free again. */
+void gw_once_undone(struct gw_req *rq);
+void gw_again_free(struct gw_again *again);

@@ -13,6 +13,7 @@
 #include "common/io/httpd.h"
 #include "gateway/error.h"
 #include "gateway/gw.h"
+#include "gateway/once.h"
 #include "gateway/server.h"
 
 #define API_CSP "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -106,6 +107,7 @@ void gw_req_unref(struct gw_req *rq)
     dbx_assert(!rq->http);
     if (rq->op)
         rq->op_free(rq->op);
+    gw_again_free(rq->again);
     for (size_t i = 0; i < rq->n_extra; i++)
         free((char *)rq->extra[i].value);
     dbx_list_remove(&rq->node);
@@ -190,6 +192,8 @@ void gw_req_reply(struct gw_req *rq, int status, const char *type, const struct 
         headers[n++] = (struct dbx_header){"Cache-Control", "no-store"};
     headers[n] = (struct dbx_header){NULL, NULL};
     account(rq, status, len);
+    if (status >= 400)
+        gw_once_undone(rq);
     dbx_http_reply(DBX_TAKE(rq->http), status, type, headers, body, len);
     gw_req_unref(rq);
 }
@@ -287,6 +291,10 @@ void gw_req_fail_output(struct gw_req *rq, const struct dbx_err *err)
 
 void gw_req_not_found(struct gw_req *rq)
 {
+    if (rq->http && gw_once_repeated(rq) && dbx_streq(dbx_http_method(rq->http), "DELETE")) {
+        gw_req_reply(rq, 204, NULL, NULL, NULL, 0);
+        return;
+    }
     reply_error(rq, 404, DBX_NOT_FOUND, NULL, "no such object", "", NULL);
 }
 

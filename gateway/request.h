@@ -54,6 +54,7 @@ struct gw_req {
     size_t n_extra;
     struct gw_req_rate rate; /* told in the answer */
     bool rate_narrow;        /* by a rule narrower than that of all calls */
+    struct gw_again *again;  /* owned, or NULL (once.h) */
     void *op; /* what a handler works with: freed by op_free when the answer is given, or the client
                  has gone and nobody holds a reference */
     void (*op_free)(void *op);

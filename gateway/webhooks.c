@@ -21,6 +21,7 @@
 #include "gateway/batches.h"
 #include "gateway/executions.h"
 #include "gateway/gw.h"
+#include "gateway/once.h"
 #include "gateway/result.h"
 #include "gateway/store.h"
 
@@ -368,7 +369,15 @@ static void on_again(const struct dbx_pg_result *res, const struct dbx_err *err,
     gw_req_unref(rq);
 }
 
+static void deliver_again(struct gw_req *rq)
+{
+    if (gw_once_repeated(rq)) /* what was sent since is enough */
+        ask(rq, "hook_seen", on_hook);
+    else
+        ask(rq, "hook_again", on_again);
+}
+
 void gw_batches_hook_again(struct gw_req *rq)
 {
-    ask(rq, "hook_again", on_again);
+    gw_once_again(rq, deliver_again);
 }

@@ -260,6 +260,75 @@ def test_another_password_ends_the_other_sessions(w):
     Person(w).enter("login", email=p.email, password="another one")
 
 
+def open_socket(w, workspace, key=None, query=""):
+    """The role that its first message says, or the status with which it was refused."""
+    header = [f"Authorization: Bearer {key}"] if key else []
+    try:
+        ws = websocket.create_connection(w.url.replace("http", "ws", 1) + f"{workspace}/socket{query}", timeout=60, header=header)
+    except websocket.WebSocketBadStatusException as e:
+        return e.status_code
+    hello = json.loads(ws.recv())
+    ws.close()
+    return hello["role"]
+
+
+def test_scopes_hold_on_streams_and_sockets(w):
+    """A key that may only read does not write by a stream or a socket; one that may only run does not read files by the socket."""
+    p = Person(w).register()
+    space = p.workspace()
+    clients = {scope: p.key(scopes=[scope])[0] for scope in ("read", "run")}
+    accepted = clients["run"].submit("python", {"main.py": "1"}).json()
+    tokens = {"run": accepted["stream_token"], "read": clients["read"].call("GET", f"/api/executions/{accepted['id']}").json()["stream_token"]}
+    answers = {}
+    for scope, token in tokens.items():
+        s = Stream(w.url, accepted["sandbox_id"], token)
+        s.send(type="cancel", process_id=str(uuid.uuid4()))
+        answers[scope] = s.until(lambda m: m["type"] == "error")["code"]
+        s.close()
+    assert answers == {"run": "unknown_process", "read": "forbidden"}
+
+    assert open_socket(w, space, clients["read"].key) == "viewer"
+    assert open_socket(w, space, clients["run"].key) == 403
+    r = clients["read"].call("POST", space + "/token")
+    assert r.json()["role"] == "viewer" and open_socket(w, space, query=f"?token={r.json()['token']}") == "viewer"
+    assert code(clients["run"].call("POST", space + "/token")) == (403, "forbidden")
+    bound = clients["run"].call("POST", space + "/sandbox").json()["stream_token"]  # good for the stream, not for the files
+    assert open_socket(w, space, query=f"?token={bound}") == 404
+    both = p.key(scopes=["read", "run"])[0]
+    assert open_socket(w, space, both.key) == "owner"
+
+
+def test_idempotency_key_on_what_may_be_done_again(w):
+    """Under the same key: a deletion that was done stays done, another request is refused, and what failed leaves the key free."""
+    p = Person(w).register()
+
+    def call(method, path, key, **kw):
+        return p.call(method, path, headers={"Idempotency-Key": key}, **kw)
+
+    one, other = p.key()[1]["id"], p.key()[1]["id"]
+    assert [call("DELETE", f"/api/keys/{one}", "a").status_code for _ in range(2)] == [204, 204]
+    assert code(call("DELETE", f"/api/keys/{other}", "a")) == (409, "idempotency_key_reused")
+    assert p.call("DELETE", f"/api/keys/{one}").status_code == 404  # without the key it is another request
+    missing = str(uuid.uuid4())
+    assert call("DELETE", f"/api/keys/{missing}", "b").status_code == 404
+    w.until(lambda: call("DELETE", f"/api/keys/{other}", "b").status_code == 204, 60)  # the key is given back behind the answer
+    assert code(call("DELETE", f"/api/sessions/{missing}", "a")) == (409, "idempotency_key_reused")
+    assert call("DELETE", f"/api/keys/{one}", "").json()["error"]["field"] == "Idempotency-Key"
+
+    boss = admin(w)
+    for path, body in ((f"/api/users/{p.me['id']}", {"max_running": 7}), (f"/api/users/{p.me['id']}/recovery", None)):
+        method, key = ("PUT" if body else "POST"), str(uuid.uuid4())
+        first, again = (boss.call(method, path, json=body, headers={"Idempotency-Key": key}) for _ in range(2))
+        assert first.status_code == again.status_code in (200, 201)
+        if body:
+            assert first.json() == again.json()
+            assert code(boss.call(method, path, json={"max_running": 8}, headers={"Idempotency-Key": key})) == (409, "idempotency_key_reused")
+
+    batch = boss.call("POST", "/api/batches", json={"template": "python", "executions": [{"stdin": ""}]}).json()["id"]
+    assert [boss.call("DELETE", f"/api/batches/{batch}", headers={"Idempotency-Key": "c"}).status_code for _ in range(2)] == [202, 202]
+    assert code(boss.call("POST", f"/api/batches/{batch}/webhook", headers={"Idempotency-Key": "c"})) == (409, "idempotency_key_reused")
+
+
 # --- keys ---
 
 def test_keys(w):
