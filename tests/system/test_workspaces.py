@@ -227,7 +227,7 @@ def test_run_streams_and_the_sandbox_stays(api, ws):
     ws.put("main.py", "print(6)")
     assert ws.run("python3 main.py")[1] == "6\n"
     r = api.call("POST", ws.path + "/sandbox").json()
-    assert r["sandbox_id"] == run["sandbox_id"] and r["status"] == "running"
+    assert r["sandbox_id"] == run["sandbox_id"] and r["status"] == "idle"
     assert api.stream(r).until_end()
 
 
