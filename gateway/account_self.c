@@ -19,11 +19,7 @@ static const struct gw_rate_rule by_user = {"password", 10, 30000 * DBX_NS_PER_M
 static void on_me(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct gw_req *rq = arg;
-    if (gw_answered(rq, err)) {
-        /* nothing to do */
-    } else if (dbx_pg_rows(res) == 0) {
-        gw_req_not_found(rq);
-    } else {
+    if (gw_found(rq, res, err)) {
         struct dbx_buf buf;
         char scopes[GW_SCOPES_TEXT];
         dbx_buf_init(&buf, DBX_MAX_HEADER);
@@ -121,11 +117,7 @@ static void on_password(const struct dbx_pg_result *res, const struct dbx_err *e
 {
     struct gw_req *rq = arg;
     struct change *ch = rq->op;
-    if (gw_answered(rq, err)) {
-        /* nothing to do */
-    } else if (dbx_pg_rows(res) == 0) {
-        gw_req_not_found(rq);
-    } else {
+    if (gw_found(rq, res, err)) {
         const char *now = dbx_pg_text(res, 0, "password", NULL);
         const char *given = ch->body.current_password ? ch->body.current_password : "";
         gw_req_ref(rq);

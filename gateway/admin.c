@@ -137,11 +137,7 @@ static struct change *new_change(struct gw_req *rq)
 static void on_user(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct gw_req *rq = arg;
-    if (gw_answered(rq, err)) {
-        /* nothing to do */
-    } else if (dbx_pg_rows(res) == 0) {
-        gw_req_not_found(rq);
-    } else {
+    if (gw_found(rq, res, err)) {
         struct dbx_buf buf;
         dbx_buf_init(&buf, DBX_MAX_HEADER);
         struct dbx_jw *w = dbx_jw_new(&buf);
@@ -158,11 +154,7 @@ static void on_put(const struct dbx_pg_result *res, const struct dbx_err *err, v
 {
     struct gw_req *rq = arg;
     gw_auth_forget(rq->gw->auth);
-    if (gw_answered(rq, err)) {
-        /* nothing to do */
-    } else if (dbx_pg_rows(res) == 0) {
-        gw_req_not_found(rq);
-    } else {
+    if (gw_found(rq, res, err)) {
         const struct change *ch = rq->op;
         const struct dbx_pg_param params[] = {DBX_PG_TEXT(ch->user)};
         gw_people_ask(rq, "me", params, DBX_ARRAY_LEN(params), on_user);
@@ -208,11 +200,7 @@ static void on_recovery(const struct dbx_pg_result *res, const struct dbx_err *e
 {
     struct gw_req *rq = arg;
     const struct change *ch = rq->op;
-    if (gw_answered(rq, err)) {
-        /* nothing to do */
-    } else if (dbx_pg_rows(res) == 0) {
-        gw_req_not_found(rq);
-    } else {
+    if (gw_found(rq, res, err)) {
         struct dbx_buf buf;
         char base[300], url[400];
         dbx_buf_init(&buf, DBX_MAX_HEADER);

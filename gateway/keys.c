@@ -117,11 +117,7 @@ void gw_keys_list(struct gw_req *rq)
 static void on_key(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct gw_req *rq = arg;
-    if (gw_answered(rq, err)) {
-        /* nothing to do */
-    } else if (dbx_pg_rows(res) == 0) {
-        gw_req_not_found(rq);
-    } else {
+    if (gw_found(rq, res, err)) {
         struct dbx_buf buf;
         dbx_buf_init(&buf, DBX_MAX_HEADER);
         struct dbx_jw *w = dbx_jw_new(&buf);

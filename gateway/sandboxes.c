@@ -46,11 +46,7 @@ static void on_seen(const struct dbx_pg_result *res, const struct dbx_err *err, 
 {
     struct gw_req *rq = arg;
     struct dbx_buf buf;
-    if (gw_answered(rq, err)) {
-        /* nothing to do */
-    } else if (dbx_pg_rows(res) == 0) {
-        gw_req_not_found(rq);
-    } else {
+    if (gw_found(rq, res, err)) {
         dbx_buf_init(&buf, DBX_MAX_HEADER);
         struct dbx_jw *w = dbx_jw_new(&buf);
         dbx_jw_object(w);

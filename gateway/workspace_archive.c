@@ -106,11 +106,7 @@ static void load(struct gw_req *rq, const struct dbx_pg_result *res)
 static void on_contents(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct gw_req *rq = arg;
-    if (gw_answered(rq, err)) {
-        /* nothing to do */
-    } else if (dbx_pg_rows(res) == 0) {
-        gw_req_not_found(rq);
-    } else {
+    if (gw_found(rq, res, err)) {
         load(rq, res);
     }
     gw_req_unref(rq);

@@ -30,11 +30,7 @@ void gw_put_entry(struct dbx_jw *w, const struct dbx_pg_result *res, size_t row)
 static void on_tree(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct gw_req *rq = arg;
-    if (gw_answered(rq, err)) {
-        /* nothing to do */
-    } else if (dbx_pg_rows(res) == 0) {
-        gw_req_not_found(rq);
-    } else {
+    if (gw_found(rq, res, err)) {
         struct dbx_buf buf;
         dbx_buf_init(&buf, MAX_TREE);
         struct dbx_jw *w = dbx_jw_new(&buf);
@@ -161,11 +157,7 @@ static void read_file(struct gw_req *rq, const struct dbx_pg_result *res)
 static void on_file(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct gw_req *rq = arg;
-    if (gw_answered(rq, err)) {
-        /* nothing to do */
-    } else if (dbx_pg_rows(res) == 0) {
-        gw_req_not_found(rq);
-    } else {
+    if (gw_found(rq, res, err)) {
         read_file(rq, res);
     }
     gw_req_unref(rq);
@@ -303,11 +295,7 @@ static void done_changed(struct gw_write *wr, const struct dbx_pg_result *res)
 static void on_changed_before(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct gw_req *rq = arg;
-    if (gw_answered(rq, err)) {
-        /* nothing to do */
-    } else if (dbx_pg_rows(res) == 0) {
-        gw_req_not_found(rq);
-    } else {
+    if (gw_found(rq, res, err)) {
         done_changed(rq->op, res);
     }
     gw_req_unref(rq);

@@ -224,11 +224,7 @@ static void done_run(struct gw_write *wr, const struct dbx_pg_result *res)
 static void on_role_again(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct gw_req *rq = arg;
-    if (gw_answered(rq, err)) {
-        /* nothing to do */
-    } else if (dbx_pg_rows(res) == 0) {
-        gw_req_not_found(rq);
-    } else {
+    if (gw_found(rq, res, err)) {
         (void)gw_role_at_least(rq, res, DBX_ROLE_VIEWER);
         answer_run(rq->op);
     }

@@ -39,6 +39,16 @@ bool gw_answered(struct gw_req *rq, const struct dbx_err *err)
     return err != NULL;
 }
 
+bool gw_found(struct gw_req *rq, const struct dbx_pg_result *res, const struct dbx_err *err)
+{
+    if (gw_answered(rq, err))
+        return false;
+    if (dbx_pg_rows(res) > 0)
+        return true;
+    gw_req_not_found(rq);
+    return false;
+}
+
 static const struct {
     const char *word, *field, *message;
     int status;

@@ -37,11 +37,7 @@ static void put_workspace(struct dbx_jw *w, const struct dbx_pg_result *res, siz
 static void answer(struct gw_req *rq, const struct dbx_pg_result *res, const struct dbx_err *err,
                    int status)
 {
-    if (gw_answered(rq, err)) {
-        /* nothing to do */
-    } else if (dbx_pg_rows(res) == 0) {
-        gw_req_not_found(rq);
-    } else {
+    if (gw_found(rq, res, err)) {
         struct dbx_buf buf;
         dbx_buf_init(&buf, DBX_MAX_HEADER);
         struct dbx_jw *w = dbx_jw_new(&buf);
@@ -90,11 +86,7 @@ static void put_files(struct dbx_jw *w, const struct dbx_pg_result *res)
 static void on_whole(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)
 {
     struct gw_req *rq = arg;
-    if (gw_answered(rq, err)) {
-        /* nothing to do */
-    } else if (dbx_pg_rows(res) == 0) {
-        gw_req_not_found(rq);
-    } else {
+    if (gw_found(rq, res, err)) {
         struct dbx_buf buf;
         dbx_buf_init(&buf, MAX_WHOLE);
         struct dbx_jw *w = dbx_jw_new(&buf);

@@ -111,3 +111,5 @@ void gw_workspace_ask(struct gw_req *rq, const char *stmt, const struct dbx_id *
 /* The common ends: true when there is nothing to answer with (it was answered then). Drops the
  * reference. */
 bool gw_answered(struct gw_req *rq, const struct dbx_err *err);
+/* There is a row; else it was answered, with 404 where there is none. */
+bool gw_found(struct gw_req *rq, const struct dbx_pg_result *res, const struct dbx_err *err);
