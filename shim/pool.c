@@ -36,6 +36,7 @@
 #define FIRST_BACKOFF_MS 500
 #define MAX_BACKOFF_MS 30000
 #define CALM_MS 100
+#define MAX_FAILURES 2 /* of the starts that one claim waits for */
 
 enum slot_state { SLOT_STARTING, SLOT_WARM, SLOT_CLAIMED, SLOT_ENDING };
 
@@ -77,7 +78,8 @@ struct shim_claim {
     shim_claimed *fn;
     void *user;
     uint64_t began_ms;
-    bool missed; /* none was warm for it */
+    bool missed;       /* none was warm for it */
+    unsigned failures; /* starts that came to nothing */
 };
 
 struct shim_pool {
@@ -159,6 +161,16 @@ static void back_off(struct kind *kd)
     kd->retry_ms = dbx_now_ms() + kd->backoff_ms;
 }
 
+/* What one start did not do, on a machine that is as busy as it may be, the next one does. */
+static void claim_failed(struct shim_claim *cl, const struct dbx_err *err)
+{
+    cl->slot = NULL;
+    if (++cl->failures < MAX_FAILURES || cl->refused.code)
+        return;
+    cl->refused = *err;
+    dbx_err_wrap(&cl->refused, err->code ? err->code : -EIO, "make a sandbox");
+}
+
 /* Of one that nobody has claimed: it ends itself. */
 static void on_lost(struct shim_sandbox *sb, const struct dbx_err *err, void *user)
 {
@@ -166,12 +178,8 @@ static void on_lost(struct shim_sandbox *sb, const struct dbx_err *err, void *us
     (void)sb;
     if (sl->state == SLOT_STARTING)
         back_off(sl->kind);
-    if (sl->claim) {
-        sl->claim->refused = *err;
-        dbx_err_wrap(&sl->claim->refused, err->code ? err->code : -EIO, "make a sandbox");
-        sl->claim->slot = NULL;
-        sl->claim = NULL;
-    }
+    if (sl->claim)
+        claim_failed(DBX_TAKE(sl->claim), err);
     if (sl->state != SLOT_ENDING)
         slot_state(sl, SLOT_ENDING);
 }
