@@ -167,6 +167,17 @@ static int add_all_gone(struct shim_box *box, int64_t revision, struct dbx_buf *
     return r;
 }
 
+/* Of several writes that are not done, what stood before the first. */
+static void note_replaced(const struct shim_box *box, const struct shim_written *wn,
+                          struct shim_written *now)
+{
+    bool under_way = wn->replaced && wn->writing > box->files_done;
+    if (!under_way && (!wn->agreed || wn->folder))
+        return;
+    now->replaced = true;
+    memcpy(now->was, under_way ? wn->was : wn->sha, sizeof(now->was));
+}
+
 /* 1: it was left alone, for a program has changed it. */
 static int add_changed(struct shim_box *box, int64_t revision, const struct dbx_file *f,
                        struct dbx_buf *out)
@@ -184,6 +195,8 @@ static int add_changed(struct shim_box *box, int64_t revision, const struct dbx_
     if (!wn) {
         wn = DBX_NEW(struct shim_written);
         (void)dbx_map_put(box->written, f->path, f->path_len, wn);
+    } else if (!same) {
+        note_replaced(box, wn, &now);
     }
     now.writing = same ? wn->writing : box->files_sent + 1;
     *wn = now;

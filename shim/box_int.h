@@ -51,6 +51,8 @@ struct shim_written {
     uint8_t sha[DBX_SHA256_LEN], base[DBX_SHA256_LEN];
     int64_t revision; /* of the record, with it; 0: as it came with a process */
     bool wanted;      /* while the files are compared */
+    bool replaced;    /* `was` is what both had there before the writes that are not done */
+    uint8_t was[DBX_SHA256_LEN];
 };
 
 void shim_box__unref(struct shim_box *box);

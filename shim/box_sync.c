@@ -132,6 +132,13 @@ static bool told_before_write(const struct shim_box *box, const struct shim_writ
     return box->fenced && wn && wn->writing > box->files_done;
 }
 
+/* Nobody has changed it, it was only told before our last write there was done. */
+static bool as_it_was(const struct shim_box *box, const struct shim_written *wn,
+                      const uint8_t sha[static DBX_SHA256_LEN])
+{
+    return told_before_write(box, wn) && wn->replaced && memcmp(wn->was, sha, sizeof(wn->was)) == 0;
+}
+
 static void take_file(struct shim_box *box, const struct shim_change *c)
 {
     struct shim_box_sync *sy = box->sync;
@@ -142,6 +149,8 @@ static void take_file(struct shim_box *box, const struct shim_change *c)
     if (wn)
         wn->seen = true;
     if (wn && !wn->folder && memcmp(wn->sha, now.sha, sizeof(now.sha)) == 0 && !c->skipped)
+        return;
+    if (!c->skipped && as_it_was(box, wn, now.sha))
         return;
     const struct dbx_file f = {.mode = now.mode,
                                .path = c->path,
