@@ -2,9 +2,11 @@
 """The sandbox engine: warm and parked starts, cold ones, refill, what a warm one costs, teardown, and quiet streams beside a
 flood. Pairs are measured in turns."""
 
+import json
 import os
 import pathlib
 import re
+import resource
 import select
 import shutil
 import subprocess
@@ -149,6 +151,49 @@ def warm_count(box, template):
     return box.metrics().get(f'devbox_shim_pool_warm{{template="{template}"}}', 0)
 
 
+def cpu_ms(name):
+    """Of all that ever ran in the sandbox of that name, the runsc that made it included."""
+    for usage in pathlib.Path("/sys/fs/cgroup").glob(f"**/{name}/cpuacct.usage"):
+        return int(usage.read_text()) / 1e6
+    for stat in pathlib.Path("/sys/fs/cgroup").glob(f"**/{name}/cpu.stat"):
+        return int(re.search(r"^usage_usec (\d+)", stat.read_text(), re.M).group(1)) / 1e3
+    raise RuntimeError(f"no cgroup says what sandbox {name} has used")
+
+
+def warm_sandboxes(box, *templates):
+    """{template: names} of those that stand in the pool."""
+    images = pathlib.Path(os.environ["DEVBOX_CACHE"]) / "images"
+    digests = {t: json.loads((images / f"{t}.json").read_text())["digest"] for t in templates}
+    found = {t: [] for t in templates}
+    for config in (box.state / "node" / "sandboxes").glob("*/config.json"):
+        for t, digest in digests.items():
+            if digest in config.read_text():
+                found[t].append(config.parent.name)
+    return found
+
+
+def bench_refill_cost(box, rows):
+    """What one costs, in CPU time: the bound of how many a second there can be."""
+    for t in ("go", "python"):
+        box.wait_warm(t)
+    runsc, bare = Runsc(box, "go"), []
+    try:
+        for _ in range(5):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            sandbox = runsc.start(["/bin/sleep", "1000000"])
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            bare.append((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000 + cpu_ms(sandbox[0]))
+            runsc.end(sandbox)
+    finally:
+        runsc.close()
+    ours = {t: median([cpu_ms(name) for name in names]) for t, names in warm_sandboxes(box, "go", "python").items()}
+    say(f"CPU of one, all of its processes: nothing parked {ours['go']:.0f} ms, a parked Python {ours['python']:.0f} ms; create and start of /bin/sleep "
+        f"{median(bare):.0f} ms. {os.cpu_count()} processors make {1000 * os.cpu_count() / ours['python']:.1f} a second at most, bare ones "
+        f"{1000 * os.cpu_count() / median(bare):.1f}, were they never idle and had nothing else to do")
+    rows.add("CPU of making a sandbox, nothing parked: DevBox, bare runsc", ours["go"], median(bare), "ms")
+    rows.add("CPU of making one with a parked Python: DevBox, bare runsc", ours["python"], median(bare), "ms")
+
+
 def bench_refill(box, http, rows):
     """As many at once as are warm; then the pool has the machine for itself."""
     box.wait_warm("python")
@@ -194,13 +239,7 @@ def bench_memory(box, http, rows):
     sandboxes = [runsc.start(["/bin/sleep", "1000000"]) for _ in range(3)]
     try:
         bare = median([pss_mb(pids_of(name)) for name, _ in sandboxes])
-        digests = {t: (pathlib.Path(os.environ["DEVBOX_CACHE"]) / "images" / f"{t}.json").read_text().split('"digest"')[1].split('"')[1]
-                   for t in ("go", "python", "node")}
-        values = {t: [] for t in digests}
-        for config in (box.state / "node" / "sandboxes").glob("*/config.json"):
-            for t, digest in digests.items():
-                if digest in config.read_text():
-                    values[t].append(pss_mb(pids_of(config.parent.name)))
+        values = {t: [pss_mb(pids_of(name)) for name in names] for t, names in warm_sandboxes(box, "go", "python", "node").items()}
     finally:
         for sandbox in sandboxes:
             runsc.end(sandbox)
@@ -283,6 +322,7 @@ def bench_all(rows, peer, quick):
         bench_starts(box, http, rows, quick or 20)
         bench_floor(peer, http, rows)
         bench_memory(box, http, rows)
+        bench_refill_cost(box, rows)
         bench_refill(box, http, rows)
         http.close()
     bench_flood(peer, rows, 99 if not quick else min(99, 3 * quick), 100, 100000)
