@@ -46,6 +46,7 @@ struct delivery {
     struct gw_webhooks *wh;
     struct dbx_id batch;
     int64_t attempt;
+    int status; /* of an answer whose body has begun; else 0 */
 };
 
 /* --- where it may go --- */
@@ -151,6 +152,16 @@ static void note(const struct delivery *d, int status, const char *error)
     dbx_pg_query(gw_store_pg(gw->store), "hook_done", params, DBX_ARRAY_LEN(params), on_noted, gw);
 }
 
+/* Its body says nothing to us, and how it ends neither. */
+static int on_answer_body(struct dbx_fetch *f, const void *data, size_t len, void *user)
+{
+    struct delivery *d = user;
+    (void)data;
+    (void)len;
+    d->status = dbx_fetch_status(f);
+    return 0;
+}
+
 static void on_answer(struct dbx_fetch *f, const struct dbx_fetch_result *result, void *user)
 {
     struct delivery *d = user;
@@ -158,8 +169,8 @@ static void on_answer(struct dbx_fetch *f, const struct dbx_fetch_result *result
     (void)f;
     wh->flying--;
     if (!result->err || result->err->code != -ECANCELED) {
-        /* 2xx with an endless body has been answered all the same. */
-        note(d, result->status, result->err && !result->status ? result->err->msg : NULL);
+        int status = result->status ? result->status : d->status;
+        note(d, status, result->err && !status ? result->err->msg : NULL);
         dbx_timer_start(wh->timer, 0, LOOK_MS);
     }
     free(d);
@@ -237,6 +248,7 @@ static void deliver(struct gw_webhooks *wh, const struct dbx_pg_result *res, siz
                                         .body_len = body.len,
                                         .max_response = MAX_ANSWER,
                                         .timeout_ms = TIMEOUT_MS,
+                                        .on_data = on_answer_body,
                                         .may_connect = may_connect};
     wh->flying++;
     (void)dbx_fetch(wh->client, &opts, on_answer, d);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Webhooks of batches: a receiver that fails, hangs, redirects and lies gets it once in the end."""
 
+import contextlib
 import http.server
 import json
 import os
@@ -61,6 +62,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"HTTP/1.1 2OO OK\r\n\r\n")
         elif what == "cut":
             self.close_connection = True
+        elif what in ("headers", "flood"):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n" if what == "headers" else b"HTTP/1.1 200 OK\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                while not s.done.is_set():
+                    self.wfile.write(b"X-Left: right\r\n" * 1000)
+            self.close_connection = True
         else:
             self.send_response(int(what))
             self.send_header("Content-Length", "0")
@@ -114,6 +121,17 @@ def test_in_the_end(box):
         assert told["type"] == "batch.ended" and told["id"] == batch and told["status"] == "completed"
         assert told["counts"] == {"completed": 2, "failed": 0, "cancelled": 0} and told["total"] == 2
         assert api.call("GET", f"/api/batches/{batch}?limit=0").json()["webhook"] == "delivered"
+    finally:
+        r.close()
+
+
+def test_an_answer_without_end(box):
+    """One that never comes to its body is none; what is said behind a good status is not waited for."""
+    api, r = box.client(), Receiver("headers", "flood")
+    try:
+        d = delivery(api, hooked(api, r), "delivered")
+        assert (d["attempts"], d["last_status"], d["last_error"]) == (2, 200, None)
+        assert [what for what, _, _, _ in r.seen] == ["headers", "flood"]
     finally:
         r.close()
 
