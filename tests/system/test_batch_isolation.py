@@ -192,6 +192,35 @@ for flags in (0x10000000 | 0x20000000 | 0x00020000, 0x10000000 | 0x08000000 | 0x
             if os.fork() == 0: time.sleep(1000)
         os._exit(0)
 """,
+    "stopped and traced": r"""
+import ctypes, os, signal
+libc = ctypes.CDLL(None)
+for traced in (False, True, True):
+    told, tells = os.pipe()
+    tracer = os.fork()
+    if tracer == 0:
+        os.setsid()
+        child = os.fork()
+        if child == 0:
+            if traced: libc.ptrace(0, 0, 0, 0)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            while True: pass
+        os.waitpid(child, os.WUNTRACED)
+        os.write(tells, b'x')
+        os.kill(os.getpid(), signal.SIGSTOP)
+    os.read(told, 1)
+""",
+    "memory": r"""
+import mmap, os
+held = [mmap.mmap(-1, 60 << 20)]
+f = os.open('/dev/shm/held', os.O_RDWR | os.O_CREAT); os.ftruncate(f, 60 << 20); os.unlink('/dev/shm/held')
+held += [mmap.mmap(f, 60 << 20), mmap.mmap(f, 60 << 20, mmap.MAP_PRIVATE)]
+for m in held:
+    for at in range(0, len(m), 4096): m[at] = 1
+if os.fork() == 0:
+    os.setsid(); os.closerange(0, 3)
+    while True: os.sched_yield()
+""",
     "a full disk": r"""
 import os
 for root in ('/tmp', '/dev/shm', '/workspace', '/home/dev'):
@@ -396,6 +425,19 @@ def test_python_as_ever(api):
         alone = api.run("python", {"main.py": program}, **item)
         for key in ("verdict", "exit_code", "stdout", "stderr"):
             assert got[key] == alone[key], (item, key)
+
+
+def test_what_was_given_is_gone(api):
+    """Input that nobody read, memory up to the limit, output and errors up to a line without an end."""
+    def program(text, **item):
+        return {"files": [{"path": "main.py", "content": f"import os, sys\n{text}\nprint(os.getuid(), flush=True)"}], **item}
+
+    read, fill = program("assert sys.stdin.read() == ''"), program("held = bytearray(b'x') * (200 << 20)")
+    items = [program("pass", stdin="left\n" * 100000), read, program("sys.stdin.readline()", stdin="left\nleft"), read, fill, fill,
+             program("os.write(1, b'left'); os.write(2, b'left'); os.dup2(1, 9); os.fork() or os.execlp('sleep', 'sleep', '1000')"), read]
+    for i, r in enumerate(run(api, "python", items)):
+        assert r["verdict"] == "OK", (i, r)
+        assert (r["stdout"].removeprefix("left"), r["stderr"]) == (f"{FIRST_UID + i}\n", "left" if i == 6 else ""), (i, r)
 
 
 def test_node_leaves_nothing(api):
