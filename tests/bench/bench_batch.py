@@ -22,6 +22,23 @@ KINDS = {"Python": {"files": [{"path": "main.py", "content": PROGRAM}]},
 NATIVE = {"Python": ["/usr/bin/python3", "-c", PROGRAM], "static": STATIC}
 
 
+# What a batch's Python does, with nothing of DevBox between two: one that is warm forks, the child does its work and ends. Prints seconds.
+FORKS = """
+import os, sys, time
+work = compile("print('hello')\\n", "main.py", "exec")
+began = time.monotonic()
+for _ in range(int(sys.argv[2])):
+    child = os.fork()
+    if child == 0:
+        if sys.argv[1] == "exit":
+            os._exit(0)
+        exec(work, {"__name__": "__main__"})
+        sys.exit(0)
+    os.waitpid(child, 0)
+sys.stderr.write(str(time.monotonic() - began))
+"""
+
+
 def start(box, n, kind, isolation):
     item = {k: v for k, v in KINDS[kind].items() if k != "files"}
     return Http(box.url, box.key).post("/api/batches", {"template": "python", "files": KINDS[kind]["files"], "executions": [item] * n,
@@ -37,6 +54,23 @@ def batch(box, n, kind, isolation):
         good = sum(b'"verdict":"OK"' in line for line in lines.iter_lines())
     assert good == n, good
     return time.monotonic() - began
+
+
+def forks(box, n, how):
+    """Seconds of so many, divided among as many sandboxes at once as there are processors."""
+    each = n // os.cpu_count()
+
+    def one(_):
+        http = Http(box.url, box.key)
+        r = http.post("/api/executions?wait=true", {"template": "python", "files": [{"path": "main.py", "content": FORKS}],
+                                                    "command": ["python3", "main.py", how, str(each)]})
+        http.close()
+        assert r["verdict"] == "OK", r
+        return float(r["stderr"])
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        took = list(pool.map(one, range(os.cpu_count())))
+    return sum(took) / len(took) * n / (each * os.cpu_count())
 
 
 def native(n, kind):
@@ -94,6 +128,15 @@ def rates(rows, box, rounds, judge):
                          at_least=True)
 
 
+def floors(rows, box, rounds):
+    """What no batch of isolation `batch` can be faster than."""
+    n = 300
+    for how, words in (("work", "does the hello and ends"), ("exit", "ends at once")):
+        pairs = [(n / forks(box, n, how), n / native(n, "Python")) for _ in range(rounds)]
+        rows.add(f"floor: a Python in gVisor forks, the child {words}, without DevBox; native spawns", median([p[0] for p in pairs]), median([p[1] for p in pairs]),
+                 "1/s", None, at_least=True)
+
+
 def answers(box, n):
     """Milliseconds of runs that are waited for, one after another, a moment apart."""
     http, took, pause = Http(box.url, box.key), [], threading.Event()
@@ -135,6 +178,7 @@ def main():
         with DevBox() as box:
             box.wait_warm("python")
             rates(rows, box, rounds, judge)
+            floors(rows, box, rounds)
             beside(rows, box, rounds)
     finally:
         if judge:
