@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gateway's answers beside nginx (one worker) with the same bytes as a static file; runs; the replay of a long log."""
 
+import subprocess
 import threading
 import time
 
@@ -10,6 +11,7 @@ from benchlib import DevBox, Http, Rows, Stream, is_end, machine_facts, median, 
 from peers import Nginx, curl, install, wrk
 
 RUNS, CLIENTS = 100, 4
+MANY = 200
 REPLAYED = 2048  # blocks of 64 KiB
 
 
@@ -41,6 +43,29 @@ def bench_reads(box, http, rows, rounds):
                      None if name == "the version" else 0.5, at_least=True)
             rows.add(f"{name}, p99, ÷ nginx", median([x[1] for x in ours]), median([x[1] for x in theirs]), "ms",
                      None if name == "the version" else 3)
+    finally:
+        nginx.close()
+
+
+def bench_many(box, http, rows, rounds):
+    """More files than there are connections, asked for in turn: nothing is gained by all wanting the same."""
+    ws = http.post("/api/workspaces", {"name": "many", "template": "python"})["id"]
+    files = [http.post(f"/api/workspaces/{ws}/files", {"path": f"{i}.txt", "content": f"{i:04d}" * 500}) for i in range(MANY)]
+    paths = [f"/api/files/{f['id']}" for f in files]
+    key = f"Authorization: Bearer {box.key}"
+    nginx = Nginx()
+    try:
+        for path in paths:
+            copy = nginx.dir / path.strip("/")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(curl(box.url + path, "-H", key))
+        subprocess.run(["chmod", "-R", "a+rX", nginx.dir / "api"], check=True)
+        ours, theirs = [], []
+        wrk(box.url, [key], seconds=1, paths=paths)
+        for _ in range(rounds):
+            ours.append(wrk(box.url, [key], paths=paths)[0])
+            theirs.append(wrk(nginx.url(""), paths=paths)[0])
+        rows.add(f"{MANY} files by id in turn, ÷ nginx", median(ours), median(theirs), "req/s", 0.5, at_least=True)
     finally:
         nginx.close()
 
@@ -112,6 +137,7 @@ def main():
     with DevBox(**LIMITS, DEVBOX_GATEWAY_RATE_PER_SECOND="0") as box:
         http = Http(box.url, box.key)
         bench_reads(box, http, rows, rounds)
+        bench_many(box, http, rows, rounds)
         http.close()
         bench_runs(box, rows, RUNS if rounds > 1 else RUNS // 5)
         http = Http(box.url, box.key)  # the first would have been closed by now

@@ -85,13 +85,24 @@ http {{
         return [HOME / "root" / "usr" / "sbin" / "nginx", "-p", self.dir, "-c", self.dir / "nginx.conf", "-e", self.dir / "error.log"]
 
 
-def wrk(url, headers=(), seconds=SECONDS, connections=CONNECTIONS):
-    """(requests/s, p99 in ms) of answers that are all good."""
+# A script of wrk's: the paths in turn.
+ROUND = """local paths, n = {%s}, 0
+request = function() n = n %% #paths + 1 return wrk.format(nil, paths[n]) end
+"""
+
+
+def wrk(url, headers=(), seconds=SECONDS, connections=CONNECTIONS, paths=()):
+    """(requests/s, p99 in ms) of answers that are all good. paths: asked in turn, instead of url's own."""
     words = [HOME / "root" / "usr" / "bin" / "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "20s"]
     for h in headers:
         words += ["-H", h]
     env = os.environ | {"LD_LIBRARY_PATH": str(HOME / "root" / "usr" / "lib" / f"{os.uname().machine}-linux-gnu")}
-    out = subprocess.run([*words, url], check=True, capture_output=True, text=True, env=env).stdout
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        if paths:
+            script.write(ROUND % ", ".join(f'"{p}"' for p in paths))
+            script.flush()
+            words += ["-s", script.name]
+        out = subprocess.run([*words, url], check=True, capture_output=True, text=True, env=env).stdout
     if "Non-2xx" in out or "Socket errors" in out:
         raise RuntimeError(f"{url}: {out}")
     number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", out).groups()
