@@ -2,7 +2,8 @@
 /* A lane: one sandbox in which executions of one batch run one after another ("isolation":"batch"),
  * each with a uid of its own. Between two of them init makes it as new (RENEW), and the host's
  * cgroup is looked at; what is not certain ends the sandbox. A lane that nobody uses ends soon. It
- * is not left to the next shim: that one ends what nobody runs in. */
+ * is not left to the next shim: that one ends what nobody runs in, and who runs in one then is its
+ * last. What a death of the shim costs is so one start a lane: at most two a processor. */
 #pragma once
 
 #include <stdbool.h>
