@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches: many executions posted at once, on the real thing."""
 
+import concurrent.futures
 import json
 import os
 import signal
+import threading
 import time
 import uuid
 import xml.etree.ElementTree as ET
@@ -284,6 +286,31 @@ def test_beside_a_batch(api):
         assert time.monotonic() - began < 20
         assert began - first < 60  # nor does it starve
     wait_over(api, batch)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("isolation", ["execution", "batch"])
+def test_loops_starve_no_batch(devbox, api, isolation):
+    """Who is waited for has the processors first, which is nothing for a batch while loops keep them all busy: it gets on all the same."""
+    over = threading.Event()
+
+    def loop(_):
+        client, n = devbox.client(), 0
+        while not over.is_set():
+            assert client.run("python", {"main.py": "while True: pass"}, limits={"cpu_ms": 5000})["verdict"] in ("TIME_LIMIT", "WALL_LIMIT")
+            n += 1
+        return n
+
+    hogs = 2 * os.cpu_count()
+    with concurrent.futures.ThreadPoolExecutor(hogs) as pool:
+        loops = [pool.submit(loop, i) for i in range(hogs)]
+        try:
+            items = [{"files": program(f"print(sum(range({i * 1000000})))")} for i in range(6)]
+            b = wait_over(api, start(api, items, isolation=isolation), timeout=300)
+        finally:
+            over.set()
+        assert all(f.result() > 0 for f in loops)
+    assert b["counts"]["completed"] == 6, b["counts"]
 
 
 CASES = [
