@@ -24,6 +24,11 @@ def wait_for_port(port, process, seconds=30):
     raise AssertionError(f"nobody listens at {port}")
 
 
+def files_below(folder):
+    """Paths from there; of a folder that goes meanwhile none (pathlib's rglob would raise)."""
+    return sorted(os.path.relpath(os.path.join(where, name), folder) for where, _, names in os.walk(folder) for name in names)
+
+
 class S3:
     """One bucket, `devbox`, on a folder of its own (or a given one)."""
 
@@ -64,5 +69,4 @@ class S3:
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def objects(self):
-        return sorted(str(p.relative_to(self.folder / "devbox")) for p in (self.folder / "devbox").rglob("*")
-                      if p.is_file() and ".sgwtmp" not in str(p))
+        return [p for p in files_below(self.folder / "devbox") if ".sgwtmp" not in p]

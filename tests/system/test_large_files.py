@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from inject import freeze
-from s3_fixture import S3
+from s3_fixture import S3, files_below
 from test_gateway import ROOT, World
 from test_socket import Socket, Workspace
 
@@ -401,11 +401,11 @@ def test_garbage_goes_and_nothing_else(tmp_path, s3):
         world.until(lambda: world.pg.sql("select digest from blobs") == [[sha(contents[0])]] and
                     world.pg.sql("select count(*) from blob_garbage") == [["0"]], 30)
         assert content(world, kept).text == contents[0]
-        [name] = [p.name for p in prefix.rglob("*") if p.is_file()]
-        assert name.startswith(sha(contents[0]))
+        [name] = files_below(prefix)
+        assert os.path.basename(name).startswith(sha(contents[0]))
         # Twice the grace later it is still there; and when nobody refers to it, it is not.
         assert world.api.call("DELETE", spaces[0].path).status_code == 204
-        world.until(lambda: not [p for p in prefix.rglob("*") if p.is_file()], 60)
+        world.until(lambda: not files_below(prefix), 60)
         assert int(world.pg.sql("select count(*) from blobs")[0][0]) == 0
     finally:
         try:
