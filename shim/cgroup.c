@@ -27,14 +27,24 @@ _Static_assert(DBX_ARRAY_LEN(hierarchies) <= SHIM_CG_MAX_DIRS, "room for all");
 
 /* ---- small files ---- */
 
+/* The kernel gives up in the middle, with EINTR, when it has to reclaim memory below a new limit
+ * and a signal comes (mm/memcontrol-v1.c, mem_cgroup_resize_max). */
+static int write_value(int fd, const char *value)
+{
+    ssize_t n;
+    do
+        n = pwrite(fd, value, strlen(value), 0);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : 0;
+}
+
 int shim_cg__write(const char *dir, const char *file, const char *value)
 {
     DBX_CLEANUP(dbx_freep) char *path = dbx_asprintf("%s/%s", dir, file);
     DBX_CLEANUP(dbx_closep) int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    ssize_t n = write(fd, value, strlen(value));
-    return n < 0 ? -errno : 0;
+    return write_value(fd, value);
 }
 
 static int read_file(const char *dir, const char *file, struct dbx_buf *ret)
@@ -66,7 +76,7 @@ int shim_cg__put(struct shim_cgroup *cg, const char *dir, const char *file, cons
     if (fd < 0)
         return fd;
     /* the kernel's own files do not mind being cut, as an open with O_TRUNC does it */
-    return ftruncate(fd, 0) < 0 || pwrite(fd, value, strlen(value), 0) < 0 ? -errno : 0;
+    return ftruncate(fd, 0) < 0 ? -errno : write_value(fd, value);
 }
 
 /* All of a small file, terminated. */
