@@ -163,11 +163,13 @@ static const struct dbx_pg_stmt stmts[] = {
     {"standby_unplace",
      LEAD " update sandboxes s set node_id = null where id = $2::uuid and node_id = $3 and" IF_LEAD
           " and " STILL_WANTED},
+    /* What is on its way to it has it made again, unless it is wanted to end: then that is
+     * cancelled, and its row may say so later. */
     {"box_ended",
      LEAD " update sandboxes s set ended_at = now(), end_reason = $3 where id = $2::uuid"
-          " and ended_at is null"
-          " and not exists (select 1 from processes p where p.sandbox_id = s.id"
-          " and p.status = 'pending') and" IF_LEAD},
+          " and ended_at is null and (end_wanted_at is not null"
+          " or not exists (select 1 from processes p where p.sandbox_id = s.id"
+          " and p.status = 'pending')) and" IF_LEAD},
     /* What waits for a sandbox that is to end, and that nobody announced. */
     {"box_waiting", "select id from processes where sandbox_id = $1::uuid and status = 'pending'"
                     " and placed_at is null limit 10000"},
