@@ -18,6 +18,7 @@ import requests
 import websocket
 
 from conftest import DevBox, free_port
+from inject import freeze
 from s3_fixture import S3, files_below
 from test_output_log import program
 
@@ -307,7 +308,7 @@ def test_s3_away(own_devbox):
         assert until(lambda: readable(api, first)) == b"a" * size + b"\n"
         wait_archived(box)
 
-        s3.process.send_signal(signal.SIGSTOP)
+        freeze(s3.process.pid)
         assert readable(api, first) is None
         third = write("c")
         assert readable(api, third) == b"c" * size + b"\n"
