@@ -6,6 +6,7 @@
 
 #include "common/base/fd.h"
 #include "common/base/log.h"
+#include "common/base/sched.h"
 #include "common/ext/confine.h"
 #include "common/io/loop.h"
 #include "gateway/config.h"
@@ -66,6 +67,7 @@ static int confined(const struct gw_config *cfg)
 {
     DBX_CLEANUP(dbx_closep) int unpacker = -1;
     struct dbx_err err = {0};
+    dbx_sched_short_slices();
     if (confine(&unpacker, &err) == 0)
         return run(cfg, unpacker);
     dbx_log(DBX_LOG_ERR, NULL, "start: %s", err.msg);

@@ -3,6 +3,7 @@
 #include "common/base/config.h"
 #include "common/base/map.h"
 #include "common/base/metrics.h"
+#include "common/base/sched.h"
 #include "common/ext/blob.h"
 #include "common/ext/confine.h"
 #include "common/ext/pg.h"
@@ -209,6 +210,7 @@ int main(int argc, char **argv)
     }
     if (!go_on)
         return 0;
+    dbx_sched_short_slices();
     int r = confine(&err);
     if (r == 0)
         r = prepare(&s, &err);

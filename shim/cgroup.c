@@ -276,6 +276,9 @@ int shim_cgroups_open(const struct shim_cgroups_opts *opts, struct shim_cgroups 
     r = cgs->ops->open(cgs, opts->move_self, err);
     if (r < 0)
         return r;
+    r = opts->weight ? cgs->ops->weigh(cgs, opts->weight) : 0;
+    if (r < 0)
+        return dbx_err_set(err, r, DBX_UNAVAIL, "weigh cgroup %s: %s", cgs->base, strerror(-r));
     *ret = DBX_TAKE(cgs);
     return 0;
 }

@@ -17,6 +17,9 @@ struct shim_cgroups_opts {
     /* v2 only: the process moves to the leaf "shim" below base's parent when that is where it runs,
      * for a cgroup with processes cannot give controllers to its children. */
     bool move_self;
+    /* Of base, against all that stands beside it: cgroup v2's unit, 1 to 10,000, where 100 is what
+     * others have. 0: as it is. */
+    uint32_t weight;
 };
 /* Finds out what is mounted: v2 where memory and pids are controllers there, else v1 hierarchies.
  * -ENOSYS, kind UNAVAIL: neither has memory, cpu and pids. */

@@ -13,7 +13,8 @@ struct shim_cgroup_ops {
     int version;
     /* Makes base, ready to have children. */
     int (*open)(struct shim_cgroups *cgs, bool move_self, struct dbx_err *err);
-    int (*prepare)(struct shim_cgroup *cg, struct dbx_err *err); /* after its folders were made */
+    int (*weigh)(const struct shim_cgroups *cgs, uint32_t weight); /* base; -errno */
+    int (*prepare)(struct shim_cgroup *cg, struct dbx_err *err);   /* after its folders were made */
     int (*set)(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, struct dbx_err *err);
     int (*set_weight)(struct shim_cgroup *cg, enum shim_weight weight); /* never IDLE */
     int (*read)(struct shim_cgroup *cg, struct shim_cgroup_stat *ret);

@@ -43,6 +43,14 @@ static int v1_open(struct shim_cgroups *cgs, bool move_self, struct dbx_err *err
     return 0;
 }
 
+static int v1_weigh(const struct shim_cgroups *cgs, uint32_t weight)
+{
+    DBX_CLEANUP(dbx_freep) char *base = dbx_asprintf("%s/cpu/%s", cgs->mount, cgs->base);
+    char text[16];
+    snprintf(text, sizeof(text), "%" PRIu32, weight * 1024 / 100); /* 1,024 is what others have */
+    return shim_cg__write(base, "cpu.shares", text);
+}
+
 static int v1_prepare(struct shim_cgroup *cg, struct dbx_err *err)
 {
     const char *cpuset = shim_cg__dir(cg, "cpuset");
@@ -135,6 +143,7 @@ static int v1_kill(struct shim_cgroup *cg)
 const struct shim_cgroup_ops shim_cg__v1 = {
     .version = 1,
     .open = v1_open,
+    .weigh = v1_weigh,
     .prepare = v1_prepare,
     .set = v1_set,
     .set_weight = v1_set_weight,

@@ -93,6 +93,14 @@ static int v2_open(struct shim_cgroups *cgs, bool move_self, struct dbx_err *err
     return r;
 }
 
+static int v2_weigh(const struct shim_cgroups *cgs, uint32_t weight)
+{
+    DBX_CLEANUP(dbx_freep) char *base = dbx_asprintf("%s/%s", cgs->mount, cgs->base);
+    char text[16];
+    snprintf(text, sizeof(text), "%" PRIu32, weight);
+    return shim_cg__write(base, "cpu.weight", text);
+}
+
 static int v2_prepare(struct shim_cgroup *cg, struct dbx_err *err)
 {
     (void)cg;
@@ -212,6 +220,7 @@ static int v2_kill(struct shim_cgroup *cg)
 const struct shim_cgroup_ops shim_cg__v2 = {
     .version = 2,
     .open = v2_open,
+    .weigh = v2_weigh,
     .prepare = v2_prepare,
     .set = v2_set,
     .set_weight = v2_set_weight,

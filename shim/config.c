@@ -47,6 +47,8 @@ const struct dbx_config_field shim_config_fields[] = {
          "The registry cache's Unix socket, for workspaces; they have none when empty."),
     STR(output_log, "", "The output log: file:DIR or kafka:HOST:PORT."),
     STR(cgroup_base, "", "The node's cgroup below the mount; devbox-NODE when empty."),
+    NUM(cpu_weight, "10", 1, 10000, "",
+        "Of all sandboxes together against the daemons beside them, who have 100."),
     NUM(max_sandboxes, "64", 1, 1024, "", "Sandboxes at a time, in all states."),
     NUM(max_executions, "4096", 1, 1000000, "", "Executions known at a time, ended ones included."),
     NUM(memory_budget_mb, "0", 0, 1u << 30, "MB", "What sandboxes may be promised; 0: no budget."),

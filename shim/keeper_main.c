@@ -3,6 +3,7 @@
 #include "common/base/config.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
+#include "common/base/sched.h"
 #include "common/ext/confine.h"
 #include "common/io/httpd.h"
 #include "common/io/loop.h"
@@ -120,6 +121,7 @@ static int run(const struct config *cfg)
     struct dbx_httpd *hd = NULL;
     struct keeper *k = NULL;
     int code = 1;
+    dbx_sched_short_slices();
     if (start(cfg, loop, &k, &hd, &err) < 0) {
         dbx_log(DBX_LOG_ERR, NULL, "cannot start: %s", err.msg);
     } else {

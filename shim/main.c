@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "common/base/log.h"
+#include "common/base/sched.h"
 #include "common/ext/confine.h"
 #include "common/io/loop.h"
 #include "shim/config.h"
@@ -40,6 +41,7 @@ static int run(const struct shim_config *cfg)
     struct shim *sh = NULL;
     struct dbx_loop *loop = dbx_loop_new();
     int code = 1;
+    dbx_sched_short_slices();
     if (confine(&err) < 0 || shim_start(cfg, loop, &sh, &err) < 0) {
         dbx_log(DBX_LOG_ERR, NULL, "start: %s", err.msg);
     } else {

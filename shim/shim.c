@@ -413,7 +413,7 @@ static int open_cgroups(struct shim *sh, const struct shim_cgroups_opts *opts, s
 static int open_parts(struct shim *sh, struct dbx_err *err)
 {
     const struct shim_config *cfg = sh->cfg;
-    struct shim_cgroups_opts co = {.base = sh->cgroup_base, .move_self = true};
+    struct shim_cgroups_opts co = {.move_self = true, .weight = (uint32_t)cfg->cpu_weight};
     struct dbx_olog_opts oo = {.loop = sh->loop,
                                .url = cfg->output_log,
                                .writer = true,

@@ -54,6 +54,17 @@ static struct shim_cgroups *open_at(const char *sub, bool move, int expect)
     return cgs;
 }
 
+static void check_weight(const char *sub, const char *file, const char *expect)
+{
+    DBX_CLEANUP(dbx_freep) char *mount = dbx_asprintf("%s%s", root, sub);
+    struct shim_cgroups_opts opts = {.mount = mount, .base = "devbox-n", .weight = 10};
+    DBX_CLEANUP(shim_cgroups_freep) struct shim_cgroups *cgs = NULL;
+    CHECK_EQ(shim_cgroups_open(&opts, &cgs, NULL), -ENOENT); /* as where the kernel has none */
+    put(file, "100\n");
+    CHECK_EQ(shim_cgroups_open(&opts, &cgs, NULL), 0);
+    CHECK_STR(get(file), expect);
+}
+
 static void v1_tree(void)
 {
     static const char *const names[] = {"pids", "memory", "cpu", "cpuacct", "cpuset"};
@@ -85,6 +96,7 @@ static void test_v1(void)
 {
     clear();
     v1_tree();
+    check_weight("", "cpu/devbox-n/cpu.shares", "102");
     struct shim_cgroups *cgs = open_at("", false, 0);
     CHECK_EQ(shim_cgroups_version(cgs), 1);
     struct shim_cgroup *cg = NULL;
@@ -174,6 +186,7 @@ static void test_v2(void)
     put("v2/devbox-n/a/pids.current", "7\n");
     put("v2/devbox-n/a/cgroup.events", "populated 1\nfrozen 0\n");
     put("v2/devbox-n/a/cgroup.kill", "");
+    check_weight("/v2", "v2/devbox-n/cpu.weight", "10");
     struct shim_cgroups *cgs = open_at("/v2", false, 0);
     CHECK_EQ(shim_cgroups_version(cgs), 2);
     CHECK_STR(get("v2/cgroup.subtree_control"), "+cpu +memory +pids");

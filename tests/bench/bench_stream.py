@@ -15,7 +15,8 @@ import urllib.parse
 from benchlib import ROOT, DevBox, Http, Rows, Stream, is_end, machine_facts, median, percentile, say, wait_for
 
 ENDED = '"status":"completed"'  # stands in the last message of a stream, and nowhere before
-LIMITS = {"DEVBOX_GATEWAY_MAX_OUTPUT_BYTES": str(1 << 30), "DEVBOX_GATEWAY_MAX_WALL_MS": "300000"}
+LIMITS = {"DEVBOX_GATEWAY_MAX_OUTPUT_BYTES": str(1 << 30), "DEVBOX_GATEWAY_MAX_WALL_MS": "300000",
+          "DEVBOX_GATEWAY_MAX_CPU_MS": "300000"}
 BINARY = "Sec-WebSocket-Protocol: devbox.bin.v1\r\n"
 WS_SERVER = """
 const { WebSocketServer } = require('ws');
@@ -119,18 +120,38 @@ def clock_error_us(peer, box, http):
     return [(t - (t0 + (c - c0) * (t1 - t0) / (c1 - c0))) / 1000 for t, c, _ in inside]
 
 
-def bench_latency(peer, box, http, rows, log, count, goals):
-    error = clock_error_us(peer, box, http)
-    say(f"clocks: wall time in the sandbox less the host's, by the processor's counter, {len(error)} readings over "
-        f"0.6 s: {percentile(error, 5):.1f} .. {percentile(error, 95):.1f} us (5 .. 95 %), median {median(error):.1f}")
+def latencies(peer, box, http, count):
+    """(ours, raw) in ms, in turns."""
     ours, raw = [], []
     for _ in range(4):
         ours += [(at - t) / 1e6 for t, _, at in ticks_through_us(peer, box, http, count // 4, 10000)]
         raw += [(at - t) / 1e6 for t, _, at in ticks_raw(peer, count // 4, 10000)]
+    return ours, raw
+
+
+def bench_latency(peer, box, http, rows, log, count, goals):
+    error = clock_error_us(peer, box, http)
+    say(f"clocks: wall time in the sandbox less the host's, by the processor's counter, {len(error)} readings over "
+        f"0.6 s: {percentile(error, 5):.1f} .. {percentile(error, 95):.1f} us (5 .. 95 %), median {median(error):.1f}")
+    ours, raw = latencies(peer, box, http, count)
     say(f"latency on {log}: {count} lines, one write() each 10 ms with its time in it (gVisor; then natively), to the message read by a client; "
         "raw: pipe, a process that reads and sends, TCP over loopback")
     for p, goal in zip((50, 99), goals):
         rows.add(f"latency on {log}, p{p}: DevBox, raw relay", percentile(ours, p), percentile(raw, p), "ms", goal=goal, of="ours")
+
+
+def bench_loops(peer, box, http, rows, count):
+    """Latency while executions burn all processors."""
+    loops = [http.post("/api/executions", {"template": "python", "files": [{"path": "loop.py", "content": "while True:\n    pass\n"}],
+                                           "command": "python3 loop.py", "limits": {"wall_ms": 300000, "cpu_ms": 300000}})
+             for _ in range(os.cpu_count())]
+    for loop in loops:
+        wait_for(lambda: http.get(f"/api/executions/{loop['id']}")["status"] == "running", 60, "a loop runs")
+    ours, raw = latencies(peer, box, http, count)
+    for loop in loops:
+        http.delete(f"/api/executions/{loop['id']}")
+    for p in (50, 99):
+        rows.add(f"latency beside {len(loops)} loops, p{p}: DevBox, raw relay", percentile(ours, p), percentile(raw, p), "ms")
 
 
 # --- volume ---
@@ -385,7 +406,9 @@ def main():
     try:
         with DevBox(**LIMITS) as box:
             http = Http(box.url, box.key)
+            box.wait_warm("python")
             bench_latency(peer, box, http, rows, "files", lines, (0.5, 2.0))
+            bench_loops(peer, box, http, rows, lines)
             bench_volume(peer, box, http, rows, min(rows.args.rounds or 3, 10))
             bench_fanout(peer, box, http, rows, ws, min(rows.args.rounds or 3, 10))
             bench_idle(peer, box, http, rows, ws, 10000)
