@@ -6,6 +6,7 @@
  * In C because the parent must touch next to nothing: all it has is shared with its child, and
  * gVisor copies up to 2 MiB for the first byte that either writes. */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,6 +23,9 @@
 
 #define ORDERS 3
 #define N_FDS 4
+#define MAPS_MAX (64u << 10)
+
+extern void *__tls_get_addr(void *); /* of the loader */
 
 static pid_t (*real_fork)(void);
 static bool serving;
@@ -54,16 +58,62 @@ static bool take_order(struct init_fork *ret, int fds[static N_FDS])
     return true;
 }
 
+/* ---- the server's memory ---- */
+
+/* What is there becomes one mapping of its own, with the same bytes. */
+static void join(uint8_t *at, size_t len)
+{
+    uint8_t *copy = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED)
+        return;
+    memcpy(copy, at, len);
+    if (mprotect(copy, len, PROT_READ | PROT_EXEC) < 0 ||
+        mremap(copy, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED)
+        (void)munmap(copy, len);
+}
+
+/* A line of /proc/self/maps: "FROM-TO PERM ... [NAME]". */
+static void join_text(const char *line)
+{
+    char *rest;
+    uintptr_t from = strtoul(line, &rest, 16), to = *rest == '-' ? strtoul(rest + 1, &rest, 16) : 0;
+    uintptr_t libc = (uintptr_t)real_fork, loader = (uintptr_t)__tls_get_addr;
+    bool wanted = (from <= libc && libc < to) || (from <= loader && loader < to);
+    if (wanted && !strncmp(rest, " r-xp ", 6))
+        join((uint8_t *)from, to - from);
+}
+
+/* The instructions of libc and the loader lie in one piece again. Each page in which gVisor has put
+ * a jump (see rehearse) is a piece of its own, and so is what is left between two of them: a child
+ * would stop some thirty times until it has them all. */
+static void join_texts(void)
+{
+    char maps[MAPS_MAX];
+    size_t len = 0;
+    ssize_t n;
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    while (len < sizeof(maps) - 1 && (n = read(fd, maps + len, sizeof(maps) - 1 - len)) > 0)
+        len += (size_t)n;
+    close(fd);
+    maps[len] = 0;
+    for (char *line = maps, *end; (end = strchr(line, '\n')); line = end + 1) {
+        *end = 0;
+        join_text(line);
+    }
+}
+
+/* ---- orders ---- */
+
 static void become(const struct init_fork *order, const int fds[static N_FDS])
 {
     static const int places[N_FDS] = {ORDERS, 0, 1, 2};
     bool well = true;
-    for (int i = 0; i < N_FDS; i++) {
+    for (int i = 0; i < N_FDS; i++)
         well = well && dup2(fds[i], places[i]) >= 0;
-        close(fds[i]);
-    }
-    well = well && setsid() > 0 && setgroups(0, NULL) == 0 &&
-           setresgid(order->gid, order->gid, order->gid) == 0 &&
+    well = well && close_range(ORDERS + 1, ~0u, 0) == 0 && setsid() > 0 &&
+           setgroups(0, NULL) == 0 && setresgid(order->gid, order->gid, order->gid) == 0 &&
            setresuid(order->uid, order->uid, order->uid) == 0;
     if (!well)
         _exit(70);
@@ -102,6 +152,7 @@ static void rehearse(void)
         (void)munmap(page, 4096);
     (void)ioctl(ORDERS, FIONCLEX);
     (void)dup2(ORDERS, ORDERS);
+    (void)close_range(ORDERS + 1, ~0u, 0);
     (void)setsid(); /* it leads one */
     (void)setgroups(0, NULL);
     (void)setresgid((gid_t)-1, (gid_t)-1, (gid_t)-1);
@@ -114,6 +165,7 @@ static pid_t serve(void)
     struct init_fork order;
     int fds[N_FDS];
     rehearse();
+    join_texts();
     if (send(ORDERS, "R", 1, MSG_NOSIGNAL) != 1)
         _exit(71);
     while (take_order(&order, fds)) {
@@ -122,8 +174,7 @@ static pid_t serve(void)
             become(&order, fds);
             return 0;
         }
-        for (int i = 0; i < N_FDS; i++)
-            close(fds[i]);
+        (void)close_range(ORDERS + 1, ~0u, 0); /* those of the order: it has no others */
         if (child < 0)
             _exit(73);
         report(child);
