@@ -208,6 +208,10 @@ struct bnd_runsc_opts {
      * the price of a looser seccomp filter. For sandboxes with a layer store; init alone needs no
      * speed. */
     bool directfs;
+    /* Who waits, of a sandbox's threads and of runsc's, sleeps at once instead of spinning for 20
+     * us. Not every runsc knows the flag. Where there are processors to spin on, system calls are
+     * faster without it. */
+    bool no_fast_path;
 };
 /* "RUNSC --root … --platform systrap --network none …" and behind it the command's own words, which
  * are given as a NULL-terminated list ("create", "--bundle", DIR, "--pid-file", FILE, ID). Free

@@ -347,6 +347,8 @@ char **bnd_runsc_args(const struct bnd_runsc_opts *o, const char *const *command
         push(&a, dbx_strdup(fixed[i]));
     push(&a, dbx_asprintf("--overlay2=root:dir=%s", o->overlay_dir));
     push(&a, dbx_asprintf("--directfs=%s", o->directfs ? "true" : "false"));
+    if (o->no_fast_path)
+        push(&a, dbx_strdup("--systrap-disable-fast-path=true"));
     if (o->ignore_cgroups)
         push(&a, dbx_strdup("--ignore-cgroups"));
     for (; command && *command; command++)

@@ -29,6 +29,11 @@
 #define DISK_MB 16
 #define MAX_OUTPUT 4096
 
+/* A sandbox that spins occupies two processors, one on each side of a system call. On so few it
+ * takes them from itself: a parked Python's first byte came a quarter later, and programs used half
+ * as much CPU again. */
+#define FEW_CPUS 2
+
 struct step {
     const char *what; /* in words, for when it fails */
     const char *script;
@@ -50,7 +55,7 @@ static const struct step steps[] = {
 };
 
 struct shim_probe {
-    const struct shim_node *node;
+    struct shim_node *node; /* borrowed */
     struct bnd_store *store;
     struct shim_pool *pool;
     void (*on_change)(const struct shim_probe_result *r, void *user);
@@ -59,6 +64,7 @@ struct shim_probe {
     struct dbx_timer *timer;      /* owned: of what runs, or until the next attempt */
     struct shim_sandbox *sb;      /* until it is gone */
     bool asking;                  /* runsc for its version */
+    int asked_status;             /* how that has ended */
     bool freed;                   /* by its owner: memory goes when nobody can call any more */
     void (*on_freed)(void *user); /* may be NULL */
     void *freed_user;
@@ -256,15 +262,33 @@ static void make_sandbox(struct shim_probe *pb)
 
 /* ---- runsc itself ---- */
 
-/* "runsc version 20260905\nspec: 1.2.1\n" */
-static void on_version(void *user, int events, int error)
+static int ask_version(struct shim_probe *pb, struct dbx_err *err);
+
+/* An older one does not know the flag. */
+static void ask_without(struct shim_probe *pb)
 {
-    struct shim_probe *pb = user;
+    struct dbx_err err = {0};
+    pb->node->no_fast_path = false;
+    if (ask_version(pb, &err) < 0)
+        fail(pb, "start runsc", err.msg);
+}
+
+/* When it has said all and has ended. "runsc version 20260905\nspec: 1.2.1\n" */
+static void judge_version(struct shim_probe *pb)
+{
     static const char head[] = "runsc version ";
-    (void)events;
-    (void)error;
-    if (!read_output(pb))
+    char words[64];
+    if (pb->asking || pb->readable || pb->r.state != SHIM_PROBE_RUNNING)
         return;
+    if (pb->asked_status && pb->node->no_fast_path) {
+        ask_without(pb);
+        return;
+    }
+    if (pb->asked_status) {
+        shim_status_words(pb->asked_status, words, sizeof(words));
+        fail(pb, "use runsc: it", words);
+        return;
+    }
     if (!dbx_starts_with(pb->text, head)) {
         fail(pb, "ask runsc for its version", "it says something else");
         return;
@@ -275,20 +299,25 @@ static void on_version(void *user, int events, int error)
     make_sandbox(pb);
 }
 
+static void on_version(void *user, int events, int error)
+{
+    struct shim_probe *pb = user;
+    (void)events;
+    (void)error;
+    if (read_output(pb))
+        judge_version(pb);
+}
+
 static void on_version_exit(pid_t pid, int status, void *user)
 {
     struct shim_probe *pb = user;
-    char words[64];
     (void)pid;
     pb->asking = false;
-    if (pb->freed) {
+    pb->asked_status = status;
+    if (pb->freed)
         free_if_quiet(pb);
-        return;
-    }
-    if (status) {
-        shim_status_words(status, words, sizeof(words));
-        fail(pb, "use runsc: it", words);
-    }
+    else
+        judge_version(pb);
 }
 
 static void read_platform(struct shim_probe *pb, char *const *argv)
@@ -313,7 +342,8 @@ static int ask_version(struct shim_probe *pb, struct dbx_err *err)
     const char *const none[] = {NULL};
     DBX_CLEANUP(bnd_argv_freep) char **flags = bnd_runsc_args(&opts, none);
     DBX_CLEANUP(dbx_closep) int theirs = -1;
-    char *argv[] = {(char *)pb->node->runsc, (char[]){"--version"}, NULL};
+    char version[] = "--version", flag[] = "--systrap-disable-fast-path=true";
+    char *argv[] = {(char *)pb->node->runsc, version, pb->node->no_fast_path ? flag : NULL, NULL};
     pid_t pid;
     read_platform(pb, flags);
     int r = open_output(pb, on_version, &theirs, err);
@@ -339,6 +369,7 @@ static void attempt(struct shim_probe *pb)
         return;
     }
     pb->r = (struct shim_probe_result){.state = pb->r.state};
+    pb->node->no_fast_path = sysconf(_SC_NPROCESSORS_ONLN) <= FEW_CPUS;
     pb->began_ms = dbx_now_ms();
     set_state(pb, SHIM_PROBE_RUNNING, "the node is being probed");
     dbx_timer_start(pb->timer, STEP_MS, 0);
@@ -357,7 +388,7 @@ static void on_timer(void *user)
 
 /* ---- the face ---- */
 
-struct shim_probe *shim_probe_new(const struct shim_node *node, struct bnd_store *store,
+struct shim_probe *shim_probe_new(struct shim_node *node, struct bnd_store *store,
                                   struct shim_pool *pool,
                                   void (*on_change)(const struct shim_probe_result *r, void *user),
                                   void *user)

@@ -25,8 +25,9 @@ struct shim_probe_result {
     char words[240]; /* for readyz: what is wrong, or what is waited for; "" when OK */
 };
 
-/* Holds the pool until the first good result. on_change (may be NULL): the state changed. */
-struct shim_probe *shim_probe_new(const struct shim_node *node, struct bnd_store *store,
+/* Holds the pool until the first good result, and sets node->no_fast_path before its own sandbox is
+ * made. on_change (may be NULL): the state changed. */
+struct shim_probe *shim_probe_new(struct shim_node *node, struct bnd_store *store,
                                   struct shim_pool *pool,
                                   void (*on_change)(const struct shim_probe_result *r, void *user),
                                   void *user);

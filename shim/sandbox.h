@@ -63,6 +63,7 @@ struct shim_node {
     const char *init_dir;          /* holds the program `init` */
     const char *layers_dir;        /* or NULL */
     const char *registry_socket;   /* of the registry cache, or NULL */
+    bool no_fast_path;             /* as in bnd_runsc_opts; the probe says so */
     uint64_t provision_ms;         /* deadline of provisioning; default 10000 */
     uint64_t assigned_ms;          /* claimed but never used: ended; default 60000 */
     uint64_t terminate_ms; /* teardown that takes longer is logged as an error and goes on; default

@@ -357,6 +357,7 @@ static int run_cli(struct shim_sandbox *sb, const char *overlay, int control, st
         .log = log,
         .overlay_dir = overlay,
         .directfs = sb->node->layers_dir != NULL,
+        .no_fast_path = sb->node->no_fast_path,
     };
     const char *const words[] = {"run",        "--detach", "--bundle",  sb->dir,
                                  "--pid-file", pid,        sb->id_text, NULL};

@@ -176,13 +176,17 @@ static void test_bundle(void)
 
 static void test_runsc_args(void)
 {
-    const struct bnd_runsc_opts o = {
-        .runsc = "/c/runsc", .root = "/s/runsc", .log = "/s/log", .overlay_dir = "/s/overlay"};
+    const struct bnd_runsc_opts o = {.runsc = "/c/runsc",
+                                     .root = "/s/runsc",
+                                     .log = "/s/log",
+                                     .overlay_dir = "/s/overlay",
+                                     .no_fast_path = true};
     const char *const command[] = {"create", "--bundle", "/b", "id", NULL};
     DBX_CLEANUP(bnd_argv_freep) char **argv = bnd_runsc_args(&o, command);
-    static const char *const wanted[] = {
-        "--root=/s/runsc",  "--network=none", "--host-uds=none",  "--overlay2=root:dir=/s/overlay",
-        "--directfs=false", "--log=/s/log",   "--log-format=json"};
+    static const char *const wanted[] = {"--root=/s/runsc",   "--network=none",
+                                         "--host-uds=none",   "--overlay2=root:dir=/s/overlay",
+                                         "--directfs=false",  "--log=/s/log",
+                                         "--log-format=json", "--systrap-disable-fast-path=true"};
     size_t n = 0;
     while (argv[n])
         n++;
