@@ -46,11 +46,16 @@ static bool ring_at_eof(void *stream)
 {
     return shim_stream_at_eof(stream);
 }
+static bool ring_is_full(void *stream)
+{
+    return shim_stream_is_full(stream);
+}
 static const struct shim_source_ops ring_ops = {.peek = ring_peek,
                                                 .advance = ring_advance,
                                                 .release = ring_release,
                                                 .resume = ring_resume,
-                                                .at_eof = ring_at_eof};
+                                                .at_eof = ring_at_eof,
+                                                .is_full = ring_is_full};
 
 static void note_first_byte(struct shim_exec *ex, struct shim_stream *s)
 {

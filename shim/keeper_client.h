@@ -97,6 +97,7 @@ void shim_stream_resume(struct shim_stream *s);
 uint64_t shim_stream_next(const struct shim_stream *s); /* stream offset of what peek gives */
 uint64_t shim_stream_head(struct shim_stream *s);       /* how far the keeper has come */
 uint64_t shim_stream_tail(const struct shim_stream *s);
+bool shim_stream_is_full(const struct shim_stream *s); /* nothing is read until room is freed */
 bool shim_stream_at_eof(
     const struct shim_stream *s); /* ended, and next has reached the last byte */
 bool shim_stream_failed(const struct shim_stream

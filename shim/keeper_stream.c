@@ -332,6 +332,12 @@ uint64_t shim_stream_tail(const struct shim_stream *s)
     return atomic_load_explicit(&s->shared->tail, memory_order_relaxed);
 }
 
+bool shim_stream_is_full(const struct shim_stream *s)
+{
+    return atomic_load_explicit(&s->shared->head, memory_order_acquire) - shim_stream_tail(s) >=
+           s->size;
+}
+
 /* The state first: once it says the end, head moves no more. */
 bool shim_stream_at_eof(const struct shim_stream *s)
 {

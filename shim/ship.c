@@ -2,7 +2,8 @@
 /* Shipping. The bytes stay in the ring until the log has acknowledged them: a record is given to
  * the log straight from ring memory, `next` moves when the log has taken it, `tail` (room for the
  * program) when the log has acknowledged it. So back-pressure needs no queue of ours: a log that
- * says -EAGAIN, or 1 MiB in flight, lets the ring fill, then the pipe, then the program wait.
+ * says -EAGAIN, or 1 MiB in flight, lets the ring fill, then the pipe, then the program wait: it is
+ * held back by the log, also when all that the ring holds is on its way.
  *
  * When to cut a record: a stream that was quiet is flushed at once; a busy one after
  * SHIM_SHIP_QUIET_MS or 64 KiB, whichever comes first. The ring is the buffer in which bytes
@@ -150,6 +151,17 @@ static void set_held(struct shim_ship_phase *ph, bool held)
         ph->opts.h->on_held(held, ph->opts.user);
 }
 
+/* The log takes no more of a stream, or its ring is full of what the log has not acknowledged. */
+static bool is_blocked(const struct shim_ship_phase *ph)
+{
+    for (int i = 0; i < 2; i++) {
+        const struct stream *st = &ph->st[i];
+        if (st->waits_log || (st->flying > 0 && ph->opts.ops->is_full(ph->opts.stream[i])))
+            return true;
+    }
+    return false;
+}
+
 static const char *status_text(uint8_t flags)
 {
     return flags & DBX_REC_COMPILE ? "{\"status\":\"running\",\"phase\":\"compile\"}"
@@ -203,6 +215,8 @@ static void phase_acked(struct flight *fl)
     /* With nothing in flight, what was dropped behind it goes too. */
     uint64_t upto = --st->flying == 0 ? st->in_ring : fl->upto;
     ph->opts.ops->release(ph->opts.stream[fl->stream], upto);
+    if (ph->held && !is_blocked(ph))
+        set_held(ph, false);
 }
 
 static void on_acked(int64_t offset, const struct dbx_err *err, void *user)
@@ -541,7 +555,7 @@ static bool ship_some(struct shim_ship_phase *ph, int i, const uint8_t *data, si
     st->bytes += len;
     st->last_ms = now ? now : 1;
     ph->total += len;
-    set_held(ph, false);
+    set_held(ph, is_blocked(ph));
     return true;
 }
 

@@ -27,6 +27,7 @@ struct shim_source_ops {
                     uint64_t upto); /* never after shim_ship_phase_done's free_source */
     void (*resume)(void *stream);
     bool (*at_eof)(void *stream);
+    bool (*is_full)(void *stream); /* the program waits until room is released */
 };
 
 /* The log; tests give their own. As dbx_olog_append. */

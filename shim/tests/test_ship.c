@@ -13,7 +13,7 @@
 
 struct ring {
     uint8_t data[4u << 20];
-    uint64_t head, next, tail;
+    uint64_t head, next, tail, size;
     bool eof;
     int resumed;
 };
@@ -58,8 +58,13 @@ static bool ring_at_eof(void *p)
     struct ring *r = p;
     return r->eof && r->next == r->head;
 }
-static const struct shim_source_ops ops = {ring_peek, ring_advance, ring_release, ring_resume,
-                                           ring_at_eof};
+static bool ring_is_full(void *p)
+{
+    const struct ring *r = p;
+    return r->head - r->tail >= r->size;
+}
+static const struct shim_source_ops ops = {ring_peek,   ring_advance, ring_release,
+                                           ring_resume, ring_at_eof,  ring_is_full};
 
 static int append(struct dbx_olog *log, const struct dbx_id *key, const void *head, size_t head_len,
                   const void *data, size_t len,
@@ -163,7 +168,7 @@ static void reset(size_t log_room)
     n_entries = 0;
     for (int i = 0; i < 2; i++)
         rings[i].head = rings[i].next = rings[i].tail = 0, rings[i].eof = false,
-        rings[i].resumed = 0;
+        rings[i].resumed = 0, rings[i].size = sizeof(rings[i].data);
     room = log_room;
     overs = eofs = releases = ends = held_now = 0;
     clock_ms += 1000;
@@ -357,6 +362,25 @@ static void test_full_log(struct shim_ship *ship)
     end_all(sp, ph);
 }
 
+/* All that it wrote is on its way, and it can write no more. */
+static void test_full_ring(struct shim_ship *ship)
+{
+    reset(1000);
+    struct shim_ship_proc *sp = new_proc(ship);
+    struct shim_ship_phase *ph = new_phase(sp, 0, 1u << 30);
+    rings[0].size = 4 * SHIM_SHIP_MAX_DATA;
+    put_many(0, 3 * SHIM_SHIP_MAX_DATA);
+    while (rings[0].next < rings[0].head)
+        CHECK(shim_ship_feed(ph, 0));
+    CHECK(!held_now);
+    put_many(0, SHIM_SHIP_MAX_DATA);
+    CHECK(shim_ship_feed(ph, 0) && held_now);
+    entries[0].acked = true;
+    entries[0].fn(0, NULL, entries[0].user);
+    CHECK(!held_now);
+    end_all(sp, ph);
+}
+
 static void test_in_flight(struct shim_ship *ship)
 {
     reset(1000);
@@ -400,6 +424,7 @@ int main(void)
     test_coalesce(ship);
     test_limit(ship);
     test_full_log(ship);
+    test_full_ring(ship);
     test_in_flight(ship);
     test_words(ship);
     reset(0);

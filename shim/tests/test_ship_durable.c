@@ -106,7 +106,12 @@ static bool at_eof(void *p)
     struct ring *r = p;
     return r->head == TOTAL && r->next == TOTAL;
 }
-static const struct shim_source_ops ops = {peek, advance, release, resume, at_eof};
+static bool is_full(void *p)
+{
+    const struct ring *r = p;
+    return r->head - r->tail == RING;
+}
+static const struct shim_source_ops ops = {peek, advance, release, resume, at_eof, is_full};
 
 /* ---- the log ---- */
 
