@@ -153,8 +153,12 @@ static void open_log(struct gw *gw)
 {
     const struct dbx_olog_opts opts = {.loop = gw->loop, .url = gw->cfg->output_log};
     struct dbx_err err = {0};
-    if (!gw->olog && dbx_olog_open(&opts, &gw->olog, &err) < 0)
+    if (gw->olog)
+        return;
+    if (dbx_olog_open(&opts, &gw->olog, &err) < 0)
         dbx_log(DBX_LOG_WARN, &gw->log, "open the output log: %s", err.msg);
+    else
+        dbx_olog_on_away(gw->olog, gw_sessions_tell_log, gw);
 }
 
 static int open_blobs(struct gw *gw, struct dbx_err *err)

@@ -13,6 +13,7 @@
 #include "common/base/str.h"
 #include "common/ext/json.h"
 #include "common/io/loop.h"
+#include "common/proto/output_log.h"
 #include "gateway/access.h"
 #include "gateway/gw.h"
 #include "gateway/keep.h"
@@ -110,6 +111,21 @@ void gw_session_error(struct gw_session *ss, const struct dbx_id *process, const
     dbx_assert(r == 0);
     gw_session_text(ss, dbx_buf_cstr(&buf), buf.len);
     dbx_buf_done(&buf);
+}
+
+void gw_session_tell_log(struct gw_session *ss)
+{
+    static const char away[] = "{\"type\":\"log\",\"status\":\"away\",\"message\":\"what programs "
+                               "write is held back until the output log is there again\"}";
+    static const char back[] = "{\"type\":\"log\",\"status\":\"back\"}";
+    bool is_away = dbx_olog_away(ss->gw->olog, dbx_olog_partition(&ss->sandbox));
+    if (is_away == ss->told_away)
+        return;
+    ss->told_away = is_away;
+    if (is_away)
+        gw_session_text(ss, away, sizeof(away) - 1);
+    else
+        gw_session_text(ss, back, sizeof(back) - 1);
 }
 
 /* --- input --- */
@@ -565,6 +581,14 @@ void gw_session_opened(struct dbx_ws *ws, void *ws_user)
     gw_stream_start(ss);
     gw_access_check(ss);
     gw_keep_soon(ss->gw);
+}
+
+void gw_sessions_tell_log(void *arg)
+{
+    struct gw *gw = arg;
+    struct dbx_list *node, *tmp;
+    dbx_list_each(node, tmp, &gw->sessions)
+        gw_session_tell_log(dbx_list_entry(node, struct gw_session, node));
 }
 
 void gw_sessions_close(struct gw *gw)

@@ -12,6 +12,7 @@ struct gw_req;
 int gw_session_upgrade(struct gw_req *rq, const struct dbx_ws_handlers **ret_handlers,
                        void **ret_ws_user, const char **ret_subprotocol);
 void gw_session_opened(struct dbx_ws *ws, void *ws_user);
+void gw_sessions_tell_log(void *gw);   /* for dbx_olog_on_away */
 void gw_sessions_close(struct gw *gw); /* all, with 1001 "reconnect" */
 
 /* Pure: whether a page of this Origin may open a stream here. No Origin: not a browser. */

@@ -59,6 +59,7 @@ struct gw_session {
     char credential[65]; /* the token's label: what he came with */
     bool binary;
     const char *over;       /* a channel that is to be ended: why */
+    bool told_away;         /* the log is away: he was told */
     bool lost;              /* part of the log was gone when it was read */
     struct dbx_map *viewed; /* process -> struct gw_viewed, owned */
     struct gw_follow *follow;
@@ -75,6 +76,7 @@ void gw_session_text(struct gw_session *ss, const char *text, size_t len);
 void gw_session_frame(struct gw_session *ss, struct dbx_ws_frame *frame);
 void gw_session_error(struct gw_session *ss, const struct dbx_id *process, const char *code,
                       const char *message);
+void gw_session_tell_log(struct gw_session *ss); /* that it went away, or came back; once each */
 void gw_session_push_input(struct gw_viewed *v); /* sends what may be sent */
 
 /* Says that it is over; nothing is freed before the caller has returned. */

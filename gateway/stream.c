@@ -556,6 +556,7 @@ static void on_processes(const struct gw_process *rows, size_t n, const struct d
         gw_session_text(ss, ready, sizeof(ready) - 1);
     else
         dbx_ws_pause(ss->ws, false);
+    gw_session_tell_log(ss);
     gw_session_unref(ss);
 }
 

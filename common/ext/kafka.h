@@ -91,6 +91,8 @@ struct dbx_kafka_offsets *dbx_kafka_offsets_free(struct dbx_kafka_offsets *o);
  * yet. */
 int dbx_kafka_offsets_get(const struct dbx_kafka_offsets *o, int partition, int64_t *ret_oldest,
                           int64_t *ret_next) DBX_MUST_USE;
+/* When the partition's leader answered last (dbx_now_ms); at first when this was made. */
+uint64_t dbx_kafka_offsets_heard_ms(const struct dbx_kafka_offsets *o, int partition);
 /* Asks again now; the ticket tells _heard whether an answer to that question has come. */
 uint64_t dbx_kafka_offsets_refresh(struct dbx_kafka_offsets *o);
 bool dbx_kafka_offsets_heard(const struct dbx_kafka_offsets *o, int partition, uint64_t ticket);

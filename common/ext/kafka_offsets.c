@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/fd.h"
 #include "common/ext/kafka_int.h"
 #include "common/io/loop.h"
@@ -19,6 +20,7 @@
 struct bound {
     _Atomic int64_t oldest, next; /* -1: never heard */
     _Atomic uint64_t answered;    /* the ticket they answer */
+    _Atomic uint64_t heard_ms;    /* when */
 };
 
 struct dbx_kafka_offsets {
@@ -70,6 +72,7 @@ static bool ask_all(struct dbx_kafka_offsets *o, uint64_t ticket)
         atomic_store(&o->bounds[i].oldest, oldest[i]);
         atomic_store(&o->bounds[i].next, next[i]);
         atomic_store(&o->bounds[i].answered, ticket);
+        atomic_store(&o->bounds[i].heard_ms, dbx_now_ms());
     }
     free(oldest);
     free(next);
@@ -140,8 +143,10 @@ struct dbx_kafka_offsets *dbx_kafka_offsets_new(const struct dbx_kafka_opts *opt
     o->told_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     dbx_assert(o->told_fd >= 0);
     o->watch = dbx_watch_new(opts->loop, o->told_fd, DBX_READ, on_told, o);
-    for (int i = 0; i < partitions; i++)
+    for (int i = 0; i < partitions; i++) {
         o->bounds[i].oldest = o->bounds[i].next = -1;
+        o->bounds[i].heard_ms = dbx_now_ms();
+    }
     pthread_mutex_init(&o->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -182,6 +187,12 @@ int dbx_kafka_offsets_get(const struct dbx_kafka_offsets *o, int partition, int6
     *ret_oldest = atomic_load(&o->bounds[partition].oldest);
     *ret_next = next;
     return 0;
+}
+
+uint64_t dbx_kafka_offsets_heard_ms(const struct dbx_kafka_offsets *o, int partition)
+{
+    dbx_assert(partition >= 0 && partition < o->partitions);
+    return atomic_load(&o->bounds[partition].heard_ms);
 }
 
 uint64_t dbx_kafka_offsets_refresh(struct dbx_kafka_offsets *o)

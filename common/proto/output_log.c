@@ -58,6 +58,18 @@ int dbx_olog_bounds(struct dbx_olog *log, uint32_t partition, int64_t *ret_oldes
     return checked(log)->ops->bounds(log, partition, ret_oldest, ret_next, err);
 }
 
+bool dbx_olog_away(const struct dbx_olog *log, uint32_t partition)
+{
+    dbx_assert(log->magic == DBX_OLOG_MAGIC && partition < DBX_LOG_PARTITIONS);
+    return log->ops->away && log->ops->away(log, partition);
+}
+
+void dbx_olog_on_away(struct dbx_olog *log, void (*fn)(void *user), void *user)
+{
+    if (checked(log)->ops->on_away)
+        log->ops->on_away(log, fn, user);
+}
+
 struct dbx_olog_reader *dbx_olog_follow(struct dbx_olog *log, const struct dbx_id *key,
                                         int64_t from, const struct dbx_olog_reader_handlers *h,
                                         void *user)

@@ -48,6 +48,12 @@ void dbx_olog_on_room(struct dbx_olog *log, void (*fn)(void *user), void *user);
 int dbx_olog_bounds(struct dbx_olog *log, uint32_t partition, int64_t *ret_oldest,
                     int64_t *ret_next, struct dbx_err *err) DBX_MUST_USE;
 
+/* Who keeps the partition has not answered for about three seconds: what is written to it waits,
+ * and comes when he is back. Never for files. */
+bool dbx_olog_away(const struct dbx_olog *log, uint32_t partition);
+/* fn: some partition went away or came back. */
+void dbx_olog_on_away(struct dbx_olog *log, void (*fn)(void *user), void *user);
+
 struct dbx_olog_entry {
     int64_t offset, next; /* next: where reading goes on after it */
     const uint8_t *value; /* valid during the call */

@@ -11,6 +11,8 @@ struct dbx_olog_ops {
     void (*on_room)(struct dbx_olog *log, void (*fn)(void *user), void *user);
     int (*bounds)(struct dbx_olog *log, uint32_t partition, int64_t *ret_oldest, int64_t *ret_next,
                   struct dbx_err *err);
+    bool (*away)(const struct dbx_olog *log, uint32_t partition); /* both NULL: it never is */
+    void (*on_away)(struct dbx_olog *log, void (*fn)(void *user), void *user);
     struct dbx_olog_reader *(*follow)(struct dbx_olog *log, const struct dbx_id *key, int64_t from,
                                       const struct dbx_olog_reader_handlers *h, void *user);
     void (*resume)(struct dbx_olog_reader *r);

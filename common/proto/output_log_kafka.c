@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/str.h"
 #include "common/proto/output_log_kafka.h"
 
@@ -14,6 +15,7 @@
 #define WRITER_WAIT_MS 15000 /* how long opening waits for the cluster */
 #define READER_WAIT_MS 2000  /* a gateway tries again by itself */
 #define RETENTION_HOURS 24
+#define AWAY_MS 3000 /* three questions for the bounds without an answer */
 
 static int olk_append(struct dbx_olog *head, const struct dbx_id *key, const void *a, size_t alen,
                       const void *b, size_t blen, dbx_olog_acked *fn, void *user)
@@ -51,11 +53,38 @@ static int olk_bounds(struct dbx_olog *head, uint32_t partition, int64_t *ret_ol
     return 0;
 }
 
+static bool olk_away(const struct dbx_olog *head, uint32_t partition)
+{
+    return ((const struct olk *)head)->tails[partition].away;
+}
+
+static void olk_on_away(struct dbx_olog *head, void (*fn)(void *user), void *user)
+{
+    struct olk *log = (struct olk *)head;
+    log->away_fn = fn;
+    log->away_user = user;
+}
+
+/* The offsets' thread has asked for the bounds, with or without an answer. */
+static void on_bounds(void *user)
+{
+    struct olk *log = user;
+    bool changed = false;
+    for (int i = 0; log->offsets && i < DBX_LOG_PARTITIONS; i++) {
+        bool away = dbx_now_ms() - dbx_kafka_offsets_heard_ms(log->offsets, i) >= AWAY_MS;
+        changed = changed || away != log->tails[i].away;
+        log->tails[i].away = away;
+    }
+    olk_on_bounds(log);
+    if (changed && log->away_fn)
+        log->away_fn(log->away_user);
+}
+
 static struct dbx_olog *olk_close(struct dbx_olog *head)
 {
     struct olk *log = (struct olk *)head;
     olk_readers_done(log);
-    log->room_fn = NULL;
+    log->room_fn = log->away_fn = NULL;
     dbx_kafka_producer_free(log->producer);
     dbx_kafka_offsets_free(log->offsets);
     free(log->brokers);
@@ -72,6 +101,8 @@ static const struct dbx_olog_ops kafka_ops = {
     .append = olk_append,
     .on_room = olk_on_room,
     .bounds = olk_bounds,
+    .away = olk_away,
+    .on_away = olk_on_away,
     .follow = olk_follow,
     .resume = olk_resume,
     .catch_up = olk_catch_up,
@@ -134,7 +165,7 @@ static int open_clients(struct olk *log, bool writer, struct dbx_err *err)
     if (!log->producer)
         return -EIO;
     log->offsets = dbx_kafka_offsets_new(&log->opts, log->topic, DBX_LOG_PARTITIONS,
-                                         BOUNDS_EVERY_MS, olk_on_bounds, log, err);
+                                         BOUNDS_EVERY_MS, on_bounds, log, err);
     if (!log->offsets)
         return -EIO;
     return writer ? 0 : olk_start_reading(log, err);

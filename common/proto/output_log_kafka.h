@@ -19,6 +19,7 @@ struct olk_tail {
     struct dbx_list live;
     bool assigned;
     bool heard; /* anything since it was assigned */
+    bool away;
     unsigned kicks;
     int64_t pos; /* the next offset the live consumer will give */
 };
@@ -67,13 +68,15 @@ struct olk {
     struct dbx_timer *kick_timer;
     void (*room_fn)(void *user);
     void *room_user;
+    void (*away_fn)(void *user);
+    void *away_user;
 };
 
 /* Readers: output_log_kafka_reader.c. */
 void olk_readers_init(struct olk *log);
 int olk_start_reading(struct olk *log, struct dbx_err *err);
 void olk_readers_done(struct olk *log); /* frees what was not */
-void olk_on_bounds(void *user);         /* the offsets' thread has heard of the bounds */
+void olk_on_bounds(struct olk *log);    /* the offsets' thread has asked for the bounds */
 struct dbx_olog_reader *olk_follow(struct dbx_olog *head, const struct dbx_id *key, int64_t from,
                                    const struct dbx_olog_reader_handlers *h, void *user);
 void olk_resume(struct dbx_olog_reader *head);

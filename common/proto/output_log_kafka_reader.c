@@ -460,9 +460,8 @@ static void find_again(struct olk_reader *r)
 }
 
 /* The bounds have come. */
-void olk_on_bounds(void *user)
+void olk_on_bounds(struct olk *log)
 {
-    struct olk *log = user;
     struct dbx_list turn;
     enter(log);
     dbx_list_init(&turn);

@@ -7,9 +7,11 @@ import shutil
 import signal
 import struct
 import tempfile
+import time
 import uuid
 
 import pytest
+import websocket
 
 from conftest import DevBox, free_port
 from test_launcher import wait_for
@@ -100,6 +102,45 @@ def test_an_operators_own(own_devbox, tmp_path):
         own_devbox.up("--output-log", broker.url("theirs"), "--no-images")
         assert not own_devbox.daemons("kafka")
         assert own_devbox.client().run("python", {"main.py": "print('there')"})["stdout"] == "there\n"
+    finally:
+        own_devbox.down()
+        broker.stop()
+
+
+AWAY_S = 30
+LINES = 8000  # far more than the pipe and the ring hold
+FLOOD = f"import sys\nsys.stdin.readline()\nfor i in range({LINES}):\n    sys.stdout.write('%08d ' % i * 200 + '\\n')\nprint('written', file=sys.stderr)\n"
+
+
+def test_a_broker_that_stays_away(own_devbox, tmp_path):
+    """Half a minute: programs are held back, viewers are told, then everything is there once."""
+    broker = Broker(tmp_path).start()
+    try:
+        api = own_devbox.up("--output-log", broker.url("devbox.output")).client()
+        elsewhere = own_devbox.client(url=own_devbox.daemons("gateway")[-1]["url"])
+        accepted = api.start("python", {"main.py": FLOOD}, limits={"wall_ms": 20000})
+        early, binary = api.stream(accepted), elsewhere.stream(accepted, subprotocol="devbox.bin.v1")
+        early.until(lambda m: m["type"] == "status" and m["status"] == "running")
+        broker.kill()
+        gone = time.monotonic()
+        assert early.until(lambda m: m["type"] == "log")["status"] == "away"
+        late = elsewhere.stream(accepted)
+        assert late.until(lambda m: m["type"] == "log")["status"] == "away"
+        while b'"away"' not in binary.ws.recv_data()[1]:
+            pass
+        early.send(type="input", process_id=accepted["process_id"], data="\n")
+        while time.monotonic() - gone < AWAY_S:  # longer than its wall_ms
+            assert api.call("GET", f"/api/executions/{accepted['id']}").json()["status"] == "running"
+            with pytest.raises(websocket.WebSocketTimeoutException):
+                early.ws.settimeout(1)
+                early.next()
+        early.ws.settimeout(early.timeout)
+        broker.start()
+        for s in (early, late):
+            end = s.until_end()
+            assert (end["status"], end["verdict"]) == ("completed", "OK")
+            assert s.text("stdout") == "".join("%08d " % i * 200 + "\n" for i in range(LINES)) and s.text("stderr") == "written\n"
+            assert [m["status"] for m in s.seen if m["type"] == "log"] == ["away", "back"] and not gaps(s, "stdout")
     finally:
         own_devbox.down()
         broker.stop()

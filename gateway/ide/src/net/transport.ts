@@ -20,6 +20,8 @@ export interface Listener {
   reset(): void;
   /** A word about what was asked (input that was not taken ...). */
   failed(message: string, code: string): void;
+  /** The server's log went away (the message says it), or came back (""). */
+  delayed(message: string): void;
 }
 
 interface Followed {
@@ -140,6 +142,7 @@ class SandboxChannel {
 
   private take(m: Message): void {
     if (m["type"] === "ready") return this.begin();
+    if (m["type"] === "log") return this.takeLog(m);
     const f = isString(m["process_id"]) ? this.processes.get(m["process_id"]) : undefined;
     if (!f) return;
     if (isString(m["id"])) f.last = m["id"];
@@ -167,6 +170,11 @@ class SandboxChannel {
       case "error":
         return this.takeError(f, m);
     }
+  }
+
+  private takeLog(m: Message): void {
+    const message = m["status"] === "away" && isString(m["message"]) ? m["message"] : "";
+    for (const f of this.processes.values()) if (!f.over) f.listener.delayed(message);
   }
 
   private takeError(f: Followed, m: Message): void {

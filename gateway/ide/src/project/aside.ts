@@ -32,6 +32,7 @@ export function aside(project: Project, command: string[]): Promise<Answer> {
           reset: () => (answer.out = answer.err = ""),
           gap: () => finish("What it wrote is lost."),
           failed: finish,
+          delayed: () => undefined,
           ended: (end) => {
             answer.exitCode = end.exitCode;
             finish("");

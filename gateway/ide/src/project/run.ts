@@ -128,6 +128,7 @@ export class Run {
         if (code === "gone") this.fail(message);
         else this.output.note(message);
       },
+      delayed: (message) => turn === this.turn && this.output.note("[" + (message || "the output log is there again") + "]"),
     });
   }
 

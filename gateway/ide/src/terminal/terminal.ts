@@ -222,6 +222,7 @@ export class Shell {
         this.over = true;
         this.say(message + " Press Enter for a new shell.");
       },
+      delayed: (message) => message && this.say(message),
     };
     this.leave = this.project.transport.follow(ref, listener, mark?.id);
     if (this.early) this.project.transport.input(ref, this.early);
