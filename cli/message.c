@@ -87,6 +87,12 @@ static int read_message(const struct dbx_json *root, const char *process_id, str
         read_error(root, m);
         return 0;
     }
+    if (dbx_streq(type, "log")) {
+        m->type = CLI_MSG_LOG;
+        if (dbx_streq(dbx_json_get_str(root, "status"), "away"))
+            m->message = dbx_json_get_str(root, "message");
+        return 0;
+    }
     if (!process)
         return 0;
     m->id = dbx_json_get_str(root, "id");

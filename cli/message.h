@@ -13,6 +13,7 @@ enum cli_msg_type {
     CLI_MSG_STATUS,
     CLI_MSG_GAP,
     CLI_MSG_ERROR,
+    CLI_MSG_LOG,
     CLI_MSG_INPUT_TAKEN,
 };
 
@@ -32,7 +33,7 @@ struct cli_msg {
     const char *verdict, *signal;
     int64_t exit_code; /* -1: none */
     /* ERROR */
-    const char *code, *message; /* never NULL */
+    const char *code, *message; /* never NULL; LOG: message alone, NULL when the log is back */
 };
 
 /* process_id: messages about another one are CLI_MSG_OTHER. -EBADMSG with words. */

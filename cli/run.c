@@ -294,6 +294,9 @@ static void on_message(const struct cli_msg *m, void *user)
     case CLI_MSG_ERROR:
         on_stream_error(r, m);
         break;
+    case CLI_MSG_LOG:
+        cli_say("%s", m->message ? m->message : "the output log is there again");
+        break;
     case CLI_MSG_OTHER:
         break;
     }

@@ -73,6 +73,13 @@ static void test_others(void)
     CHECK_EQ(parse("{\"type\":\"input_taken\"," P "\"seq\":7}", &m), 0);
     CHECK(m.type == CLI_MSG_INPUT_TAKEN && m.seq == 7);
     cli_msg_done(&m);
+    CHECK_EQ(parse("{\"type\":\"log\",\"status\":\"away\",\"message\":\"wait\"}", &m), 0);
+    CHECK(m.type == CLI_MSG_LOG);
+    CHECK_STR(m.message, "wait");
+    cli_msg_done(&m);
+    CHECK_EQ(parse("{\"type\":\"log\",\"status\":\"back\"}", &m), 0);
+    CHECK(m.type == CLI_MSG_LOG && !m.message);
+    cli_msg_done(&m);
     CHECK_EQ(type_of("{\"type\":\"resumed\"," P "\"last_seen_id\":\"1-0\"}"), CLI_MSG_OTHER);
     CHECK_EQ(type_of("{\"type\":\"of tomorrow\"}"), CLI_MSG_OTHER);
     CHECK_EQ(type_of("{\"type\":\"output\",\"process_id\":\"another\",\"stream\":7}"),
