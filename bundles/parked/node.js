@@ -11,15 +11,21 @@ if (process.env.NODE_OPTIONS === `--require=${__filename}`) wait(require('fs'));
 
 function wait(fs) {
   fs.writeSync(3, 'R');
-  const pieces = [], room = Buffer.alloc(65536);
-  for (let n; (n = fs.readSync(3, room)) > 0;) pieces.push(Buffer.from(room.subarray(0, n)));
-  if (!pieces.length) process.reallyExit(0);
+  const room = Buffer.alloc(65536);
+  const read = () => {
+    const n = fs.readSync(3, room);
+    if (!n) process.reallyExit(0);
+    return Buffer.from(room.subarray(0, n));
+  };
+  let told = read();
+  const begin = told.indexOf(0) + 1;
+  const [size, count, stdin] = told.toString('latin1', 0, begin - 1).split(' ').map(Number);
+  while (told.length < begin + size) told = Buffer.concat([told, read()]);
   fs.closeSync(3);
   process.chdir('/workspace');
   Object.defineProperty(process, '_preload_modules', {value: []});
-  const words = Buffer.concat(pieces).toString().split('\0');
+  const words = told.toString('utf8', begin).split('\0');
   words.pop();
-  const [count, stdin] = words.shift().split(' ').map(Number);
   process.argv.push(...words.splice(0, count));
   const env = new Map(words.map((w) => [w.slice(0, w.indexOf('=')), w.slice(w.indexOf('=') + 1)]));
   for (const key of Object.keys(process.env)) if (!env.has(key)) delete process.env[key];

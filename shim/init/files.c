@@ -77,13 +77,17 @@ static int enter(struct writer *w, const char *path, size_t len)
     return 0;
 }
 
-static int open_file(int at, const char *name, mode_t mode)
+/* ret_other: it has another mode. */
+static int open_file(int at, const char *name, mode_t mode, bool *ret_other)
 {
     int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     struct stat st;
     int fd = openat(at, name, flags, mode);
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+    *ret_other = false;
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+        *ret_other = (st.st_mode & 07777) != mode;
         return fd;
+    }
     if (fd >= 0)
         close(fd);
     else if (errno != ELOOP && errno != EACCES && errno != ENXIO)
@@ -129,11 +133,13 @@ static int write_one(struct writer *w, const struct init_file *f)
         return f->gone && (errno == ENOTDIR || errno == ELOOP) ? 0 : errno;
     if (f->gone)
         return remove_one(w->dir, name);
-    int fd = f->folder ? init_make_folder(w->dir, name, mode) : open_file(w->dir, name, mode);
+    bool other = false;
+    int fd =
+        f->folder ? init_make_folder(w->dir, name, mode) : open_file(w->dir, name, mode, &other);
     if (fd < 0)
         return errno;
     int error = 0;
-    if (write_data(fd, f->data, f->size) < 0 || (!f->folder && fchmod(fd, mode) < 0))
+    if (write_data(fd, f->data, f->size) < 0 || (other && fchmod(fd, mode) < 0))
         error = errno;
     close(fd);
     return error;

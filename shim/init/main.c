@@ -311,8 +311,9 @@ static void on_request(struct init *in, size_t len, int *fds, size_t n_fds)
         munmap(map, h.body_len);
 }
 
-/* A descriptor shared with the host came with O_NONBLOCK set: programs expect none of that. What
- * did not fit into the control buffer the kernel has closed. */
+/* A descriptor shared with the host came with O_NONBLOCK set: programs expect none of that, and the
+ * shim sets nothing else that F_SETFL changes. What did not fit into the control buffer the kernel
+ * has closed. */
 static size_t take_fds(struct msghdr *msg, int fds[INIT_MAX_FDS])
 {
     size_t count = 0;
@@ -327,9 +328,7 @@ static size_t take_fds(struct msghdr *msg, int fds[INIT_MAX_FDS])
                 close(fd);
                 continue;
             }
-            int flags = fcntl(fd, F_GETFL);
-            if (flags >= 0 && flags & O_NONBLOCK)
-                (void)fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+            (void)fcntl(fd, F_SETFL, 0);
             fds[count++] = fd;
         }
     }

@@ -204,13 +204,14 @@ static size_t span(char *const *strings, size_t from, size_t to)
 static bool tell(const struct parked *k, const struct init_start_request *req)
 {
     const struct init_start *f = &req->fixed;
-    char head[32];
-    int n =
-        snprintf(head, sizeof(head), "%d %d", f->argc - k->argc, f->fds & INIT_FD_STDIN ? 1 : 0);
+    char head[64];
     struct iovec parts[3] = {
-        {head, (size_t)n + 1},
+        {.iov_base = head},
         {req->argv[k->argc < f->argc ? k->argc : 0], span(req->argv, k->argc, f->argc)},
         {req->env[0], span(req->env, 0, f->envc)}};
+    int n = snprintf(head, sizeof(head), "%zu %d %d", parts[1].iov_len + parts[2].iov_len,
+                     f->argc - k->argc, f->fds & INIT_FD_STDIN ? 1 : 0);
+    parts[0].iov_len = (size_t)n + 1;
     struct msghdr msg = {.msg_iov = parts, .msg_iovlen = 3};
     ssize_t len = (ssize_t)(parts[0].iov_len + parts[1].iov_len + parts[2].iov_len);
     return sendmsg(k->sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == len;
