@@ -39,6 +39,9 @@ sys.stderr.write(str(time.monotonic() - began))
 """
 
 
+ANSWERS = 200  # of a side, in all rounds: fewer have no p99
+
+
 def start(box, n, kind, isolation):
     item = {k: v for k, v in KINDS[kind].items() if k != "files"}
     return Http(box.url, box.key).post("/api/batches", {"template": "python", "files": KINDS[kind]["files"], "executions": [item] * n,
@@ -150,13 +153,14 @@ def answers(box, n):
 
 
 def beside(rows, box, rounds):
+    each = -(-ANSWERS // rounds)
     for isolation in ("batch", "execution"):
         alone, busy = [], []
         for _ in range(rounds):
             box.wait_warm("python")
-            alone += answers(box, 40)
+            alone += answers(box, each)
             found = start(box, 10000, "Python", isolation)
-            busy += answers(box, 40)
+            busy += answers(box, each)
             http = Http(box.url, box.key)
             assert http.get(f"/api/batches/{found}?limit=0")["status"] == "running"
             http.delete(f"/api/batches/{found}")
