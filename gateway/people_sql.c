@@ -107,7 +107,9 @@ const struct dbx_pg_stmt gw_people_sql[] = {
 
     /* --- members: $5 workspace, $6 email, $7 role; administrator; origin --- */
     {"members", "select m.email, m.role, m.user_id is null and not exists (select 1 from users u "
-                "where u.email = m.email and u.email_verified) as pending, " US(
+                "where u.email = m.email and u.email_verified) as pending, exists (select 1 from "
+                "users u where u.email = m.email and u.email_verified and u.id = "
+                "coalesce(m.user_id, u.id)) as verified, " US(
                     "m.created_at") " as created_us, workspace_role($1::uuid, $2::uuid, "
                                     "$3::boolean) as mine from (select 1) one left join "
                                     "workspace_members m on m.workspace_id = $1::uuid order by "

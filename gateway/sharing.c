@@ -123,6 +123,7 @@ static void put_member(struct dbx_jw *w, const struct dbx_pg_result *res, size_t
     dbx_jw_kstr(w, "role", dbx_pg_text(res, row, "role", NULL));
     gw_put_time(w, "created_at", dbx_pg_i64(res, row, "created_us", 0));
     dbx_jw_kbool(w, "pending", dbx_streq(dbx_pg_text(res, row, "pending", NULL), "t"));
+    dbx_jw_kbool(w, "verified", dbx_streq(dbx_pg_text(res, row, "verified", NULL), "t"));
 }
 
 static void on_members(const struct dbx_pg_result *res, const struct dbx_err *err, void *arg)

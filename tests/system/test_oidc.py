@@ -153,7 +153,8 @@ def test_a_role_waits_for_a_verified_address(s):
     assert come_in(p, "awaited").status_code == 303
     assert p.call("GET", path).json()["role"] == "editor"
     assert [x["id"] for x in p.call("GET", "/api/workspaces").json()["items"]] == [path.split("/")[-1]]
-    assert {m["email"].split("@")[0]: m["pending"] for m in owner.call("GET", f"{path}/members").json()["items"]} == {"awaited": False, "unverified": True}
+    listed = {m["email"].split("@")[0]: (m["pending"], m["verified"]) for m in owner.call("GET", f"{path}/members").json()["items"]}
+    assert listed == {"awaited": (False, True), "unverified": (True, False)}
     p = Person(s.w, s.urls["rs"])
     assert come_in(p, "unverified").status_code == 303 and p.call("GET", path).status_code == 404
 

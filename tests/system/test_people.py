@@ -415,7 +415,9 @@ def test_members(w):
     late = Person(w).register(later)
     assert late.call("GET", path).status_code == 404
     assert late.call("GET", "/api/workspaces").json()["items"] == []
-    assert {m["email"]: m["pending"] for m in owner.call("GET", f"{path}/members").json()["items"]} == {editor.email: False, later: True}
+    listed = owner.call("GET", f"{path}/members").json()["items"]
+    assert {m["email"]: m["pending"] for m in listed} == {editor.email: False, later: True}
+    assert not any(m["verified"] for m in listed)  # nobody has proven these
     assert owner.call("PUT", f"{path}/members/{later}", json={"role": "viewer"}).status_code == 200
     assert late.call("GET", path).json()["role"] == "viewer"
     assert not any(m["pending"] for m in owner.call("GET", f"{path}/members").json()["items"])

@@ -151,11 +151,12 @@ export interface Member {
   email: string;
   role: string;
   pending: boolean;
+  verified: boolean;
 }
 export const members = async (id: string): Promise<Member[]> =>
   wire.pages("/api/workspaces/" + part(id) + "/members", (v) => {
     if (!isObject(v) || !isString(v["email"]) || !isString(v["role"])) throw new wire.BadAnswer("member");
-    return {email: v["email"], role: v["role"], pending: v["pending"] === true};
+    return {email: v["email"], role: v["role"], pending: v["pending"] === true, verified: v["verified"] === true};
   });
 export const links = async (id: string): Promise<ShareLink[]> => wire.pages("/api/workspaces/" + part(id) + "/links", link);
 export const addMember = async (id: string, email: string, role: string) =>

@@ -91,7 +91,7 @@ function Box(props: {project: Project}) {
                 <li class="line" style={{"margin-top": "8px"}}>
                   <span>{p.email}</span>
                   <span class="push" />
-                  <span class="who">{(p.role === "viewer" ? "may look" : "may edit") + (p.pending ? ", no account yet: add again then" : "")}</span>
+                  <span class="who">{(p.role === "viewer" ? "may look" : "may edit") + (p.pending ? ", no account yet: add again then" : p.verified ? "" : ", address not proven")}</span>
                   <button class="icon-button" aria-label={"Remove " + p.email} onClick={() => void attempt(async () => (await api.removeMember(props.project.id, p.email), void setPeople(people().filter((x) => x !== p))))}>
                     <Icon name="trash" />
                   </button>
