@@ -147,6 +147,41 @@ def bench_floor(peer, http, rows):
     rows.add("vfork and exec of the static hello: inside gVisor, native", int(inside["stdout"]) / 1000, other, "ms")
 
 
+WAITING = """import os
+os.write(1, b'R')
+while line := os.read(0, 65536):
+    exec(compile(line, 'main.py', 'exec'), {'__name__': '__main__'})
+"""
+
+
+def bench_parked_floor(box, rows, rounds):
+    """A Python that waits in a sandbox with none of our code, given its program on a pipe: no parked one can be sooner."""
+    box.wait_warm("python")
+    runsc, took, py = Runsc(box, "python"), [], []
+    name, words = runsc.bundle(["/usr/bin/python3", "-u", "-c", WAITING])
+    p = subprocess.Popen([*words, "run", "--bundle", str(runsc.dir / name), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    try:
+        if p.stdout.read(1) != b"R":
+            raise RuntimeError("the waiting Python does not begin")
+        for _ in range(rounds):
+            time.sleep(1)  # asleep, as one that is parked is
+            begin = time.perf_counter()
+            p.stdin.write(PYTHON_HELLO.encode())
+            p.stdout.read(1)
+            took.append((time.perf_counter() - begin) * 1000)
+            time.sleep(0.1)
+            os.read(p.stdout.fileno(), 65536)
+            py.append(native_python())
+    finally:
+        p.stdin.close()
+        p.wait()
+        runsc.end((name, words))
+        runsc.close()
+    say("floor: a Python in bare runsc, idle for a second, reads its program from a pipe of the host, compiles it, prints: program written -> "
+        "first byte read, the same one again and again. No file is written, no arguments, environment, limits or streams change hands")
+    rows.add("a waiting Python in bare runsc, woken, its print read: bare runsc, native python3 -c", median(took), median(py), "ms")
+
+
 def warm_count(box, template):
     return box.metrics().get(f'devbox_shim_pool_warm{{template="{template}"}}', 0)
 
@@ -328,6 +363,7 @@ def bench_all(rows, peer, quick):
         bench_in_a_row(box, http, rows)
         bench_starts(box, http, rows, quick or 20)
         bench_floor(peer, http, rows)
+        bench_parked_floor(box, rows, quick or 20)
         bench_memory(box, http, rows)
         bench_refill_cost(box, rows)
         bench_refill(box, http, rows)

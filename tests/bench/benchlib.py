@@ -152,6 +152,7 @@ class DevBox:
             return not busy and m.get(f'devbox_shim_pool_warm{{template="{template}"}}', 0) >= most
 
         wait_for(calm, 120, f"the pool of {template} is full and calm")
+        time.sleep(0.2)  # a runtime that has just come up goes on for a moment with its own affairs
 
 
 def read_headers(reader):
