@@ -369,8 +369,7 @@ def test_warm_ones_are_kept(node):
     node.until(run, b"warm\n")
     # What was made for who comes next has all of the CPU's weight now that he is here.
     weights = {g.name: (g / f).read_text().strip() for g in node.cgroups() for f in ("cpu.shares", "cpu.weight") if (g / f).exists()}
-    assert [w for w in weights.values() if w in ("1024", "100")], weights
-    assert set(name for name, w in weights.items() if w in ("1024", "100")) <= names, weights
+    assert [w for name, w in weights.items() if w in ("1024", "100") and name in names], weights  # the probe's may stand beside it
     assert connect_gateway(node).request("eof", process_id=run.process_id)["ok"]
     assert run.wait()["verdict"] == "OK" and run.output() == b"warm\n"
 
