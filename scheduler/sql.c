@@ -57,9 +57,9 @@
     "s.standby_at is not null and s.ready_at is null and s.end_wanted_at is null"                  \
     " and not exists (select 1 from processes p where p.sandbox_id = s.id)"
 #define GONE(reason)                                                                               \
-    "node_id = case when " STILL_WANTED " then null else s.node_id end,"                           \
-    " ended_at = case when " STILL_WANTED " then null else now() end,"                             \
-    " end_reason = case when " STILL_WANTED " then null else " reason " end"
+    "(node_id, ended_at, end_reason) = (select case when not x.still then s.node_id end,"          \
+    " case when not x.still then now() end, case when not x.still then " reason " end"             \
+    " from (select " STILL_WANTED " as still) x)"
 
 static const struct dbx_pg_stmt stmts[] = {
     {"place", LEAD
