@@ -21,7 +21,7 @@ def _serve():
 
 
 def _no_input():
-    """What stdin is for a program without input, as Python itself makes it, and its descriptor, which stands elsewhere yet."""
+    """What stdin is for a program without input, as Python itself makes it of what such a one has there."""
     import io
     import os
     null, kept = os.open("/dev/null", os.O_RDWR), os.dup(0)
@@ -32,12 +32,16 @@ def _no_input():
     stdin.mode = "r"
     os.dup2(kept, 0)
     os.close(kept)
-    return stdin, null
+    os.close(null)
+    return stdin
 
 
 def _wait():
     import os
-    nothing, null = _no_input()
+    try:
+        nothing = _no_input()
+    except OSError:
+        return
     if os.environ.get("DEVBOX_FORK"):
         _serve()
     try:
@@ -57,9 +61,10 @@ def _wait():
         told += piece
     os.close(3)
     if not stdin:
-        os.dup2(null, 0)
+        os.close(0)
+        os.open("/dev/null", os.O_RDWR)
+        os.set_inheritable(0, True)
         sys.stdin = sys.__stdin__ = nothing
-    os.close(null)
     words = told.split(b"\0")[:-1]
     args = [os.fsdecode(w) for w in words[:count]]
     sys.argv += args
