@@ -2,6 +2,7 @@
 /* Preloaded into an interpreter that is to fork what is parked (INIT_FORK in shim/init/protocol.h):
  * its first fork() serves orders on fd 3 until nobody has any, and returns in children only. Each
  * has the identity and the descriptors that its order says, and goes on as what it was forked from.
+ * Who is preloaded keeps no descriptor beyond fd 3: all of these are closed behind an order.
  *
  * In C because the parent must touch next to nothing: all it has is shared with its child, and
  * gVisor copies up to 2 MiB for the first byte that either writes. */
