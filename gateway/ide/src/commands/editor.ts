@@ -53,7 +53,7 @@ register([
       if (before) layout.open(before);
     },
   },
-  {id: "editor.split", title: "Split the editor", category: "View", keys: ["Mod+\\"], when: edits, run: () => (project()!.layout.split(), void setTimeout(() => handle()?.focus()))},
+  {id: "editor.split", title: "Split the editor", category: "View", keys: ["Mod+\\"], when: edits, run: () => (project()!.layout.split(), handle()?.focus())},
   {id: "editor.focus", title: "Go to the editor", category: "View", keys: ["Mod+1"], when: open, run: () => handle()?.focus()},
   {
     id: "editor.nextGroup",
