@@ -60,6 +60,8 @@ export class Shell {
   private received = 0;
   private acked = 0;
   private marked = 0;
+  /** Of what is drawn: another one since it began anew. */
+  private turn = 0;
   private modes = new Modes();
   private replaying = false;
   private over = false;
@@ -182,6 +184,7 @@ export class Shell {
   private attach(ref: Started, {mark, fresh}: {mark?: Mark | undefined; fresh?: boolean}): void {
     this.leave?.();
     this.ref = ref;
+    this.turn++;
     this.received = this.acked = this.marked = 0;
     let settled = 0;
     let since = 0;
@@ -201,15 +204,20 @@ export class Shell {
         this.received += size;
         if (this.replaying && Date.now() - since < REPLAY_MAX_MS) settle();
         const upTo = this.received;
-        this.term.write(data, () => this.drawn(upTo, id));
+        const turn = this.turn;
+        this.term.write(data, () => turn === this.turn && this.drawn(upTo, id));
       },
       running: () => undefined,
       gap: () => this.term.write("", () => this.again(this.modes.prefix())),
       reset: () => {
         replay();
+        this.turn++;
         this.received = this.acked = this.marked = 0;
-        this.modes.reset();
-        this.term.reset();
+        // Behind what came before and is not drawn yet: it would be drawn on the empty screen, and come again.
+        this.term.write("", () => {
+          this.modes.reset();
+          this.term.reset();
+        });
       },
       ended: (end) => {
         this.over = true;
@@ -241,7 +249,7 @@ export class Shell {
   }
 
   private drawn(upTo: number, id: string): void {
-    if (!this.ref || upTo > this.received) return; // that was before a reset
+    if (!this.ref) return;
     if (upTo - this.marked >= MARK_EVERY) {
       this.marked = upTo;
       this.on.mark({id, modes: this.modes.prefix()});
