@@ -383,22 +383,29 @@ static void on_fixed(struct rc_wait *w, struct rc_ref *ref, const struct rc_prob
         rc_call_serve(c, ref);
 }
 
-void rc_call_fixed(struct rc_call *c, char *key, char *path, char *url,
-                   const struct rc_digest *expect)
+bool rc_call_kept(struct rc_call *c, char *key)
 {
-    struct rc_problem p;
-
     set(&c->key, key);
-    set(&c->path, path);
-    set(&c->url, url);
     for (int i = 0; i < 2; i++) { /* the file of a blob may turn out to be gone */
         struct rc_ref *ref = rc_store_find(c->rc->store, c->key, /* bytes= */ true);
         if (ref && rc_store_fd(c->rc->store, ref) >= 0) {
             c->how = RC_HIT;
             rc_call_serve(c, ref);
-            return;
+            return true;
         }
     }
+    return false;
+}
+
+void rc_call_fixed(struct rc_call *c, char *key, char *path, char *url,
+                   const struct rc_digest *expect)
+{
+    struct rc_problem p;
+
+    set(&c->path, path);
+    set(&c->url, url);
+    if (rc_call_kept(c, key))
+        return;
     struct rc_want want = {.key = c->key,
                            .kind = RC_FIXED,
                            .eco = c->rt.eco,

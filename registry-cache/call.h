@@ -53,8 +53,9 @@ void rc_call_source(struct rc_call *c, char *key, char *path, const char *accept
 /* A variant of it; then next. */
 void rc_call_variant(struct rc_call *c, struct rc_ref *source, enum rc_form form, bool gzip,
                      rc_step *next);
-/* Answers with what never changes: from the store, or while it comes. Takes key, path and url (one
- * of these two is NULL). */
+/* Answers with what never changes, if it is in the store and can be read. Takes key. */
+bool rc_call_kept(struct rc_call *c, char *key);
+/* The same, or while it comes. Takes key, path and url (one of these two is NULL). */
 void rc_call_fixed(struct rc_call *c, char *key, char *path, char *url,
                    const struct rc_digest *expect);
 /* Answers with the bytes of the ref. */

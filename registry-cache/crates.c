@@ -115,13 +115,8 @@ static void on_index_of_file(struct rc_call *c, struct rc_ref *source)
 
 static void download(struct rc_call *c)
 {
-    DBX_CLEANUP(dbx_freep)
-    char *key = dbx_asprintf("crates/file/%s/%s", c->rt.name, c->rt.version);
-
     c->type = "application/gzip";
-    if (rc_store_find(c->rc->store, key, /* bytes= */ true))
-        rc_call_fixed(c, DBX_TAKE(key), NULL, NULL, NULL);
-    else
+    if (!rc_call_kept(c, dbx_asprintf("crates/file/%s/%s", c->rt.name, c->rt.version)))
         get_index(c, on_index_of_file);
 }
 

@@ -74,12 +74,8 @@ static void on_packument_of_file(struct rc_call *c, struct rc_ref *source)
 
 static void tarball(struct rc_call *c)
 {
-    DBX_CLEANUP(dbx_freep) char *key = dbx_asprintf("npm/file/%s/%s", c->rt.name, c->rt.file);
-
     c->type = "application/octet-stream";
-    if (rc_store_find(c->rc->store, key, /* bytes= */ true))
-        rc_call_fixed(c, DBX_TAKE(key), NULL, NULL, NULL);
-    else
+    if (!rc_call_kept(c, dbx_asprintf("npm/file/%s/%s", c->rt.name, c->rt.file)))
         packument(c, /* abbreviated= */ true, on_packument_of_file);
 }
 

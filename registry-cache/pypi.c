@@ -73,14 +73,9 @@ static void on_index_of_file(struct rc_call *c, struct rc_ref *source)
 static void get_file(struct rc_call *c)
 {
     bool metadata = c->rt.what == RC_PYPI_METADATA;
-    DBX_CLEANUP(dbx_freep)
-    char *key =
-        dbx_asprintf("pypi/%s/%s/%s", metadata ? "metadata" : "file", c->rt.name, c->rt.file);
-
     c->type = metadata ? "text/plain; charset=utf-8" : "application/octet-stream";
-    if (rc_store_find(c->rc->store, key, /* bytes= */ true))
-        rc_call_fixed(c, DBX_TAKE(key), NULL, NULL, NULL);
-    else
+    if (!rc_call_kept(c, dbx_asprintf("pypi/%s/%s/%s", metadata ? "metadata" : "file", c->rt.name,
+                                      c->rt.file)))
         get_index(c, on_index_of_file);
 }
 

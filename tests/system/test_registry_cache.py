@@ -666,7 +666,7 @@ def test_fsck(up, make):
 def test_a_blob_that_was_damaged(up, make, damage):
     c = make()
     up.npm("p", {"1.0.0": TARBALL})
-    assert c.get("/npm/p/-/p-1.0.0.tgz").status == 200
+    eventually(lambda: c.get("/npm/p/-/p-1.0.0.tgz").headers["x-cache"] == "hit")
     digest = hashlib.sha256(TARBALL).hexdigest()
     c.stop()
     blob = c.folder / "store" / "blobs" / digest[:2] / digest
@@ -677,6 +677,18 @@ def test_a_blob_that_was_damaged(up, make, damage):
             f.seek(1000)
             f.write(bytes([TARBALL[1000] ^ 1]))
     c.start()
+    assert c.get("/npm/p/-/p-1.0.0.tgz").body == TARBALL
+
+
+def test_a_blob_that_goes_under_it(up, make):
+    """Seen only when it is opened: it is fetched again, from where the metadata says."""
+    c = make()
+    up.npm("p", {"1.0.0": TARBALL})
+    eventually(lambda: c.get("/npm/p/-/p-1.0.0.tgz").headers["x-cache"] == "hit")
+    c.stop()
+    c.start()
+    digest = hashlib.sha256(TARBALL).hexdigest()
+    (c.folder / "store" / "blobs" / digest[:2] / digest).unlink()
     assert c.get("/npm/p/-/p-1.0.0.tgz").body == TARBALL
 
 
