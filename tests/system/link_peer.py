@@ -3,6 +3,7 @@
 and a reader of the file log. Plain sockets and threads, so that a test says exactly what goes over the wire."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -188,6 +189,8 @@ class Listener:
             self.peers.put(peer)
 
     def close(self):
+        with contextlib.suppress(OSError):  # it was closed before
+            self.sock.shutdown(socket.SHUT_RDWR)  # close alone leaves who accepts there for ever
         self.sock.close()
         for p in self.open:
             p.close()

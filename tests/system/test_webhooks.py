@@ -28,6 +28,7 @@ class Receiver(http.server.ThreadingHTTPServer):
 
     def __init__(self, *script):
         super().__init__(("127.0.0.1", 0), Handler)
+        self.socket.setblocking(False)  # serve_forever would not come back from a connection that is gone, nor close()
         self.script, self.seen, self.news = list(script), [], threading.Condition()
         self.done = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/hook"
