@@ -119,7 +119,7 @@ void gw_session_tell_log(struct gw_session *ss)
                                "write is held back until the output log is there again\"}";
     static const char back[] = "{\"type\":\"log\",\"status\":\"back\"}";
     bool is_away = dbx_olog_away(ss->gw->olog, dbx_olog_partition(&ss->sandbox));
-    if (is_away == ss->told_away)
+    if (!ss->ws || is_away == ss->told_away) /* who is not there yet is told when he is */
         return;
     ss->told_away = is_away;
     if (is_away)

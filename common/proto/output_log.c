@@ -58,10 +58,10 @@ int dbx_olog_bounds(struct dbx_olog *log, uint32_t partition, int64_t *ret_oldes
     return checked(log)->ops->bounds(log, partition, ret_oldest, ret_next, err);
 }
 
-bool dbx_olog_away(const struct dbx_olog *log, uint32_t partition)
+bool dbx_olog_away(struct dbx_olog *log, uint32_t partition)
 {
-    dbx_assert(log->magic == DBX_OLOG_MAGIC && partition < DBX_LOG_PARTITIONS);
-    return log->ops->away && log->ops->away(log, partition);
+    dbx_assert(partition < DBX_LOG_PARTITIONS);
+    return checked(log)->ops->away && log->ops->away(log, partition);
 }
 
 void dbx_olog_on_away(struct dbx_olog *log, void (*fn)(void *user), void *user)

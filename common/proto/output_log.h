@@ -50,7 +50,7 @@ int dbx_olog_bounds(struct dbx_olog *log, uint32_t partition, int64_t *ret_oldes
 
 /* Who keeps the partition has not answered for about three seconds: what is written to it waits,
  * and comes when he is back. Never for files. */
-bool dbx_olog_away(const struct dbx_olog *log, uint32_t partition);
+bool dbx_olog_away(struct dbx_olog *log, uint32_t partition);
 /* fn: some partition went away or came back. */
 void dbx_olog_on_away(struct dbx_olog *log, void (*fn)(void *user), void *user);
 

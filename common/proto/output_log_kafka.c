@@ -69,9 +69,10 @@ static void olk_on_away(struct dbx_olog *head, void (*fn)(void *user), void *use
 static void on_bounds(void *user)
 {
     struct olk *log = user;
+    uint64_t now = dbx_now_ms(); /* an answer may come meanwhile, and be later */
     bool changed = false;
-    for (int i = 0; log->offsets && i < DBX_LOG_PARTITIONS; i++) {
-        bool away = dbx_now_ms() - dbx_kafka_offsets_heard_ms(log->offsets, i) >= AWAY_MS;
+    for (int i = 0; i < DBX_LOG_PARTITIONS; i++) {
+        bool away = dbx_kafka_offsets_heard_ms(log->offsets, i) + AWAY_MS <= now;
         changed = changed || away != log->tails[i].away;
         log->tails[i].away = away;
     }
