@@ -176,6 +176,7 @@ static void note_replaced(const struct shim_box *box, const struct shim_written 
         return;
     now->replaced = true;
     memcpy(now->was, under_way ? wn->was : wn->sha, sizeof(now->was));
+    now->since = under_way ? wn->since : box->revision;
 }
 
 /* 1: it was left alone, for a program has changed it. */

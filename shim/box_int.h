@@ -53,6 +53,7 @@ struct shim_written {
     bool wanted;      /* while the files are compared */
     bool replaced;    /* `was` is what both had there before the writes that are not done */
     uint8_t was[DBX_SHA256_LEN];
+    int64_t since; /* with replaced: box->revision before these writes */
 };
 
 void shim_box__unref(struct shim_box *box);

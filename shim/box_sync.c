@@ -139,6 +139,25 @@ static bool as_it_was(const struct shim_box *box, const struct shim_written *wn,
     return told_before_write(box, wn) && wn->replaced && memcmp(wn->was, sha, sizeof(wn->was)) == 0;
 }
 
+/* Our write was left alone for a program that was about to write what had stood there, and has: it
+ * is asked for again. False: it was for something else. */
+static bool wrote_the_same(struct shim_box *box, struct shim_written *wn,
+                           const uint8_t sha[static DBX_SHA256_LEN])
+{
+    if (!wn || !wn->replaced || wn->local || wn->since < 0 ||
+        memcmp(wn->was, sha, sizeof(wn->was)) != 0)
+        return false;
+    wn->replaced = false;
+    wn->revision = 0;
+    memcpy(wn->sha, wn->was, sizeof(wn->sha));
+    memcpy(wn->base, wn->was, sizeof(wn->base));
+    if (wn->since < box->revision)
+        box->revision = wn->since;
+    shim_box__save_files(box);
+    shim_box__pull(box);
+    return true;
+}
+
 static void take_file(struct shim_box *box, const struct shim_change *c)
 {
     struct shim_box_sync *sy = box->sync;
@@ -150,7 +169,7 @@ static void take_file(struct shim_box *box, const struct shim_change *c)
         wn->seen = true;
     if (wn && !wn->folder && memcmp(wn->sha, now.sha, sizeof(now.sha)) == 0 && !c->skipped)
         return;
-    if (!c->skipped && as_it_was(box, wn, now.sha))
+    if (c->skipped ? wrote_the_same(box, wn, now.sha) : as_it_was(box, wn, now.sha))
         return;
     const struct dbx_file f = {.mode = now.mode,
                                .path = c->path,

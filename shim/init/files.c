@@ -156,7 +156,7 @@ static int write_block(struct init *in, int root, size_t watched, const uint8_t 
         bool held = init_watch_holds(watched, f.path);
         r = held ? 0 : write_one(&w, &f);
         if (!held)
-            init_watch_wrote(in, watched, f.path);
+            init_watch_wrote(in, watched, &f, r == 0);
         if (r) {
             snprintf(text, text_size, "%s", f.path);
             break;

@@ -297,8 +297,9 @@ void init_watch_boot(void); /* once, before all else of it; again at its end */
 int init_watch_begin(struct init *in, const uint8_t *body, size_t len, int *fds, size_t n_fds);
 void init_watch_turn(struct init *in, uint32_t what);
 /* Around writes of the shim's, with the user's identity: what a program has changed and is not told
- * yet is left alone (holds), and our own writes are not told. */
+ * yet is left alone (holds), and our own writes are not told. A program that leaves a content as
+ * the shim knows it has changed nothing. */
 size_t init_watch_before(struct init *in, const char *root);
 bool init_watch_holds(size_t before, const char *path);
-void init_watch_wrote(struct init *in, size_t before, const char *path);
+void init_watch_wrote(struct init *in, size_t before, const struct init_file *f, bool done);
 void init_watch_after(struct init *in, size_t before);

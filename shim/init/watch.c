@@ -30,19 +30,24 @@
 
 #define MAX_OWN 2048
 
-/* What a write of the shim's left, by the path's hash. Several may share a place: the last counts.
- */
+/* What the shim knows to stand at a path, for it wrote that or was told it; by the path's hash.
+ * Several may share a place: the last counts. Who touches a file, writes the same once more or puts
+ * the same in its place has changed nothing. The hash of the content is against chance, not against
+ * the user: who makes two contents of one hash keeps his own change from the record. */
 struct own {
     uint64_t hash;
-    bool known, there, folder;
+    uint64_t epoch; /* w.epoch: it counts */
+    bool there, folder;
+    bool stated; /* ino and written are those of a write of the shim's */
     ino_t ino;
-    off_t size;
+    uint64_t size, content;
     struct timespec written;
 };
 
 struct name {
     bool listed;  /* nothing is known to have happened to it: all was to be told */
     bool skipped; /* a write of the shim's was not done, for a program's was not told yet */
+    bool folder;  /* it was one when something happened to it */
     char path[INIT_MAX_PATH + 1];
 };
 
@@ -62,6 +67,7 @@ static struct {
         char path[INIT_MAX_PATH + 1];
     } folders[MAX_FOLDERS];
     struct name names[MAX_NAMES];
+    uint64_t epoch; /* never 0 */
     struct own own[MAX_OWN];
     size_t at, len; /* of frame: told, and to tell */
     uint8_t frame[sizeof(struct init_change) + INIT_MAX_PATH + MAX_FILE];
@@ -123,10 +129,11 @@ static struct name *find_name(const char *path)
     return NULL;
 }
 
-static void note(const char *path)
+static void note(const char *path, bool folder)
 {
     struct name *known = find_name(path);
     if (known) {
+        known->folder |= folder;
         known->listed = known->listed && w.listing;
         return;
     }
@@ -136,6 +143,7 @@ static void note(const char *path)
     }
     struct name *n = &w.names[w.n_names++];
     n->skipped = false;
+    n->folder = folder;
     n->listed = w.listing;
     copy_path(n->path, path);
 }
@@ -182,7 +190,7 @@ static void see_entry(const struct init_folder_entry *e, void *user)
     if (e->type == DT_DIR)
         watch_folder(path);
     if (l->tell && (e->type == DT_DIR || e->type == DT_REG))
-        note(path);
+        note(path, e->type == DT_DIR);
 }
 
 static void list_folder(const char *folder, bool tell)
@@ -236,7 +244,7 @@ static void on_event(const struct inotify_event *e)
         forget_folder(path);
     if (e->mask & IN_ISDIR && e->mask & IN_ATTRIB)
         return;
-    note(path);
+    note(path, e->mask & IN_ISDIR);
     if (e->mask & IN_ISDIR && e->mask & (IN_CREATE | IN_MOVED_TO))
         scan(path, true);
 }
@@ -253,43 +261,89 @@ static void read_events(void)
         }
 }
 
-/* --- what we wrote --- */
+/* --- what the shim knows --- */
+
+#define HASH_BEGIN 14695981039346656037u
+
+/* As FNV-1a, eight bytes at a time; of what comes in pieces all but the last are whole words. */
+static uint64_t hash_of(uint64_t hash, const uint8_t *data, size_t len)
+{
+    for (; len >= 8; data += 8, len -= 8) {
+        uint64_t word;
+        memcpy(&word, data, 8);
+        hash = (hash ^ word) * 1099511628211u;
+        hash ^= hash >> 32;
+    }
+    for (; len; data++, len--)
+        hash = (hash ^ *data) * 1099511628211u;
+    return hash;
+}
 
 static struct own *own_of(const char *path)
 {
-    uint64_t hash = 14695981039346656037u; /* FNV-1a */
-    for (; *path; path++)
-        hash = (hash ^ (uint8_t)*path) * 1099511628211u;
-    struct own *o = &w.own[hash % MAX_OWN];
-    if (o->hash != hash)
-        *o = (struct own){.hash = hash};
-    return o;
+    uint64_t hash = hash_of(HASH_BEGIN, (const uint8_t *)path, strlen(path));
+    return &w.own[hash % MAX_OWN];
 }
 
-static void look(const char *path, struct own *o)
+static void know(const char *path, struct own now)
 {
-    char full[sizeof(w.root) + INIT_MAX_PATH + 2];
-    struct stat st;
-    full_path(full, sizeof(full), path);
-    o->known = true;
-    o->there = lstat(full, &st) == 0;
-    o->folder = o->there && S_ISDIR(st.st_mode);
-    o->ino = o->there ? st.st_ino : 0;
-    o->size = o->there && !o->folder ? st.st_size : 0;
-    o->written = o->there && !o->folder ? st.st_mtim : (struct timespec){0};
+    now.hash = hash_of(HASH_BEGIN, (const uint8_t *)path, strlen(path));
+    now.epoch = w.epoch;
+    *own_of(path) = now;
 }
 
-/* Whether what stands there is what the shim's last write left: then a name that waits is ours. */
+static void forget_own(void)
+{
+    w.epoch++;
+}
+
+static void know_nothing(const char *path)
+{
+    own_of(path)->epoch = 0;
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static bool same_content(const char *full, const struct own *was)
+{
+    uint8_t room[16384];
+    uint64_t hash = HASH_BEGIN, size = 0;
+    int fd = open(full, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : 1;
+    while (n > 0 && size <= was->size) {
+        size_t got = 0;
+        while (got < sizeof(room) && (n = read(fd, room + got, sizeof(room) - got)) > 0)
+            got += (size_t)n;
+        hash = hash_of(hash, room, got);
+        size += got;
+    }
+    if (fd >= 0)
+        close(fd);
+    return n == 0 && size == was->size && hash == was->content;
+}
+
+/* Whether what stands there is what the shim knows: then nothing has happened to a name that
+ * waits. */
 static bool untouched(const char *path)
 {
+    char full[sizeof(w.root) + INIT_MAX_PATH + 2];
     const struct own *was = own_of(path);
-    struct own now = {0};
-    if (!was->known)
+    struct stat st;
+    if (was->epoch != w.epoch ||
+        was->hash != hash_of(HASH_BEGIN, (const uint8_t *)path, strlen(path)))
         return false;
-    look(path, &now);
-    return now.there == was->there && now.folder == was->folder && now.ino == was->ino &&
-           now.size == was->size && now.written.tv_sec == was->written.tv_sec &&
-           now.written.tv_nsec == was->written.tv_nsec;
+    full_path(full, sizeof(full), path);
+    if (lstat(full, &st) < 0)
+        return !was->there && errno == ENOENT;
+    if (!was->there || was->folder || S_ISDIR(st.st_mode))
+        return was->there && was->folder && S_ISDIR(st.st_mode);
+    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != was->size)
+        return false;
+    return (was->stated && st.st_ino == was->ino && same_time(st.st_mtim, was->written)) ||
+           same_content(full, was);
 }
 
 /* --- telling --- */
@@ -309,6 +363,7 @@ static void tell_file(const struct name *n, int fd, const struct stat *st)
     uint16_t flags = n->skipped ? INIT_CHANGE_SKIPPED : 0;
     size_t got = 0;
     begin_frame(INIT_CHANGE_FILE, flags, n->path, 0);
+    know_nothing(n->path);
     if (st->st_size > MAX_FILE) {
         begin_frame(INIT_CHANGE_TOO_LARGE, flags, n->path, (uint64_t)st->st_size);
         return;
@@ -322,7 +377,16 @@ static void tell_file(const struct name *n, int fd, const struct stat *st)
         got += (size_t)r;
     }
     begin_frame(INIT_CHANGE_FILE, flags, n->path, got);
+    know(n->path, (struct own){.there = true,
+                               .size = got,
+                               .content = hash_of(HASH_BEGIN, w.frame + w.len, got)});
     w.len += got;
+}
+
+static void tell_no_file(const struct name *n, bool folder, uint16_t flags)
+{
+    begin_frame(folder ? INIT_CHANGE_FOLDER : INIT_CHANGE_GONE, flags, n->path, 0);
+    know(n->path, (struct own){.there = folder, .folder = folder});
 }
 
 /* What stands there now. */
@@ -333,21 +397,22 @@ static void tell(const struct name *n)
     uint16_t flags = n->skipped ? INIT_CHANGE_SKIPPED : 0;
     full_path(full, sizeof(full), n->path);
     if (w.fenced && !n->skipped && untouched(n->path))
-        return; /* it was us */
+        return; /* it was us, or nothing */
     int fd = open(full, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 && errno == EACCES) { /* its user keeps it from himself */
+        know_nothing(n->path);
         if (w.fenced)
             begin_frame(INIT_CHANGE_THERE, flags, n->path, 0);
         return;
     }
-    if (fd < 0 || fstat(fd, &st) < 0)
-        begin_frame(INIT_CHANGE_GONE, flags, n->path, 0);
-    else if (S_ISDIR(st.st_mode))
-        begin_frame(INIT_CHANGE_FOLDER, flags, n->path, 0);
-    else if (S_ISREG(st.st_mode))
+    bool there = fd >= 0 && fstat(fd, &st) == 0;
+    bool folder = there && S_ISDIR(st.st_mode);
+    if (n->folder && !folder)
+        forget_own(); /* to who hears it, what was below is gone with it; it may come back */
+    if (there && S_ISREG(st.st_mode))
         tell_file(n, fd, &st);
-    else
-        begin_frame(INIT_CHANGE_GONE, flags, n->path, 0); /* pipes and the like are no files */
+    else /* pipes and the like are no files */
+        tell_no_file(n, folder, flags);
     if (fd >= 0)
         close(fd);
 }
@@ -401,7 +466,8 @@ static void lose_pipe(struct init *in)
     w.waits = false;
     w.at = w.len = 0;
     if (c.path_len)
-        note(path);
+        note(path, true);
+    forget_own(); /* what was told may not have been heard */
 }
 
 /* False: the pipe is full, or broken. */
@@ -462,6 +528,7 @@ static void tell_some(struct init *in)
     if (!more && w.rescan) {
         w.rescan = false;
         w.n_folders = 0;
+        forget_own();
         scan("", true);
         arm();
     }
@@ -521,8 +588,7 @@ static void greet(const struct init_watch *r)
 {
     w.fenced = r->fences == 1;
     w.fences = 0;
-    for (size_t i = 0; i < MAX_OWN; i++)
-        w.own[i].known = false;
+    forget_own();
 }
 
 int init_watch_begin(struct init *in, const uint8_t *body, size_t len, int *fds, size_t n_fds)
@@ -583,10 +649,32 @@ size_t init_watch_before(struct init *in, const char *root)
     return w.n_names;
 }
 
-void init_watch_wrote(struct init *in, size_t before, const char *path)
+static struct own left_by(struct init *in, const struct init_file *f)
 {
-    if (before != SIZE_MAX && w.on && init_running(in) > 0)
-        look(path, own_of(path));
+    char full[sizeof(w.root) + INIT_MAX_PATH + 2];
+    struct own now = {.there = !f->gone, .folder = f->folder != 0};
+    struct stat st;
+    if (f->gone || f->folder)
+        return now;
+    now.size = f->size;
+    now.content = hash_of(HASH_BEGIN, f->data, f->size);
+    full_path(full, sizeof(full), f->path);
+    if (init_running(in) == 0 || lstat(full, &st) < 0)
+        return now; /* of that no event is kept, which would have to be known again */
+    now.stated = true;
+    now.ino = st.st_ino;
+    now.written = st.st_mtim;
+    return now;
+}
+
+void init_watch_wrote(struct init *in, size_t before, const struct init_file *f, bool done)
+{
+    if (before == SIZE_MAX || !w.on)
+        return;
+    if (done)
+        know(f->path, left_by(in, f));
+    else
+        know_nothing(f->path);
 }
 
 bool init_watch_holds(size_t before, const char *path)

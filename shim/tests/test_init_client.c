@@ -6,16 +6,19 @@
 #include "common/base/fs.h"
 #include "common/io/loop.h"
 #include "common/proto/files.h"
+#include "shim/change.h"
 #include "shim/init_client.h"
 #include "tests/unit/check.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -525,6 +528,181 @@ static void test_lies(void)
     dbx_loop_free(t.loop);
 }
 
+/* --- files that are watched --- */
+
+struct watched {
+    struct test t;
+    int fd; /* what is told */
+    char root[64], aside[64];
+    struct dbx_buf in;
+    size_t used; /* of in, by what was told last */
+};
+
+static void path_of(const struct watched *wd, const char *name, char out[128])
+{
+    snprintf(out, 128, "%s/%s", wd->root, name);
+}
+
+static void record_writes(struct watched *wd, const char *name, const char *content)
+{
+    struct dbx_buf block;
+    const struct dbx_file f = {.mode = 0644,
+                               .path = name,
+                               .path_len = (uint16_t)strlen(name),
+                               .data = (const uint8_t *)content,
+                               .size = strlen(content)};
+    int done = wd->t.done;
+    dbx_buf_init(&block, 4096);
+    CHECK_EQ(dbx_files_begin(&block), 0);
+    CHECK_EQ(dbx_files_add(&block, &f), 0);
+    CHECK_EQ(shim_init_files(wd->t.si, wd->root, user_id, user_id, block.data, block.len, 0,
+                             on_done, &wd->t),
+             0);
+    CHECK_EQ(dbx_loop_run(wd->t.loop), 0);
+    CHECK(wd->t.done == done + 1 && wd->t.code == 0);
+    dbx_buf_done(&block);
+}
+
+/* A program writes it, in place or beside it and then over it. */
+static void program_writes(const struct watched *wd, const char *name, const char *content,
+                           bool over)
+{
+    char path[128], new[96];
+    path_of(wd, name, path);
+    snprintf(new, sizeof(new), "%s/new", wd->aside);
+    FILE *f = fopen(over ? new : path, "we");
+    CHECK(f && fputs(content, f) >= 0 && fclose(f) == 0);
+    CHECK(!over || rename(new, path) == 0);
+}
+
+static bool stands(const struct watched *wd, const char *name, const char *content)
+{
+    char path[128], room[64] = "";
+    path_of(wd, name, path);
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(room, 1, sizeof(room) - 1, f) : 0;
+    if (f)
+        CHECK_EQ(fclose(f), 0);
+    return n == strlen(content) && !memcmp(room, content, n);
+}
+
+/* The next of something that happened, or REST; what c points to is good until the next one. */
+static bool told(struct watched *wd, struct shim_change *c)
+{
+    uint8_t room[4096];
+    struct pollfd p = {.fd = wd->fd, .events = POLLIN};
+    for (;;) {
+        dbx_buf_consume(&wd->in, wd->used);
+        wd->used = 0;
+        int r = shim_change_next(wd->in.data, wd->in.len, c, &wd->used);
+        if (r > 0 && c->kind != INIT_CHANGE_FENCE)
+            return true;
+        ssize_t n = r > 0 ? 0 : poll(&p, 1, DEADLINE_MS) == 1 ? read(wd->fd, room, 4096) : -1;
+        if (r < 0 || n < 0 || dbx_buf_append(&wd->in, room, (size_t)n) < 0)
+            return false;
+    }
+}
+
+static bool is_told(struct watched *wd, enum init_change_kind kind, const char *name,
+                    const char *content, bool skipped)
+{
+    struct shim_change c;
+    return told(wd, &c) && c.kind == kind && c.skipped == skipped && c.path_len == strlen(name) &&
+           !memcmp(c.path, name, c.path_len) && c.size == strlen(content) &&
+           !memcmp(c.data ? c.data : (const uint8_t *)"", content, c.size);
+}
+
+static bool is_told_rest(struct watched *wd)
+{
+    struct shim_change c;
+    return told(wd, &c) && c.kind == INIT_CHANGE_REST;
+}
+
+static void open_watched(struct watched *wd)
+{
+    int fds[2];
+    *wd = (struct watched){0};
+    open_test(&wd->t);
+    dbx_buf_init(&wd->in, 1 << 20);
+    snprintf(wd->root, sizeof(wd->root), "%s/watched", dir);
+    snprintf(wd->aside, sizeof(wd->aside), "%s/aside", dir);
+    CHECK(mkdir(wd->root, 0755) == 0 && mkdir(wd->aside, 0755) == 0);
+    CHECK(user_id == getuid() || chown(wd->root, user_id, user_id) == 0);
+    CHECK_EQ(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+    wd->fd = fds[0];
+    CHECK_EQ(shim_init_watch(wd->t.si, wd->root, user_id, user_id, "no", 3, false, fds[1], on_done,
+                             &wd->t),
+             0);
+    CHECK_EQ(dbx_loop_run(wd->t.loop), 0);
+    CHECK(wd->t.code == 0 && wd->t.value == 1);
+    dbx_close(fds[1]);
+}
+
+static void close_watched(struct watched *wd)
+{
+    struct dbx_err err;
+    CHECK_EQ(dbx_fs_remove_tree(wd->root, &err), 0);
+    CHECK_EQ(dbx_fs_remove_tree(wd->aside, &err), 0);
+    dbx_close(wd->fd);
+    dbx_buf_done(&wd->in);
+    close_test(&wd->t);
+}
+
+/* A program that leaves the content as it was has changed nothing: the record's is written, and
+ * nothing told. */
+static void test_touched(void)
+{
+    struct watched wd;
+    char f[128];
+    open_watched(&wd);
+    path_of(&wd, "f", f);
+    record_writes(&wd, "f", "first");
+    CHECK_EQ(utimensat(AT_FDCWD, f, NULL, 0), 0);
+    record_writes(&wd, "f", "second");
+    CHECK(stands(&wd, "f", "second"));
+    program_writes(&wd, "f", "second", false);
+    record_writes(&wd, "f", "third");
+    CHECK(stands(&wd, "f", "third"));
+    program_writes(&wd, "f", "third", true);
+    record_writes(&wd, "f", "fourth");
+    CHECK(stands(&wd, "f", "fourth"));
+    CHECK_EQ(utimensat(AT_FDCWD, f, NULL, 0), 0);
+    CHECK(is_told_rest(&wd));
+    /* Of one length, another content: that is a program's. */
+    program_writes(&wd, "f", "inside", true);
+    record_writes(&wd, "f", "fifth");
+    CHECK(stands(&wd, "f", "inside"));
+    CHECK(is_told(&wd, INIT_CHANGE_FILE, "f", "inside", true) && is_told_rest(&wd));
+    /* What was told is as well known as what was written. */
+    CHECK_EQ(utimensat(AT_FDCWD, f, NULL, 0), 0);
+    record_writes(&wd, "f", "sixth");
+    CHECK(stands(&wd, "f", "sixth") && is_told_rest(&wd));
+    close_watched(&wd);
+}
+
+/* What was told as gone and comes back as it was is told again, below a folder too. */
+static void test_comes_back(void)
+{
+    struct watched wd;
+    char f[128], d[128], out[96];
+    open_watched(&wd);
+    path_of(&wd, "f", f);
+    path_of(&wd, "d", d);
+    snprintf(out, sizeof(out), "%s/d", wd.aside);
+    record_writes(&wd, "f", "first");
+    record_writes(&wd, "d/g", "below");
+    CHECK_EQ(unlink(f), 0);
+    CHECK(is_told(&wd, INIT_CHANGE_GONE, "f", "", false) && is_told_rest(&wd));
+    program_writes(&wd, "f", "first", false);
+    CHECK(is_told(&wd, INIT_CHANGE_FILE, "f", "first", false) && is_told_rest(&wd));
+    CHECK_EQ(rename(d, out), 0);
+    CHECK(is_told(&wd, INIT_CHANGE_GONE, "d", "", false) && is_told_rest(&wd));
+    CHECK_EQ(rename(out, d), 0);
+    CHECK(is_told(&wd, INIT_CHANGE_FILE, "d/g", "below", false));
+    CHECK(is_told(&wd, INIT_CHANGE_FOLDER, "d", "", false) && is_told_rest(&wd));
+    close_watched(&wd);
+}
+
 int main(void)
 {
     struct dbx_err err;
@@ -542,6 +720,8 @@ int main(void)
     test_big();
     test_next_shim();
     test_port();
+    test_touched();
+    test_comes_back();
     test_lies();
     CHECK_EQ(dbx_fs_remove_tree(dir, &err), 0);
     return check_result();

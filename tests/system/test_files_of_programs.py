@@ -3,12 +3,15 @@
 
 import hashlib
 import os
+import queue
 import signal
 import time
 
 import pytest
 
 from inject import freeze
+from test_adoption import node  # noqa: F401 (a fixture)
+from test_shim import files_block
 from test_workspaces import Workspace
 
 
@@ -102,6 +105,59 @@ def test_both_changed(own_devbox):
     assert ws.input(run, "\n").status_code == 204
     assert ws.wait(run)["verdict"] == "OK"
     s.close()
+
+
+def test_touched(ws):
+    """Who touches a file all the time, or puts the same in its place, changes nothing and loses nothing of the record's."""
+    ws.put("f", "first")
+    ws.put("g", "same")
+    run = ws.start("while :; do touch f; cp g ../tmp/g && mv ../tmp/g g; sleep 0.02; done")
+    for i in range(10):
+        ws.put("f", f"by the API {i}")
+        assert ws.run("cat f g")[1] == f"by the API {i}same"
+    assert ws.api.call("POST", f"/api/processes/{run['process_id']}/cancel").status_code == 202
+    assert ws.wait(run)["verdict"] == "CANCELLED"
+    assert ws.run("cat f")[1] == "by the API 9"
+    until(ws, {"f": "by the API 9", "g": "same"})
+
+
+REWRITES = """import os, time
+f = open('f', 'r+')
+os.ftruncate(f.fileno(), 0)
+print('cut')
+until = time.monotonic() + 10
+while not os.path.exists('e'): time.sleep(0.001)
+f.write('first')
+f.flush()
+while time.monotonic() < until and open('f').read() != 'second': time.sleep(0.01)
+print(open('f').read())
+"""
+
+
+def rewritten(node):
+    """The record's f comes while a program is about to write what stood there. False: its empty file was told in between."""
+    run = node.order("python", {"main.py": REWRITES, "f": "first"}, command=["python3", "main.py"],
+                     workspace={"size": "cpu-small", "revision": 1, "idle_ms": 1000, "max_ms": 600000})
+    deadline = time.monotonic() + 60
+    while b"cut" not in b"".join(r["data"] for r in run.read() if r["type"] == "stdout"):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    news = ({"op": "record_files", "sandbox_id": run.sandbox_id, "since": 1, "revision": 2}, files_block({"f": "second", "e": ""}))
+    node.link.send(*news)
+    mine = node.wait(lambda h: h["op"] in ("files_since", "files") and h["sandbox_id"] == run.sandbox_id, 60)
+    if mine["op"] == "files_since":
+        assert mine["revision"] == 1
+        node.link.send(*news)
+        run.wait()
+        assert run.output() == b"cut\nsecond\n"
+        with pytest.raises(queue.Empty):
+            node.wait(lambda h: h["op"] == "files" and h["sandbox_id"] == run.sandbox_id, 0.5)
+    return mine["op"] == "files_since"
+
+
+def test_written_as_it_was(node):
+    """A write that was left alone for a program's, which then is none, is asked for again."""
+    assert any(rewritten(node) for _ in range(10))
 
 
 def test_the_shim_dies(own_devbox):
