@@ -14,6 +14,19 @@ struct sched_box {
     bool live;               /* the node has it, as far as we know */
 };
 
+/* It takes a slot, and could give it up. Its node's count is kept around whatever changes this. */
+static bool is_idle(const struct sched_box *box)
+{
+    return box->live && box->nprocs == 0;
+}
+
+static void set_live(struct sched_box *box, bool live)
+{
+    box->node->nidle -= is_idle(box);
+    box->live = live;
+    box->node->nidle += is_idle(box);
+}
+
 static struct sched_box *find(const struct sched_core *core, const struct dbx_id *id)
 {
     return dbx_map_get(core->boxes, id->b, sizeof(id->b));
@@ -44,6 +57,7 @@ void sched_boxes__join(struct sched_core *core, struct sched_proc *sp)
     struct sched_box *box = find(core, &sp->sandbox);
     if (!box)
         box = add(core, &sp->sandbox, sp->node);
+    box->node->nidle -= is_idle(box);
     box->nprocs++;
     box->node->njoined++;
     sp->_box = box;
@@ -57,6 +71,7 @@ void sched_boxes__leave(struct sched_core *core, struct sched_proc *sp)
     sp->_box = NULL;
     sp->node->njoined--;
     box->nprocs--;
+    box->node->nidle += is_idle(box);
     drop_unused(core, box);
 }
 
@@ -86,7 +101,7 @@ void sched_core_box_live(struct sched_core *core, const struct dbx_id *sandbox,
     if (!box)
         box = add(core, sandbox, node);
     if (box->node == node)
-        box->live = true;
+        set_live(box, true);
 }
 
 struct sched_node *sched_core_box_place(struct sched_core *core, const struct dbx_id *sandbox,
@@ -96,7 +111,7 @@ struct sched_node *sched_core_box_place(struct sched_core *core, const struct db
     struct sched_proc like = {.size = size, .workspace = true};
     struct sched_node *node = sched_core_box_node(core, sandbox);
     if (!node && dbx_strcpy(like.template, sizeof(like.template), template))
-        node = sched_nodes__choose(core, &like, now);
+        node = sched_nodes__choose(core, &like, /* ahead= */ true, now);
     if (node)
         sched_core_box_live(core, sandbox, node);
     return node;
@@ -108,7 +123,7 @@ void sched_core_box_gone(struct sched_core *core, const struct dbx_id *sandbox,
     struct sched_box *box = find(core, sandbox);
     if (!box || box->node != node)
         return;
-    box->live = false;
+    set_live(box, false);
     drop_unused(core, box);
 }
 
@@ -119,7 +134,7 @@ void sched_core_boxes_reset(struct sched_core *core, const struct sched_node *no
         struct sched_box *box = it.value;
         if (box->node != node)
             continue;
-        box->live = false;
+        set_live(box, false);
         drop_unused(core, box);
     }
 }

@@ -102,6 +102,7 @@ struct sched_node {
     struct dbx_list procs; /* sched_proc._of_node: PLACING .. ENDING */
     uint32_t nprocs;
     uint32_t nboxes;  /* sandboxes of workspaces: each takes a slot */
+    uint32_t nidle;   /* of those, without any process: the node ends one for who is waited for */
     uint32_t njoined; /* processes in those: they take none */
     uint32_t nbatch;  /* processes of batches */
     struct sched_capacity cap;

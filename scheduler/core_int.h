@@ -32,6 +32,6 @@ void sched_boxes__leave(struct sched_core *core, struct sched_proc *sp);
 void sched_boxes__done(struct sched_core *core);
 void sched_core__join(struct sched_core *core, struct sched_proc *sp, struct sched_node *node);
 void sched_batches__done(struct sched_core *core);
-/* The node for this one, or NULL. */
+/* The node for this one, or NULL. ahead: it is a sandbox that nobody waits for yet. */
 struct sched_node *sched_nodes__choose(struct sched_core *core, const struct sched_proc *sp,
-                                       uint64_t now);
+                                       bool ahead, uint64_t now);

@@ -277,8 +277,8 @@ void sched_box_ended(struct sched *s, const struct dbx_id *sandbox, const char *
 /* A word of ours, or null. */
 static const char *end_reason(const char *said)
 {
-    static const char *const words[] = {"idle", "max_age", "requested",
-                                        "lost", "failed",  "drained"};
+    static const char *const words[] = {"idle",   "max_age", "requested", "lost",
+                                        "failed", "drained", "evicted"};
 
     for (size_t i = 0; i < DBX_ARRAY_LEN(words); i++)
         if (dbx_streq(said, words[i]))

@@ -84,9 +84,10 @@ static bool has_lane(const struct sched_node *node, const struct sched_batch *b)
 }
 
 struct sched_node *sched_nodes__choose(struct sched_core *core, const struct sched_proc *sp,
-                                       uint64_t now)
+                                       bool ahead, uint64_t now)
 {
     struct sched_node *best = NULL;
+    bool waited_for = !sp->batch && !ahead;
     int best_warm = 0;
     uint32_t best_free = 0;
     struct dbx_list *it, *next;
@@ -95,14 +96,15 @@ struct sched_node *sched_nodes__choose(struct sched_core *core, const struct sch
     {
         struct sched_node *node = dbx_list_entry(it, struct sched_node, _node);
         uint32_t used = node->nprocs - node->njoined + node->nboxes;
-        if (!node->online || used >= node->cap.sandboxes || node->hold_until > now)
+        uint32_t spared = waited_for ? node->nidle : 0;
+        if (!node->online || used >= node->cap.sandboxes + spared || node->hold_until > now)
             continue;
         const struct sched_template *t = template_of(node, sp->template);
         if (!t || (sp->batch && node->nbatch >= batch_slots(node)) ||
             (sp->size && !(node->cap.sizes & dbx_size_bit(sp->size))))
             continue;
-        uint32_t free_slots = node->cap.sandboxes - used;
-        int warm = has_lane(node, sp->batch) ? 2 : has_warm(node, t);
+        uint32_t free_slots = used < node->cap.sandboxes ? node->cap.sandboxes - used : 0;
+        int warm = !free_slots ? -1 : has_lane(node, sp->batch) ? 2 : has_warm(node, t);
         if (!best || warm > best_warm || (warm == best_warm && free_slots > best_free)) {
             best = node;
             best_warm = warm;

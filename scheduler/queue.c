@@ -178,7 +178,7 @@ static struct sched_proc *next_of(struct sched_core *core, struct template_queue
     struct sched_node *node = bound_to(core, sp);
     *ret_aside = false;
     if (!node) {
-        node = sched_nodes__choose(core, sp, now);
+        node = sched_nodes__choose(core, sp, /* ahead= */ false, now);
     } else if (!node->online || node->hold_until > now) {
         sched_queue__remove(core, sp);
         sched_queue__delay(core, sp, now + ASIDE_MS);

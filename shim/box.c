@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What a program did in its last moment is heard of by then. */
+#define SPARED_MS 2000
+
 static void end_box(struct shim_box *box);
 
 void shim_box__unref(struct shim_box *box)
@@ -332,7 +335,8 @@ static struct shim_box *box_new(struct shim_execs *execs, const struct dbx_id *i
 }
 
 struct shim_box *shim_box__claim(struct shim_execs *execs, const struct dbx_id *id,
-                                 const char *template, const struct dbx_size *size, int64_t max_ms)
+                                 const char *template, const struct dbx_size *size, int64_t max_ms,
+                                 bool ahead)
 {
     struct shim_box *box = box_new(execs, id, size, dbx_now_ms() + (uint64_t)max_ms);
     const struct shim_claim_opts opts = {.template = template,
@@ -341,6 +345,7 @@ struct shim_box *shim_box__claim(struct shim_execs *execs, const struct dbx_id *
                                          .processes = size->processes,
                                          .cpu_millis = size->cpu_millis,
                                          .workspace = true,
+                                         .ahead = ahead,
                                          .wait_ms = SHIM_EXEC_CLAIM_MS};
     box->refs++; /* until it is answered */
     box->claim = shim_pool_claim(execs->opts.pool, &opts, on_claimed, box);
@@ -352,12 +357,16 @@ void shim_box_join(struct shim_exec *ex)
     const struct shim_request *rq = ex->rq;
     struct shim_box *box = shim_box_find(ex->execs, &rq->sandbox);
     if (!box)
-        box = shim_box__claim(ex->execs, &rq->sandbox, rq->template, rq->size, rq->max_ms);
+        box = shim_box__claim(ex->execs, &rq->sandbox, rq->template, rq->size, rq->max_ms,
+                              /* ahead= */ false);
+    else if (box->claim)
+        shim_claim_wanted(box->claim);
     dbx_assert(!box->closing);
     ex->box = box;
     dbx_list_push(&box->members, &ex->box_link);
     box->idle_ms = (uint64_t)rq->idle_ms;
     box->idle_at_ms = 0;
+    box->used = true;
     dbx_timer_stop(box->idle);
     shim_box__save(box);
     shim_exec__set_state(ex, SHIM_EX_CLAIMING);
@@ -382,6 +391,7 @@ struct shim_box *shim_box_adopt(struct shim_execs *execs, const struct dbx_id *i
     box->idle_at_ms = rec->idle_at_ms;
     box->closing = rec->closing;
     box->standby = rec->standby;
+    box->used = true;
     box->sb = sb;
     shim_sandbox_set_owner(sb, &sandbox_handlers, box);
     shim_sandbox_open_registry(sb);
@@ -439,6 +449,38 @@ void shim_box_cancel(struct shim_box *box)
     if (dbx_list_empty(&box->members))
         end_box(box);
     shim_box__unref(box);
+}
+
+static bool may_be_spared(const struct shim_box *box)
+{
+    return box->sb && !box->closing && box->idle_at_ms && dbx_list_empty(&box->members) &&
+           (!box->standby || box->ready) && shim_box__sync_rests(box) &&
+           (!box->used || box->idle_at_ms - box->idle_ms + SPARED_MS <= dbx_now_ms());
+}
+
+/* What nobody has used holds nothing that the record has not. */
+static bool is_missed_less(const struct shim_box *a, const struct shim_box *b)
+{
+    if (a->used != b->used)
+        return !a->used;
+    return a->idle_at_ms - a->idle_ms < b->idle_at_ms - b->idle_ms;
+}
+
+struct shim_sandbox *shim_boxes_spare(struct shim_execs *execs)
+{
+    struct dbx_map_iter it = {0};
+    struct shim_box *best = NULL;
+    while (dbx_map_next(execs->boxes, &it)) {
+        struct shim_box *box = it.value;
+        if (may_be_spared(box) && (!best || is_missed_less(box, best)))
+            best = box;
+    }
+    if (!best)
+        return NULL;
+    struct shim_sandbox *sb = best->sb;
+    because(best, "evicted");
+    end_box(best);
+    return sb;
 }
 
 void shim_box_give_up(struct shim_box *box)

@@ -69,5 +69,9 @@ void shim_box_forget_files(
 void shim_box_cancel(struct shim_box *box);
 /* One of its processes does not end: the sandbox does, and everybody in it. */
 void shim_box_give_up(struct shim_box *box);
+/* Ends the one that is missed least of those in which nobody is: of the unused, if there are any,
+ * that which stands longest, else the longest idle, when it has been so for a moment. NULL: there
+ * is none. */
+struct shim_sandbox *shim_boxes_spare(struct shim_execs *execs);
 void shim_boxes_end(struct shim_execs *execs); /* all, now */
 void shim_boxes_each(struct shim_execs *execs, void (*fn)(const char *id, void *user), void *user);

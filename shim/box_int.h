@@ -27,6 +27,7 @@ struct shim_box {
     const char *why; /* it ends; NULL: nothing was said yet */
     bool closing, ended;
     bool standby, ready;       /* it was ordered ahead of any process; its files stand there */
+    bool used;                 /* it has had a process, or a shim before this one */
     struct dbx_timer *prepare; /* until it is ready */
     int64_t revision;          /* of the files that were written; -1: nothing is known */
     bool behind;               /* something of it was left alone, for a program's change */
@@ -73,7 +74,8 @@ void shim_box__prepare(struct shim_box *box);
 void shim_box__look_ready(struct shim_box *box);
 void shim_box__on_prepare(void *box);
 struct shim_box *shim_box__claim(struct shim_execs *execs, const struct dbx_id *id,
-                                 const char *template, const struct dbx_size *size, int64_t max_ms);
+                                 const char *template, const struct dbx_size *size, int64_t max_ms,
+                                 bool ahead);
 /* box_sync.c: a program's change at this path is on its way to the record. */
 bool shim_box__sync_has(const struct shim_box *box, const char *path, size_t len);
 uint32_t shim_box__mode(const uint8_t *data, size_t len); /* of a file of record */
@@ -81,5 +83,6 @@ uint32_t shim_box__mode(const uint8_t *data, size_t len); /* of a file of record
 /* Begins once box->sb is there; where an earlier shim had begun it goes on. */
 /* again: all that stands there is told and compared with the table, which an earlier shim left. */
 void shim_box__sync_begin(struct shim_box *box, bool again);
+bool shim_box__sync_rests(const struct shim_box *box); /* nothing that was heard is on its way */
 void shim_box__sync_end(struct shim_box *box); /* the sandbox goes; what was heard is still sent */
 void shim_box__sync_free(struct shim_box *box);

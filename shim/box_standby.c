@@ -114,7 +114,8 @@ int shim_box_order(struct shim_execs *execs, const struct shim_box_order *order,
     if (r < 0)
         return r;
     if (!box) {
-        box = shim_box__claim(execs, &order->sandbox, order->template, order->size, order->max_ms);
+        box = shim_box__claim(execs, &order->sandbox, order->template, order->size, order->max_ms,
+                              /* ahead= */ true);
         box->idle_ms = (uint64_t)order->idle_ms;
     }
     if (box->ready) {

@@ -476,6 +476,12 @@ void shim_box__sync_begin(struct shim_box *box, bool again)
     close(fds[1]);
 }
 
+bool shim_box__sync_rests(const struct shim_box *box)
+{
+    const struct shim_box_sync *sy = box->sync;
+    return !sy || (sy->n == 0 && sy->in.len == 0 && !sy->busy);
+}
+
 void shim_box__sync_end(struct shim_box *box)
 {
     struct shim_box_sync *sy = box->sync;

@@ -56,7 +56,8 @@ struct shim_execs_opts {
      * on_ended too, but for executions that a call here ends at once. */
     void (*on_started)(struct shim_exec *ex, void *user);
     void (*on_ended)(struct shim_exec *ex, void *user); /* not for dropped ones */
-    /* Of a workspace; why: "idle", "max_age", "requested", "lost", "failed", "drained". Or NULL. */
+    /* Of a workspace; why: "idle", "max_age", "requested", "lost", "failed", "drained",
+     * "evicted". Or NULL. */
     void (*on_box_ended)(const char *sandbox_id, const char *why, void *user);
     /* What happened to the files of a workspace's sandbox, to the scheduler: false when none is
      * there; else fn is called once. Or NULL. */

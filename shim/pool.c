@@ -7,7 +7,8 @@
  * A slot is a sandbox of the pool's, from its order until nothing is left of it. A claim without a
  * warm sandbox takes over a start that nobody waits for, else orders one of its own; strict order
  * keeps a large claim from starving: while the first waits for room, later ones get only what is
- * warm. Room is made by ending warm sandboxes that no waiting claim can use. */
+ * warm. Room is made by ending warm sandboxes that no waiting claim can use, and then, for who is
+ * waited for, by whom on_pressure ends. */
 #include "shim/pool.h"
 
 #include "bundles/bundles.h"
@@ -36,7 +37,8 @@
 #define FIRST_BACKOFF_MS 500
 #define MAX_BACKOFF_MS 30000
 #define CALM_MS 100
-#define MAX_FAILURES 2 /* of the starts that one claim waits for */
+#define PRESSURE_MS 100 /* so long one waits for what ends by itself, and to ask again */
+#define MAX_FAILURES 2  /* of the starts that one claim waits for */
 
 enum slot_state { SLOT_STARTING, SLOT_WARM, SLOT_CLAIMED, SLOT_ENDING };
 
@@ -91,12 +93,14 @@ struct shim_pool {
     uint32_t n_starting[2]; /* [1]: for claims in the background */
     uint64_t used_mb;
     bool started, draining, changed;
-    char held[240];                                  /* "": not */
-    struct dbx_timer *kick, *refresh, *retry, *calm; /* owned */
+    char held[240];                                             /* "": not */
+    struct dbx_timer *kick, *refresh, *retry, *calm, *pressure; /* owned */
     void (*on_drained)(void *user);
     void *drained_user;
     void (*on_change)(void *user);
     void *change_user;
+    struct shim_sandbox *(*on_pressure)(void *user);
+    void *pressure_user;
 };
 
 static void ask(struct shim_pool *pool)
@@ -399,6 +403,19 @@ static bool leaves_warm(const struct shim_pool *pool, const struct shim_claim *c
            !room_for(pool, cl->opts.memory_mb + overhead_mb(cl->kind));
 }
 
+/* Of those who wait for room, the first who may have another's. */
+static const struct shim_claim *first_pressed(struct shim_pool *pool)
+{
+    struct dbx_list *it, *tmp;
+    dbx_list_each(it, tmp, &pool->claims)
+    {
+        const struct shim_claim *cl = dbx_list_entry(it, struct shim_claim, node);
+        if (!cl->refused.code && !cl->slot && !cl->opts.background && !cl->opts.ahead)
+            return cl;
+    }
+    return NULL;
+}
+
 static enum served serve(struct shim_pool *pool, struct shim_claim *cl, bool may_start)
 {
     uint64_t cost_mb = cl->opts.memory_mb + overhead_mb(cl->kind);
@@ -423,9 +440,11 @@ static enum served serve(struct shim_pool *pool, struct shim_claim *cl, bool may
         set_cost(sl, cl->opts.memory_mb);
         return UNDER_WAY;
     }
+    if (cl->opts.ahead && first_pressed(pool))
+        return ASIDE; /* the room is another's */
     if (!room_for(pool, cost_mb)) {
         evict(pool, cl);
-        return NOT_YET;
+        return cl->opts.ahead ? ASIDE : NOT_YET;
     }
     if (cl->opts.background && pool->n_starting[true] >= pool->opts.max_starts)
         return ASIDE; /* its turn comes when one of them is made; it holds up nobody */
@@ -599,6 +618,40 @@ static void decide(struct shim_pool *pool)
         fill(pool);
 }
 
+/* What ends, or may be ended without asking anybody, makes room as well. */
+static bool has_no_room(struct shim_pool *pool, const struct shim_claim *cl)
+{
+    struct dbx_list *it, *tmp;
+    if (room_for(pool, cl->opts.memory_mb + overhead_mb(cl->kind)))
+        return false;
+    dbx_list_each(it, tmp, &pool->slots)
+    {
+        const struct slot *sl = dbx_list_entry(it, struct slot, node);
+        if (sl->state == SLOT_ENDING || (sl->state == SLOT_WARM && !sl->claim && !fits(sl, cl)))
+            return false;
+    }
+    return true;
+}
+
+static void relieve(struct shim_pool *pool)
+{
+    const struct shim_claim *cl = pool->on_pressure ? first_pressed(pool) : NULL;
+    struct dbx_list *it, *tmp;
+    if (!cl || !has_no_room(pool, cl))
+        return;
+    uint64_t waited_ms = dbx_now_ms() - cl->began_ms;
+    const struct shim_sandbox *sb =
+        waited_ms < PRESSURE_MS ? NULL : pool->on_pressure(pool->pressure_user);
+    dbx_list_each(it, tmp, &pool->slots)
+    {
+        struct slot *sl = dbx_list_entry(it, struct slot, node);
+        if (sb && sl->sb == sb)
+            slot_state(sl, SLOT_ENDING);
+    }
+    if (!sb)
+        dbx_timer_start(pool->pressure, PRESSURE_MS, 0);
+}
+
 static struct shim_sandbox *create_real(void *ctx, const struct shim_sandbox_opts *opts,
                                         const struct shim_sandbox_handlers *h, void *user)
 {
@@ -616,8 +669,10 @@ static void on_kick(void *user)
     for (uint32_t turns = pool->n_claims; turns && refuse_one(pool);)
         turns--;
     end_misfits(pool);
-    if (pool->started && !pool->draining)
+    if (pool->started && !pool->draining) {
         decide(pool);
+        relieve(pool);
+    }
     tell_change(pool);
     if (pool->draining && !pool->n_slots && !pool->n_claims && pool->on_drained) {
         if (pool->opts.source == &real_source)
@@ -716,6 +771,7 @@ struct shim_pool *shim_pool_new(const struct shim_pool_opts *opts)
     pool->kick = dbx_timer_new(opts->node->loop, on_kick, pool);
     pool->retry = dbx_timer_new(opts->node->loop, on_kick, pool);
     pool->calm = dbx_timer_new(opts->node->loop, on_kick, pool);
+    pool->pressure = dbx_timer_new(opts->node->loop, on_kick, pool);
     pool->refresh = dbx_timer_new(opts->node->loop, on_refresh, pool);
     dbx_timer_start(pool->refresh, REFRESH_MS, REFRESH_MS);
     return pool;
@@ -768,6 +824,7 @@ struct shim_pool *shim_pool_free(struct shim_pool *pool)
     dbx_timer_free(pool->kick);
     dbx_timer_free(pool->retry);
     dbx_timer_free(pool->calm);
+    dbx_timer_free(pool->pressure);
     dbx_timer_free(pool->refresh);
     free(pool);
     return NULL;
@@ -828,6 +885,13 @@ struct shim_claim *shim_pool_claim(struct shim_pool *pool, const struct shim_cla
     pool->n_claims++;
     touch(pool);
     return cl;
+}
+
+void shim_claim_wanted(struct shim_claim *cl)
+{
+    DBX_CAST(struct shim_claim, CLAIM_MAGIC, cl);
+    cl->opts.ahead = false;
+    ask(cl->pool);
 }
 
 void shim_claim_cancel(struct shim_claim *cl)
@@ -897,4 +961,11 @@ void shim_pool_on_change(struct shim_pool *pool, void (*fn)(void *user), void *u
 {
     pool->on_change = fn;
     pool->change_user = user;
+}
+
+void shim_pool_on_pressure(struct shim_pool *pool, struct shim_sandbox *(*fn)(void *user),
+                           void *user)
+{
+    pool->on_pressure = fn;
+    pool->pressure_user = user;
 }

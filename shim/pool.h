@@ -68,6 +68,7 @@ struct shim_claim_opts {
     uint64_t wait_ms;    /* deadline; default 10000 */
     bool background;     /* of many: what is held for those that are alone is left to them */
     bool workspace;      /* for a workspace: nothing is parked in it */
+    bool ahead;          /* nobody waits for it yet: it holds up nobody, and nobody gives way */
 };
 /* Exactly once, never before shim_pool_claim has returned. sb is in state assigned and the caller's
  * to use and to end; the caller calls shim_sandbox_set_owner in this call. Else err: NOT_FOUND no
@@ -76,6 +77,7 @@ struct shim_claim_opts {
 typedef void shim_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void *user);
 struct shim_claim *shim_pool_claim(struct shim_pool *pool, const struct shim_claim_opts *opts,
                                    shim_claimed *fn, void *user);
+void shim_claim_wanted(struct shim_claim *cl); /* one of ahead is waited for now */
 void shim_claim_cancel(
     struct shim_claim *cl); /* before its callback only, which comes with -ECANCELED */
 
@@ -92,5 +94,10 @@ struct shim_pool_counts {
     } templates[SHIM_POOL_MAX_TEMPLATES];
 };
 void shim_pool_counts(const struct shim_pool *pool, struct shim_pool_counts *ret);
+/* Somebody waits (not a batch, nor one of ahead) for whom there is no room, and none is on its way:
+ * fn ends one of the claimed sandboxes, if one can be spared, and gives it; NULL: asked again soon.
+ */
+void shim_pool_on_pressure(struct shim_pool *pool, struct shim_sandbox *(*fn)(void *user),
+                           void *user);
 /* Called after the counts changed (at most once an iteration of the loop). */
 void shim_pool_on_change(struct shim_pool *pool, void (*fn)(void *user), void *user);

@@ -17,6 +17,7 @@
 #include "common/proto/output_log.h"
 #include "common/proto/token.h"
 #include "shim/adopt.h"
+#include "shim/box.h"
 #include "shim/cgroup.h"
 #include "shim/config.h"
 #include "shim/deps.h"
@@ -276,6 +277,12 @@ static void on_pool_changed(void *user)
         shim_node_link_changed(sh->link);
 }
 
+static struct shim_sandbox *on_pressure(void *user)
+{
+    struct shim *sh = cast(user);
+    return sh->execs ? shim_boxes_spare(sh->execs) : NULL;
+}
+
 static void on_probe(const struct shim_probe_result *r, void *user)
 {
     struct shim *sh = cast(user);
@@ -515,6 +522,7 @@ static void make_pool(struct shim *sh)
                                 .warm_memory_mb = cfg->warm_memory_mb};
     sh->pool = shim_pool_new(&po);
     shim_pool_on_change(sh->pool, on_pool_changed, sh);
+    shim_pool_on_pressure(sh->pool, on_pressure, sh);
 }
 
 static void make_deps(struct shim *sh)

@@ -307,6 +307,50 @@ static void test_ordered_boxes(void)
     sched_core_free(core);
 }
 
+/* A full node ends a sandbox that has no process, for who is waited for: not for a batch, nor for
+ * what is ordered ahead; and where there is room, everything stays. */
+static void test_idle_boxes_give_way(void)
+{
+    struct sched_core *core = sched_core_new(100);
+    struct sched_node *a = node_of(core, "a", 2, "python", 1);
+    const struct dbx_size *size = dbx_size_find(DBX_SIZE_DEFAULT);
+    const struct dbx_id one = {{1}}, two = {{2}}, three = {{3}};
+    struct dbx_id batch = dbx_id_new();
+
+    a->cap.sizes = dbx_size_bit(size);
+    CHECK(sched_core_box_place(core, &one, "python", size, 0) == a);
+    CHECK(sched_core_box_place(core, &two, "python", size, 0) == a && a->nidle == 2);
+    CHECK(sched_core_box_place(core, &three, "python", size, 0) == NULL);
+    struct sched_proc *sp = DBX_NEW(struct sched_proc);
+    sp->id = dbx_id_new();
+    sp->batch = sched_core_batch(core, &batch, /* create= */ true);
+    (void)dbx_strcpy(sp->template, sizeof(sp->template), "python");
+    sched_core_add(core, sp);
+    CHECK(sched_core_assign(core, 0) == NULL);
+    sched_core_remove(core, sp);
+    struct sched_node *b = node_of(core, "b", 1, "python", 0);
+    struct sched_proc *free = proc_of(core, 1, "python"), *first = proc_of(core, 1, "python");
+    CHECK(sched_core_assign(core, 0) == free && free->node == b);
+    CHECK(sched_core_assign(core, 0) == first && first->node == a);
+    /* Each is counted on once, whether its node has ended it yet or not. */
+    struct sched_proc *second = proc_of(core, 1, "python"), *third = proc_of(core, 1, "python");
+    CHECK(sched_core_assign(core, 0) == second && second->node == a);
+    CHECK(sched_core_assign(core, 0) == NULL);
+    sched_core_box_gone(core, &one, a);
+    CHECK(a->nboxes == 1 && a->nidle == 1 && sched_core_assign(core, 0) == NULL);
+    sched_core_remove(core, first);
+    sched_core_remove(core, second);
+    CHECK(sched_core_assign(core, 0) == third && third->node == a);
+    /* One with a process gives nothing up. */
+    struct sched_proc *in = joining(core, 2);
+    CHECK(sched_core_assign(core, 0) == in && in->node == a && a->nidle == 0);
+    struct sched_proc *waits = proc_of(core, 1, "python");
+    CHECK(sched_core_assign(core, 0) == NULL);
+    sched_core_remove(core, in);
+    CHECK(a->nidle == 1 && sched_core_assign(core, 0) == waits);
+    sched_core_free(core);
+}
+
 int main(void)
 {
     test_choice();
@@ -317,6 +361,7 @@ int main(void)
     test_adopt();
     test_boxes();
     test_ordered_boxes();
+    test_idle_boxes_give_way();
     test_lanes();
     return check_result();
 }

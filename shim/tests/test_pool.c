@@ -546,6 +546,56 @@ static void open_store(const char *cache)
     CHECK(bnd_template_find(t.store, "python")->image != NULL);
 }
 
+static int asked;
+static struct fake *spare;
+static struct shim_sandbox *on_pressure(void *user)
+{
+    CHECK(user == &t);
+    asked++;
+    struct fake *f = spare;
+    spare = NULL;
+    if (f)
+        f->ended = true;
+    return (struct shim_sandbox *)(void *)f;
+}
+
+/* Who waits gets the room of a claimed one that can be spared, one for each; a batch, and what is
+ * ordered ahead, wait; and these hold up nobody. */
+static void test_pressure(void)
+{
+    begin((struct shim_pool_opts){.warm = 0, .max_starts = 2, .max_sandboxes = 2});
+    shim_pool_on_pressure(t.pool, on_pressure, &t);
+    shim_pool_start(t.pool);
+    claim((struct shim_claim_opts){0});
+    claim((struct shim_claim_opts){.workspace = true, .ahead = true});
+    settle();
+    CHECK(t.given == 2 && asked == 0);
+    struct shim_claim *ahead = claim((struct shim_claim_opts){.workspace = true, .ahead = true});
+    settle();
+    CHECK(t.given == 2 && asked == 0);
+    spare = &t.fakes[1];
+    claim((struct shim_claim_opts){0});
+    claim((struct shim_claim_opts){0});
+    settle();
+    CHECK_EQ(asked, 0); /* what ends by itself may be enough */
+    run_for(300);
+    settle();
+    CHECK(t.given == 3 && t.fakes[1].gone);
+    int before = asked;
+    spare = &t.fakes[0];
+    run_for(600); /* it asks again by itself */
+    settle();
+    CHECK(t.given == 4 && asked > before && t.fakes[0].gone);
+    before = asked;
+    run_for(600);
+    CHECK_EQ(asked, before); /* nobody is left who may */
+    spare = &t.fakes[2];
+    shim_claim_wanted(ahead); /* it has waited for long enough */
+    settle();
+    CHECK(t.given == 5 && t.fakes[2].gone);
+    finish();
+}
+
 int main(void)
 {
     char cache[] = "/tmp/dbx-pool-XXXXXX";
@@ -568,6 +618,7 @@ int main(void)
     test_budget_and_eviction();
     test_failed_starts();
     test_many();
+    test_pressure();
     bnd_store_free(t.store);
     dbx_loop_free(t.loop);
     CHECK_EQ(dbx_fs_remove_tree(cache, NULL), 0);

@@ -172,3 +172,44 @@ def test_orders_that_are_refused(node):
         assert (error["kind"], error["field"]) == ("invalid", field), error
     assert prepare(node, box, epoch=node.epoch - 1)["error"]["kind"] == "denied"
     assert prepare(node, box, template="none")["error"]["kind"] == "not_found"
+
+
+def test_gives_way(own_devbox):
+    """A full node ends what nobody is in for who waits: first what was never used. What gave way is not made again by itself."""
+    own_devbox.env["DEVBOX_SHIM_MAX_SANDBOXES"] = "3"
+    own_devbox.up()
+    api = own_devbox.client()
+    used, first, second, third = (Workspace(api) for _ in range(4))
+    used.put("f", "x")
+    end, _, _ = used.run("echo kept > result")
+    in_use = end["sandbox_id"]
+    boxes = [order(first)["sandbox_id"]]
+    until_status(api, boxes[0], "idle")
+    boxes.append(order(second)["sandbox_id"])
+    until_status(api, boxes[1], "idle")
+    # There is no room for what is only ordered: nothing gives way for that.
+    late = order(third)["sandbox_id"]
+    run = {"template": "python", "files": [{"path": "main.py", "content": "print('there was room')"}]}
+    r = api.call("POST", "/api/executions?wait=true", json=run)
+    assert (r.status_code, r.json()["stdout"]) == (200, "there was room\n"), r.text
+    assert until_status(api, boxes[0], "terminated")["reason"] == "evicted"
+    assert status(api, boxes[1])["status"] == "idle" and status(api, in_use)["status"] == "idle"
+    # The place is free again: what was ordered gets it, and what has given way does not come back.
+    until_status(api, late, "idle")
+    assert status(api, boxes[0])["ended_at"] and made(own_devbox, boxes[0]) == 1
+    # Its workspace gets another, in the place of the next; with all of its files.
+    first.put("g", "y")
+    end, out, _ = first.run("cat g")
+    assert (end["verdict"], out) == ("OK", "y") and end["sandbox_id"] != boxes[0]
+    assert until_status(api, boxes[1], "terminated")["reason"] == "evicted"
+    # Then what was used, the longest idle first; what a program has left there is a file of record.
+    runs = [(third, third.start("echo up; read x"))]
+    assert runs[0][1]["sandbox_id"] == late
+    until_status(api, late, "running")
+    runs.append((second, second.start("echo up; read x")))
+    assert until_status(api, in_use, "terminated")["reason"] == "evicted"
+    end, out, _ = used.run("cat f result")
+    assert (end["verdict"], out) == ("OK", "xkept\n") and end["sandbox_id"] != in_use
+    for w, r in runs:
+        assert w.input(r, "\n").status_code == 204
+        assert w.wait(r)["verdict"] == "OK"
