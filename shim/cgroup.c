@@ -264,33 +264,81 @@ static int detect(struct shim_cgroups *cgs, struct dbx_err *err)
                        cgs->mount);
 }
 
+static int weigh(struct shim_cgroups *cgs, const char *base, uint32_t weight)
+{
+    return cgs->ops->weigh(cgs, base, weight ? weight : 1);
+}
+
+/* The same files in both versions. */
+static char *background_dir(const struct shim_cgroups *cgs)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < cgs->n; i++)
+        if (strcmp(cgs->names[i], "cpu") == 0)
+            at = i;
+    return dbx_asprintf("%s/%s", cgs->roots[at], cgs->bases[SHIM_CG_BACKGROUND]);
+}
+
+/* As heavy as its heaviest. While it is idle the kernel takes no weight; before Linux 5.15 nothing
+ * is idle. */
+static int weigh_background(struct shim_cgroups *cgs)
+{
+    static const uint32_t percent[] = {[SHIM_WEIGHT_FULL] = 100,
+                                       [SHIM_WEIGHT_AHEAD] = 25,
+                                       [SHIM_WEIGHT_BATCH] = 5,
+                                       [SHIM_WEIGHT_IDLE] = 5};
+    const uint32_t whole = cgs->weight ? cgs->weight : 100;
+    enum shim_weight w = SHIM_WEIGHT_FULL;
+    while (w < SHIM_WEIGHT_IDLE && !cgs->background[w])
+        w++;
+    if (w == cgs->background_weight)
+        return 0;
+    DBX_CLEANUP(dbx_freep) char *dir = background_dir(cgs);
+    int r = shim_cg__write(dir, "cpu.idle", w == SHIM_WEIGHT_IDLE ? "1" : "0");
+    if (r == -ENOENT || (r == 0 && w != SHIM_WEIGHT_IDLE))
+        r = weigh(cgs, cgs->bases[SHIM_CG_BACKGROUND], whole * percent[w] / 100);
+    cgs->background_weight = r < 0 ? SHIM_WEIGHTS : w;
+    return r;
+}
+
+static int weigh_all(struct shim_cgroups *cgs, struct dbx_err *err)
+{
+    const char *front = cgs->bases[SHIM_CG_FRONT];
+    int r = cgs->weight ? weigh(cgs, front, cgs->weight) : 0;
+    if (r == 0 && cgs->weight)
+        r = weigh_background(cgs);
+    return r < 0 ? dbx_err_set(err, r, DBX_UNAVAIL, "weigh cgroup %s: %s", front, strerror(-r)) : 0;
+}
+
 int shim_cgroups_open(const struct shim_cgroups_opts *opts, struct shim_cgroups **ret,
                       struct dbx_err *err)
 {
     DBX_CLEANUP(shim_cgroups_freep) struct shim_cgroups *cgs = DBX_NEW(struct shim_cgroups);
     cgs->mount = dbx_strdup(opts->mount ? opts->mount : "/sys/fs/cgroup");
-    cgs->base = dbx_strdup(opts->base);
+    cgs->bases[SHIM_CG_FRONT] = dbx_strdup(opts->base);
+    cgs->bases[SHIM_CG_BACKGROUND] = dbx_asprintf("%s" SHIM_CGROUP_BACKGROUND, opts->base);
+    cgs->weight = opts->weight;
+    cgs->background_weight = SHIM_WEIGHTS;
     int r = detect(cgs, err);
-    if (r < 0)
-        return r;
-    r = cgs->ops->open(cgs, opts->move_self, err);
-    if (r < 0)
-        return r;
-    r = opts->weight ? cgs->ops->weigh(cgs, opts->weight) : 0;
-    if (r < 0)
-        return dbx_err_set(err, r, DBX_UNAVAIL, "weigh cgroup %s: %s", cgs->base, strerror(-r));
-    *ret = DBX_TAKE(cgs);
-    return 0;
+    for (size_t i = 0; r == 0 && i < SHIM_CG_PARTS; i++)
+        r = cgs->ops->open(cgs, cgs->bases[i], opts->move_self, err);
+    if (r == 0)
+        r = weigh_all(cgs, err);
+    if (r == 0)
+        *ret = DBX_TAKE(cgs);
+    return r;
 }
 
 struct shim_cgroups *shim_cgroups_free(struct shim_cgroups *cgs)
 {
     if (!cgs)
         return NULL;
+    shim_cgroup_free(cgs->all_background);
     for (size_t i = 0; i < cgs->n; i++)
         free(cgs->roots[i]);
     free(cgs->mount);
-    free(cgs->base);
+    for (size_t i = 0; i < SHIM_CG_PARTS; i++)
+        free(cgs->bases[i]);
     free(cgs);
     return NULL;
 }
@@ -302,8 +350,10 @@ void shim_cgroups_freep(struct shim_cgroups **cgs)
 
 void shim_cgroups_prune(struct shim_cgroups *cgs)
 {
-    for (size_t i = 0; i < cgs->n; i++) {
-        DBX_CLEANUP(dbx_freep) char *base = dbx_asprintf("%s/%s", cgs->roots[i], cgs->base);
+    for (size_t i = 0; i < cgs->n * SHIM_CG_PARTS; i++) {
+        DBX_CLEANUP(dbx_freep)
+        char *base =
+            dbx_asprintf("%s/%s", cgs->roots[i / SHIM_CG_PARTS], cgs->bases[i % SHIM_CG_PARTS]);
         (void)rmdir(base); /* not empty: it stays */
     }
 }
@@ -317,7 +367,8 @@ void shim_cgroups_give(const struct shim_cgroups *cgs, struct shim_cgroups_gives
 {
     *ret = (struct shim_cgroups_gives){0};
     for (size_t i = 0; i < cgs->n; i++) {
-        DBX_CLEANUP(dbx_freep) char *base = dbx_asprintf("%s/%s", cgs->roots[i], cgs->base);
+        DBX_CLEANUP(dbx_freep)
+        char *base = dbx_asprintf("%s/%s", cgs->roots[i], cgs->bases[SHIM_CG_FRONT]);
         ret->swap |= gives(base, "memory.memsw.limit_in_bytes", S_IWUSR) ||
                      gives(base, "memory.swap.max", S_IWUSR);
         ret->kill |= gives(base, "cgroup.kill", S_IWUSR);
@@ -349,8 +400,10 @@ static int each_in(const char *base, void (*fn)(const char *id, void *user), voi
 int shim_cgroups_each(struct shim_cgroups *cgs, void (*fn)(const char *id, void *user), void *user,
                       struct dbx_err *err)
 {
-    for (size_t i = 0; i < cgs->n; i++) {
-        DBX_CLEANUP(dbx_freep) char *base = dbx_asprintf("%s/%s", cgs->roots[i], cgs->base);
+    for (size_t i = 0; i < cgs->n * SHIM_CG_PARTS; i++) {
+        DBX_CLEANUP(dbx_freep)
+        char *base =
+            dbx_asprintf("%s/%s", cgs->roots[i / SHIM_CG_PARTS], cgs->bases[i % SHIM_CG_PARTS]);
         int r = each_in(base, fn, user, err);
         if (r < 0)
             return r;
@@ -360,15 +413,57 @@ int shim_cgroups_each(struct shim_cgroups *cgs, void (*fn)(const char *id, void 
 
 /* ---- one sandbox's ---- */
 
-struct shim_cgroup *shim_cgroup_adopt(struct shim_cgroups *cgs, const char *id)
+/* Takes path. */
+static struct shim_cgroup *cgroup_at(struct shim_cgroups *cgs, enum shim_cg_part part, char *path)
 {
-    dbx_assert(id_ok(id));
     struct shim_cgroup *cg = DBX_NEW(struct shim_cgroup);
     cg->cgs = cgs;
+    cg->part = part;
+    cg->weight = SHIM_WEIGHT_IDLE;
+    cgs->background[cg->weight] += part == SHIM_CG_BACKGROUND;
     cg->peak_fd = -1;
-    cg->path = dbx_asprintf("/%s/%s", cgs->base, id);
+    cg->path = path;
     for (size_t i = 0; i < cgs->n; i++)
         cg->dirs[i] = dbx_asprintf("%s%s", cgs->roots[i], cg->path);
+    return cg;
+}
+
+static struct shim_cgroup *cgroup_new(struct shim_cgroups *cgs, const char *id,
+                                      enum shim_cg_part part)
+{
+    dbx_assert(id_ok(id));
+    return cgroup_at(cgs, part, dbx_asprintf("/%s/%s", cgs->bases[part], id));
+}
+
+/* It has that weight now: does the background's change? */
+static int count(struct shim_cgroup *cg, enum shim_weight weight)
+{
+    if (cg->part != SHIM_CG_BACKGROUND)
+        return 0;
+    cg->cgs->background[cg->weight]--;
+    cg->cgs->background[weight]++;
+    cg->weight = weight;
+    return weigh_background(cg->cgs);
+}
+
+/* In v1 a removal that was cut short has left some of its folders. */
+static bool is_background(const struct shim_cgroups *cgs, const char *id)
+{
+    for (size_t i = 0; i < cgs->n; i++) {
+        DBX_CLEANUP(dbx_freep)
+        char *dir = dbx_asprintf("%s/%s/%s", cgs->roots[i], cgs->bases[SHIM_CG_BACKGROUND], id);
+        if (access(dir, F_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+struct shim_cgroup *shim_cgroup_adopt(struct shim_cgroups *cgs, const char *id)
+{
+    bool background = is_background(cgs, id);
+    struct shim_cgroup *cg = cgroup_new(cgs, id, background ? SHIM_CG_BACKGROUND : SHIM_CG_FRONT);
+    if (background && !shim_cgroup_is_idle(cg))
+        (void)count(cg, SHIM_WEIGHT_FULL); /* a nicety */
     return cg;
 }
 
@@ -377,6 +472,8 @@ struct shim_cgroup *shim_cgroup_free(struct shim_cgroup *cg)
     if (!cg)
         return NULL;
     dbx_close(cg->peak_fd);
+    (void)count(cg, SHIM_WEIGHT_IDLE);
+    cg->cgs->background[SHIM_WEIGHT_IDLE] -= cg->part == SHIM_CG_BACKGROUND;
     for (size_t i = 0; i < cg->n_held; i++)
         dbx_close(cg->held[i].fd);
     for (size_t i = 0; i < cg->cgs->n; i++)
@@ -396,11 +493,11 @@ static int make(struct shim_cgroup *cg, const struct shim_cgroup_limits *limits,
     return r < 0 ? r : cg->cgs->ops->set(cg, limits, err);
 }
 
-int shim_cgroup_create(struct shim_cgroups *cgs, const char *id,
+int shim_cgroup_create(struct shim_cgroups *cgs, const char *id, bool background,
                        const struct shim_cgroup_limits *limits, struct shim_cgroup **ret,
                        struct dbx_err *err)
 {
-    struct shim_cgroup *cg = shim_cgroup_adopt(cgs, id);
+    struct shim_cgroup *cg = cgroup_new(cgs, id, background ? SHIM_CG_BACKGROUND : SHIM_CG_FRONT);
     int r = make(cg, limits, err);
     if (r < 0) {
         (void)shim_cgroup_remove(cg); /* nothing has run in it */
@@ -440,8 +537,7 @@ bool shim_cgroup_is_idle(struct shim_cgroup *cg)
     return shim_cg__get_u64(cg, cpu_dir(cg), "cpu.idle", &idle) == 0 && idle;
 }
 
-/* While it is idle the kernel takes no weight. */
-int shim_cgroup_set_weight(struct shim_cgroup *cg, enum shim_weight weight)
+static int set_own_weight(struct shim_cgroup *cg, enum shim_weight weight)
 {
     if (weight != SHIM_WEIGHT_IDLE) {
         int r = shim_cgroup_is_idle(cg) ? shim_cg__put(cg, cpu_dir(cg), "cpu.idle", "0") : 0;
@@ -450,6 +546,18 @@ int shim_cgroup_set_weight(struct shim_cgroup *cg, enum shim_weight weight)
     if (shim_cg__put(cg, cpu_dir(cg), "cpu.idle", "1") == 0)
         return 0;
     return cg->cgs->ops->set_weight(cg, SHIM_WEIGHT_BATCH);
+}
+
+int shim_cgroup_set_weight(struct shim_cgroup *cg, enum shim_weight weight)
+{
+    int r = set_own_weight(cg, weight);
+    int background = count(cg, weight);
+    return r < 0 ? r : background;
+}
+
+int shim_cgroup_lift(struct shim_cgroup *cg, enum shim_weight weight)
+{
+    return cg->part == SHIM_CG_BACKGROUND ? count(cg, weight) : set_own_weight(cg, weight);
 }
 
 int shim_cgroup_read(struct shim_cgroup *cg, struct shim_cgroup_stat *ret)
@@ -470,6 +578,21 @@ int shim_cgroup_spent(struct shim_cgroup *cg, struct shim_cgroup_stat *ret)
         return r;
     *ret = st;
     return 0;
+}
+
+int shim_cgroup_got(struct shim_cgroup *cg, uint64_t *ret_us)
+{
+    struct shim_cgroups *cgs = cg->cgs;
+    struct shim_cgroup_stat st = {0};
+    if (cg->part == SHIM_CG_BACKGROUND && !cgs->all_background) {
+        /* itself it does not count among those that stand there */
+        cgs->all_background =
+            cgroup_at(cgs, SHIM_CG_FRONT, dbx_asprintf("/%s", cgs->bases[SHIM_CG_BACKGROUND]));
+    }
+    int r = cgs->ops->spent(cg->part == SHIM_CG_BACKGROUND ? cgs->all_background : cg, &st);
+    if (r == 0)
+        *ret_us = st.cpu_us;
+    return r;
 }
 
 int shim_cgroup_reset_peak(struct shim_cgroup *cg)

@@ -11,6 +11,12 @@
 struct shim_cgroups; /* the node's part of the tree */
 struct shim_cgroup;  /* one sandbox's */
 
+/* Sandboxes stand below base; those that nobody waits for below a second one beside it. That is
+ * idle while all in it are: what they use is then taken off nobody's share, neither of the
+ * sandboxes below base (which would have to wait for what beside base has more weight) nor of the
+ * daemons. */
+#define SHIM_CGROUP_BACKGROUND ".background" /* follows base's name */
+
 struct shim_cgroups_opts {
     const char *mount; /* default "/sys/fs/cgroup" */
     const char *base;  /* relative to the mount, e.g. "devbox-node1"; made when missing */
@@ -18,7 +24,7 @@ struct shim_cgroups_opts {
      * for a cgroup with processes cannot give controllers to its children. */
     bool move_self;
     /* Of base, against all that stands beside it: cgroup v2's unit, 1 to 10,000, where 100 is what
-     * others have. 0: as it is. */
+     * others have. 0: as it is. The background never has more. */
     uint32_t weight;
 };
 /* Finds out what is mounted: v2 where memory and pids are controllers there, else v1 hierarchies.
@@ -27,7 +33,7 @@ int shim_cgroups_open(const struct shim_cgroups_opts *opts, struct shim_cgroups 
                       struct dbx_err *err) DBX_MUST_USE;
 struct shim_cgroups *shim_cgroups_free(struct shim_cgroups *cgs);
 void shim_cgroups_freep(struct shim_cgroups **cgs);
-/* Removes base where nothing is left in it. */
+/* Removes base and background where nothing is left in them. */
 void shim_cgroups_prune(struct shim_cgroups *cgs);
 int shim_cgroups_version(const struct shim_cgroups *cgs); /* 1 or 2 */
 /* What this kernel offers beyond what is needed. */
@@ -37,7 +43,7 @@ struct shim_cgroups_gives {
     bool reset_peak;
 };
 void shim_cgroups_give(const struct shim_cgroups *cgs, struct shim_cgroups_gives *ret);
-/* Calls fn for the id of each cgroup that stands below base (those of an earlier shim). */
+/* Calls fn for the id of each cgroup that stands below one of them (those of an earlier shim). */
 int shim_cgroups_each(struct shim_cgroups *cgs, void (*fn)(const char *id, void *user), void *user,
                       struct dbx_err *err);
 
@@ -59,8 +65,10 @@ struct shim_cgroup_stat {
     uint64_t pids;
 };
 
-/* id: [A-Za-z0-9_-]{1,64}. One that stands there already is taken over with its limits set anew. */
-int shim_cgroup_create(struct shim_cgroups *cgs, const char *id,
+/* id: [A-Za-z0-9_-]{1,64}. One that stands there already is taken over with its limits set anew.
+ * background: where it stands, for good (cgroup v2 does not carry memory along); its weight is to
+ * be set. */
+int shim_cgroup_create(struct shim_cgroups *cgs, const char *id, bool background,
                        const struct shim_cgroup_limits *limits, struct shim_cgroup **ret,
                        struct dbx_err *err) DBX_MUST_USE;
 /* For one that may stand there from before; nothing is made or set. */
@@ -79,14 +87,22 @@ enum shim_weight {
     SHIM_WEIGHT_AHEAD, /* a quarter: it is made for who comes next */
     SHIM_WEIGHT_BATCH, /* a twentieth: several of these leave the better part to one that is made */
     SHIM_WEIGHT_IDLE,  /* what nobody else wants, who gets it at once; as BATCH before Linux 5.15 */
+    SHIM_WEIGHTS,
 };
+/* The background as a whole has the weight of the one in it that has most, as a share of base's. */
 int shim_cgroup_set_weight(struct shim_cgroup *cg, enum shim_weight weight);
+/* The same for who runs when nobody else wants to, and got nothing so: those in the background stay
+ * equals, all of it is lifted. */
+int shim_cgroup_lift(struct shim_cgroup *cg, enum shim_weight weight);
 bool shim_cgroup_is_idle(struct shim_cgroup *cg); /* by whom ever it was set */
 int shim_cgroup_read(struct shim_cgroup *cg,
                      struct shim_cgroup_stat *ret) DBX_MUST_USE; /* -errno */
 /* cpu_us and oom_kills alone: what is looked at many times a second. */
 int shim_cgroup_spent(struct shim_cgroup *cg,
                       struct shim_cgroup_stat *ret) DBX_MUST_USE; /* -errno */
+/* Microseconds of CPU that it got; in the background those of all there, for they share alike: who
+ * got none while others did only wanted none. -errno */
+int shim_cgroup_got(struct shim_cgroup *cg, uint64_t *ret_us) DBX_MUST_USE;
 /* The peak counts from now on. -EOPNOTSUPP where the kernel cannot (v2 before 6.12). */
 int shim_cgroup_reset_peak(struct shim_cgroup *cg);
 bool shim_cgroup_has(struct shim_cgroup *cg, pid_t pid);

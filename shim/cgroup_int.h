@@ -11,10 +11,10 @@
 
 struct shim_cgroup_ops {
     int version;
-    /* Makes base, ready to have children. */
-    int (*open)(struct shim_cgroups *cgs, bool move_self, struct dbx_err *err);
-    int (*weigh)(const struct shim_cgroups *cgs, uint32_t weight); /* base; -errno */
-    int (*prepare)(struct shim_cgroup *cg, struct dbx_err *err);   /* after its folders were made */
+    /* Makes base (or what stands beside it), ready to have children. */
+    int (*open)(struct shim_cgroups *cgs, const char *base, bool move_self, struct dbx_err *err);
+    int (*weigh)(const struct shim_cgroups *cgs, const char *base, uint32_t weight); /* -errno */
+    int (*prepare)(struct shim_cgroup *cg, struct dbx_err *err); /* after its folders were made */
     int (*set)(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, struct dbx_err *err);
     int (*set_weight)(struct shim_cgroup *cg, enum shim_weight weight); /* never IDLE */
     int (*read)(struct shim_cgroup *cg, struct shim_cgroup_stat *ret);
@@ -24,17 +24,25 @@ struct shim_cgroup_ops {
 };
 extern const struct shim_cgroup_ops shim_cg__v1, shim_cg__v2;
 
+enum shim_cg_part { SHIM_CG_FRONT, SHIM_CG_BACKGROUND, SHIM_CG_PARTS };
+
 struct shim_cgroups {
     const struct shim_cgroup_ops *ops;
-    char *mount, *base;            /* owned */
-    char *roots[SHIM_CG_MAX_DIRS]; /* owned; "<mount>[/<hierarchy>]", the first has pids and is
-                                      walked */
+    char *mount, *bases[SHIM_CG_PARTS]; /* owned */
+    uint32_t weight;                    /* of the front; 0: as it is */
+    size_t background[SHIM_WEIGHTS];    /* how many of each weight stand there */
+    enum shim_weight background_weight; /* SHIM_WEIGHTS: not set yet */
+    struct shim_cgroup *all_background; /* owned; all of it as if it were a sandbox's */
+    char *roots[SHIM_CG_MAX_DIRS];      /* owned; "<mount>[/<hierarchy>]", the first has pids and is
+                                           walked */
     const char *names[SHIM_CG_MAX_DIRS]; /* "memory"; "" in v2 */
     size_t n;
 };
 
 struct shim_cgroup {
-    struct shim_cgroups *cgs;         /* borrowed */
+    struct shim_cgroups *cgs; /* borrowed */
+    enum shim_cg_part part;
+    enum shim_weight weight;          /* in the background: as it is counted there */
     char *path;                       /* owned: "/<base>/<id>" */
     char *dirs[SHIM_CG_MAX_DIRS + 1]; /* owned; as cgs->roots */
     int peak_fd;                      /* v2: a reset counts for the descriptor that made it */

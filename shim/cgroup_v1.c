@@ -29,26 +29,26 @@ static int fill_cpuset(const char *dir, struct dbx_err *err)
     return 0;
 }
 
-static int v1_open(struct shim_cgroups *cgs, bool move_self, struct dbx_err *err)
+static int v1_open(struct shim_cgroups *cgs, const char *base, bool move_self, struct dbx_err *err)
 {
     (void)move_self; /* processes may stand beside children here */
     for (size_t i = 0; i < cgs->n; i++) {
-        DBX_CLEANUP(dbx_freep) char *base = dbx_asprintf("%s/%s", cgs->roots[i], cgs->base);
-        int r = dbx_fs_mkdirs(base, 0755, err);
+        DBX_CLEANUP(dbx_freep) char *dir = dbx_asprintf("%s/%s", cgs->roots[i], base);
+        int r = dbx_fs_mkdirs(dir, 0755, err);
         if (r == 0 && strcmp(cgs->names[i], "cpuset") == 0)
-            r = fill_cpuset(base, err);
+            r = fill_cpuset(dir, err);
         if (r < 0)
             return r;
     }
     return 0;
 }
 
-static int v1_weigh(const struct shim_cgroups *cgs, uint32_t weight)
+static int v1_weigh(const struct shim_cgroups *cgs, const char *base, uint32_t weight)
 {
-    DBX_CLEANUP(dbx_freep) char *base = dbx_asprintf("%s/cpu/%s", cgs->mount, cgs->base);
+    DBX_CLEANUP(dbx_freep) char *dir = dbx_asprintf("%s/cpu/%s", cgs->mount, base);
     char text[16];
     snprintf(text, sizeof(text), "%" PRIu32, weight * 1024 / 100); /* 1,024 is what others have */
-    return shim_cg__write(base, "cpu.shares", text);
+    return shim_cg__write(dir, "cpu.shares", text);
 }
 
 static int v1_prepare(struct shim_cgroup *cg, struct dbx_err *err)

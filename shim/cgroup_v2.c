@@ -77,14 +77,13 @@ static int give_controllers(const char *dir, bool move_self, struct dbx_err *err
 }
 
 /* From the mount down to base, each must hand the controllers on. */
-static int v2_open(struct shim_cgroups *cgs, bool move_self, struct dbx_err *err)
+static int v2_open(struct shim_cgroups *cgs, const char *base, bool move_self, struct dbx_err *err)
 {
     int r = give_controllers(cgs->mount, move_self, err);
-    for (const char *p = cgs->base; r == 0 && *p;) {
+    for (const char *p = base; r == 0 && *p;) {
         size_t len = strcspn(p, "/");
         DBX_CLEANUP(dbx_freep)
-        char *dir =
-            dbx_asprintf("%s/%.*s", cgs->mount, (int)(p - cgs->base + (ptrdiff_t)len), cgs->base);
+        char *dir = dbx_asprintf("%s/%.*s", cgs->mount, (int)(p - base + (ptrdiff_t)len), base);
         if (mkdir(dir, 0755) < 0 && errno != EEXIST)
             return dbx_err_sys(err, "make cgroup %s", dir);
         r = give_controllers(dir, move_self, err);
@@ -93,12 +92,12 @@ static int v2_open(struct shim_cgroups *cgs, bool move_self, struct dbx_err *err
     return r;
 }
 
-static int v2_weigh(const struct shim_cgroups *cgs, uint32_t weight)
+static int v2_weigh(const struct shim_cgroups *cgs, const char *base, uint32_t weight)
 {
-    DBX_CLEANUP(dbx_freep) char *base = dbx_asprintf("%s/%s", cgs->mount, cgs->base);
+    DBX_CLEANUP(dbx_freep) char *dir = dbx_asprintf("%s/%s", cgs->mount, base);
     char text[16];
     snprintf(text, sizeof(text), "%" PRIu32, weight);
-    return shim_cg__write(base, "cpu.weight", text);
+    return shim_cg__write(dir, "cpu.weight", text);
 }
 
 static int v2_prepare(struct shim_cgroup *cg, struct dbx_err *err)

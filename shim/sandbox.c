@@ -306,11 +306,21 @@ void shim_sandbox_set_owner(struct shim_sandbox *sb, const struct shim_sandbox_h
     sb->owner_user = user;
 }
 
-static void set_weight(struct shim_sandbox *sb, enum shim_weight weight)
+static void note_weight(struct shim_sandbox *sb, enum shim_weight weight, int result)
 {
     sb->opts.weight = weight;
-    if (shim_cgroup_set_weight(sb->cg, weight) < 0)
+    if (result < 0)
         dbx_log(DBX_LOG_WARN, &sb->log, "its share of the CPU stays as it was");
+}
+
+static void set_weight(struct shim_sandbox *sb, enum shim_weight weight)
+{
+    note_weight(sb, weight, shim_cgroup_set_weight(sb->cg, weight));
+}
+
+static void lift(struct shim_sandbox *sb, enum shim_weight weight)
+{
+    note_weight(sb, weight, shim_cgroup_lift(sb->cg, weight));
 }
 
 void shim_sandbox_hurry(struct shim_sandbox *sb)
@@ -321,28 +331,29 @@ void shim_sandbox_hurry(struct shim_sandbox *sb)
 }
 
 /* What nobody else wants may be nothing at all, for as long as others keep every processor busy.
- * Who got next to nothing (or wanted nothing) goes a step up, who got enough back to the end. */
+ * Who got next to nothing (or wanted nothing) goes a step up, who got enough back to the end; in
+ * the background all of them together. */
 static void on_share(void *user)
 {
     struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
-    struct shim_cgroup_stat st;
-    if (!sb->cg || shim_cgroup_spent(sb->cg, &st) < 0)
+    uint64_t us;
+    if (!sb->cg || shim_cgroup_got(sb->cg, &us) < 0)
         return;
-    uint64_t got_us = st.cpu_us - sb->share_us;
-    sb->share_us = st.cpu_us;
+    uint64_t got_us = us - sb->share_us;
+    sb->share_us = us;
     if (got_us < SHARE_MS * 1000 / 20 && sb->opts.weight != SHIM_WEIGHT_FULL)
-        set_weight(sb, sb->opts.weight - 1);
+        lift(sb, sb->opts.weight - 1);
     else if (got_us > SHARE_MS * 1000 / 4 && sb->opts.weight != SHIM_WEIGHT_IDLE)
-        set_weight(sb, SHIM_WEIGHT_IDLE);
+        lift(sb, SHIM_WEIGHT_IDLE);
 }
 
 void shim_sandbox_yield(struct shim_sandbox *sb)
 {
-    struct shim_cgroup_stat st;
+    uint64_t us;
     if (sb->share || !sb->cg)
         return;
     set_weight(sb, SHIM_WEIGHT_IDLE);
-    sb->share_us = shim_cgroup_spent(sb->cg, &st) == 0 ? st.cpu_us : 0;
+    sb->share_us = shim_cgroup_got(sb->cg, &us) == 0 ? us : 0;
     sb->share = dbx_timer_new(sb->node->loop, on_share, sb);
     dbx_timer_start(sb->share, SHARE_MS, SHARE_MS);
 }

@@ -383,7 +383,8 @@ int shim_sb__start(struct shim_sandbox *sb, struct dbx_err *err)
         .processes = sb->opts.processes,
     };
     int control[2] = {-1, -1};
-    int r = shim_cgroup_create(sb->node->cgroups, sb->id_text, &limits, &sb->cg, err);
+    int r = shim_cgroup_create(sb->node->cgroups, sb->id_text, sb->opts.weight == SHIM_WEIGHT_IDLE,
+                               &limits, &sb->cg, err);
     if (r == 0 && sb->opts.weight == SHIM_WEIGHT_IDLE)
         shim_sandbox_yield(sb);
     else if (r == 0 && sb->opts.weight != SHIM_WEIGHT_FULL)

@@ -106,7 +106,7 @@ static void clean_up(const char *state_dir)
     if (sup_run_dir(state_dir, run_dir, &ignored) < 0)
         return;
     DBX_CLEANUP(dbx_freep)
-    char *groups = dbx_asprintf("/sys/fs/cgroup/{,*/}%s", strrchr(run_dir, '/') + 1);
+    char *groups = dbx_asprintf("/sys/fs/cgroup/{,*/}%s{,.background}", strrchr(run_dir, '/') + 1);
     if (glob(groups, GLOB_BRACE | GLOB_NOSORT, NULL, &found) == 0) {
         for (size_t i = 0; i < found.gl_pathc; i++)
             (void)rmdir(found.gl_pathv[i]);

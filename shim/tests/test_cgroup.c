@@ -54,15 +54,62 @@ static struct shim_cgroups *open_at(const char *sub, bool move, int expect)
     return cgs;
 }
 
-static void check_weight(const char *sub, const char *file, const char *expect)
+static void check_weight(const char *sub, const char *file, const char *expect, const char *least)
 {
     DBX_CLEANUP(dbx_freep) char *mount = dbx_asprintf("%s%s", root, sub);
     struct shim_cgroups_opts opts = {.mount = mount, .base = "devbox-n", .weight = 10};
     DBX_CLEANUP(shim_cgroups_freep) struct shim_cgroups *cgs = NULL;
     CHECK_EQ(shim_cgroups_open(&opts, &cgs, NULL), -ENOENT); /* as where the kernel has none */
     put(file, "100\n");
+    DBX_CLEANUP(dbx_freep)
+    char *behind = dbx_asprintf("%.*s" SHIM_CGROUP_BACKGROUND "%s",
+                                (int)(strrchr(file, '/') - file), file, strrchr(file, '/'));
+    CHECK_EQ(shim_cgroups_open(&opts, &cgs, NULL), -ENOENT);
+    put(behind, "100\n");
     CHECK_EQ(shim_cgroups_open(&opts, &cgs, NULL), 0);
     CHECK_STR(get(file), expect);
+    CHECK_STR(get(behind), least); /* where the kernel knows no idle ones */
+}
+
+/* A background that is as heavy as its heaviest. */
+static void check_background(struct shim_cgroups *cgs, const char *dir, const char *file,
+                             const char *const expect[static 3])
+{
+    DBX_CLEANUP(dbx_freep) char *idle = dbx_asprintf("%s/cpu.idle", dir);
+    DBX_CLEANUP(dbx_freep) char *weight = dbx_asprintf("%s/%s", dir, file);
+    struct shim_cgroup *cg[2];
+    put(idle, "0\n");
+    put(weight, "\n");
+    for (int i = 0; i < 2; i++) {
+        DBX_CLEANUP(dbx_freep) char *own = dbx_asprintf("%s/b%d/cpu.idle", dir, i);
+        DBX_CLEANUP(dbx_freep) char *own_weight = dbx_asprintf("%s/b%d/%s", dir, i, file);
+        DBX_CLEANUP(dbx_freep) char *procs = dbx_asprintf("%s/b%d/cgroup.procs", dir, i);
+        put(procs, "");
+        put(own, i ? "0\n" : "1\n");
+        put(own_weight, "\n");
+    }
+    cg[0] = shim_cgroup_adopt(cgs, "b0");
+    CHECK_STR(strrchr(shim_cgroup_path(cg[0]), '.'), SHIM_CGROUP_BACKGROUND "/b0");
+    CHECK_STR(get(weight), "\n");
+    cg[1] =
+        shim_cgroup_adopt(cgs, "b1"); /* not idle: whatever it is, it counts as much as can be */
+    CHECK_STR(get(weight), expect[2]);
+    CHECK_EQ(shim_cgroup_set_weight(cg[1], SHIM_WEIGHT_IDLE), 0);
+    CHECK_STR(get(idle), "1");
+    CHECK_EQ(shim_cgroup_lift(cg[0], SHIM_WEIGHT_BATCH), 0);
+    CHECK_STR(get(idle), "0");
+    CHECK_STR(get(weight), expect[0]);
+    CHECK(shim_cgroup_is_idle(cg[0]) && shim_cgroup_is_idle(cg[1])); /* among themselves */
+    CHECK_EQ(shim_cgroup_set_weight(cg[1], SHIM_WEIGHT_AHEAD), 0);
+    CHECK_EQ(shim_cgroup_lift(cg[0], SHIM_WEIGHT_IDLE), 0);
+    CHECK_STR(get(idle), "0");
+    CHECK_STR(get(weight), expect[1]);
+    uint64_t us = 0;
+    CHECK_EQ(shim_cgroup_got(cg[0], &us), 0); /* what all got */
+    CHECK_EQ(us, 7);
+    shim_cgroup_free(cg[1]);
+    CHECK_STR(get(idle), "1");
+    shim_cgroup_free(cg[0]);
 }
 
 static void v1_tree(void)
@@ -76,6 +123,8 @@ static void v1_tree(void)
     put("cpuset/cpuset.cpus", "0-1\n");
     put("cpuset/cpuset.mems", "0\n");
     put("cpuset/devbox-n/cpuset.cpus", "\n");
+    put("cpuset/devbox-n.background/cpuset.cpus", "\n");
+    put("cpuset/devbox-n.background/cpuset.mems", "\n");
     put("cpuset/devbox-n/cpuset.mems", "\n");
     put("cpuset/devbox-n/a/cpuset.cpus", "\n");
     put("cpuset/devbox-n/a/cpuset.mems", "\n");
@@ -96,13 +145,13 @@ static void test_v1(void)
 {
     clear();
     v1_tree();
-    check_weight("", "cpu/devbox-n/cpu.shares", "102");
+    check_weight("", "cpu/devbox-n/cpu.shares", "102", "10");
     struct shim_cgroups *cgs = open_at("", false, 0);
     CHECK_EQ(shim_cgroups_version(cgs), 1);
     struct shim_cgroup *cg = NULL;
     struct dbx_err err = {0};
     struct shim_cgroup_limits l = {.memory_bytes = 1 << 20, .cpu_millis = 1500, .processes = 10};
-    CHECK_EQ(shim_cgroup_create(cgs, "a", &l, &cg, &err), 0);
+    CHECK_EQ(shim_cgroup_create(cgs, "a", false, &l, &cg, &err), 0);
     CHECK_STR(shim_cgroup_path(cg), "/devbox-n/a");
     CHECK_STR(get("memory/devbox-n/a/memory.limit_in_bytes"), "1048576");
     CHECK_STR(get("memory/devbox-n/a/memory.memsw.limit_in_bytes"), "1048576");
@@ -138,8 +187,12 @@ static void test_v1(void)
     CHECK_STR(get("pids/devbox-n/a/pids.max"), "max");
     CHECK_EQ(shim_cgroup_kill(cg), 0); /* it has no procs file: gone */
     CHECK_EQ(shim_cgroup_remove(cg), -ENOTEMPTY);
-    CHECK_EQ(shim_cgroup_create(cgs, "b", &l, &(struct shim_cgroup *){NULL}, &err), -ENOENT);
+    CHECK_EQ(shim_cgroup_create(cgs, "b", false, &l, &(struct shim_cgroup *){NULL}, &err), -ENOENT);
     shim_cgroup_free(cg);
+    put("cpuacct/devbox-n.background/cpuacct.usage", "7000\n");
+    put("memory/devbox-n.background/memory.oom_control", "oom_kill 0\n");
+    check_background(cgs, "cpu/devbox-n.background", "cpu.shares",
+                     (const char *const[]){"51", "256", "1024"});
     shim_cgroups_free(cgs);
 }
 
@@ -186,7 +239,8 @@ static void test_v2(void)
     put("v2/devbox-n/a/pids.current", "7\n");
     put("v2/devbox-n/a/cgroup.events", "populated 1\nfrozen 0\n");
     put("v2/devbox-n/a/cgroup.kill", "");
-    check_weight("/v2", "v2/devbox-n/cpu.weight", "10");
+    put("v2/devbox-n.background/cgroup.subtree_control", "");
+    check_weight("/v2", "v2/devbox-n/cpu.weight", "10", "1");
     struct shim_cgroups *cgs = open_at("/v2", false, 0);
     CHECK_EQ(shim_cgroups_version(cgs), 2);
     CHECK_STR(get("v2/cgroup.subtree_control"), "+cpu +memory +pids");
@@ -194,7 +248,7 @@ static void test_v2(void)
     struct shim_cgroup *cg = NULL;
     struct dbx_err err = {0};
     struct shim_cgroup_limits l = {.memory_bytes = 1 << 20, .cpu_millis = 500, .processes = 64};
-    CHECK_EQ(shim_cgroup_create(cgs, "a", &l, &cg, &err), 0);
+    CHECK_EQ(shim_cgroup_create(cgs, "a", false, &l, &cg, &err), 0);
     CHECK_STR(get("v2/devbox-n/a/memory.max"), "1048576");
     CHECK_STR(get("v2/devbox-n/a/cpu.max"), "50000 100000");
     CHECK_STR(get("v2/devbox-n/a/pids.max"), "384");
@@ -222,6 +276,10 @@ static void test_v2(void)
     CHECK_EQ(shim_cgroup_kill(cg), 0);
     CHECK_EQ(shim_cgroup_add(cg, 5, &err), -ENOENT);
     shim_cgroup_free(cg);
+    put("v2/devbox-n.background/cpu.stat", "usage_usec 7\n");
+    put("v2/devbox-n.background/memory.events", "oom_kill 0\n");
+    check_background(cgs, "v2/devbox-n.background", "cpu.weight",
+                     (const char *const[]){"5", "25", "100"});
     shim_cgroups_free(cgs);
 }
 
@@ -248,6 +306,12 @@ static void test_detection(void)
     shim_cgroups_free(cgs);
 }
 
+static void count_all(const char *id, void *user)
+{
+    (void)id;
+    ++*(int *)user;
+}
+
 /* What the tree of files cannot tell, on the machine's own where there is one. */
 static void test_real(void)
 {
@@ -262,7 +326,7 @@ static void test_real(void)
     char id[32];
     snprintf(id, sizeof(id), "t%d", (int)getpid());
     struct shim_cgroup_limits l = {.memory_bytes = 64 << 20, .cpu_millis = 500, .processes = 10};
-    CHECK_EQ(shim_cgroup_create(cgs, id, &l, &cg, &err), 0);
+    CHECK_EQ(shim_cgroup_create(cgs, id, false, &l, &cg, &err), 0);
     pid_t pid = fork();
     if (pid == 0) {
         pause();
@@ -281,6 +345,20 @@ static void test_real(void)
     CHECK_EQ(waitpid(pid, NULL, 0), pid);
     CHECK_EQ(shim_cgroup_kill(cg), 0);
     CHECK_EQ(shim_cgroup_remove(cg), 0);
+    CHECK_EQ(shim_cgroup_remove(cg), 0);
+    shim_cgroup_free(cg);
+    CHECK_EQ(shim_cgroup_create(cgs, id, true, &l, &cg, &err), 0);
+    shim_cgroup_free(cg);
+    cg = shim_cgroup_adopt(cgs, id);
+    CHECK(strstr(shim_cgroup_path(cg), SHIM_CGROUP_BACKGROUND "/"));
+    CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_FULL), 0);
+    CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_IDLE), 0);
+    uint64_t us = UINT64_MAX;
+    CHECK_EQ(shim_cgroup_got(cg, &us), 0);
+    CHECK(us < UINT64_MAX);
+    int n = 0;
+    CHECK_EQ(shim_cgroups_each(cgs, count_all, &n, NULL), 0);
+    CHECK(n >= 1);
     CHECK_EQ(shim_cgroup_remove(cg), 0);
     shim_cgroup_free(cg);
     shim_cgroups_prune(cgs);

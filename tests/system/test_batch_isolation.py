@@ -3,8 +3,10 @@
 what makes it so. Each story is a batch with one execution at a time: `look`, then what leaves something, then `look` again; looks
 must agree. Which sandbox it was is told by the uid: it counts up from 20001 in each."""
 
+import contextlib
 import json
 import os
+import pathlib
 import re
 import signal
 import time
@@ -545,3 +547,45 @@ def test_its_sandboxes_end(api, devbox):
     while claimed():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_it_uses_up_nobodys_share(own_devbox):
+    """Sandboxes of batches stand beside those that somebody waits for, not among them, and all together are what the kernel runs when
+    nobody else wants to."""
+    api = own_devbox.up("--gateways", "1").client()
+    st = own_devbox.state.stat()
+    name = f"devbox-{st.st_dev:x}-{st.st_ino:x}"
+
+    def used(part):
+        """Is it idle, and are the sandboxes in it that have processes?"""
+        (top,) = [p for p in (pathlib.Path("/sys/fs/cgroup/cpu", part), pathlib.Path("/sys/fs/cgroup", part)) if p.is_dir()]
+        inside = []
+        for p in top.iterdir():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if p.is_dir() and (p / "cgroup.procs").read_text():
+                    inside.append((p / "cpu.idle").read_text())
+        return (top / "cpu.idle").read_text(), inside
+
+    def until(what, timeout=60):
+        deadline = time.monotonic() + timeout
+        while not what():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def is_idle():
+        """They weighed more for a while if they got nothing when they began."""
+        top, theirs = used(name + ".background")
+        return theirs and {top, *theirs} == {"1\n"}
+
+    loop = {"template": "python", "executions": [{}] * 40, "max_parallel": 2, "files": [{"path": "main.py", "content": "while True: pass\n"}]}
+    for isolation in ("batch", "execution"):
+        path = f"/api/batches/{api.call('POST', '/api/batches', json={**loop, 'isolation': isolation}).json()['id']}"
+        until(lambda: api.call("GET", path + "?limit=0").json()["counts"]["running"] == 2)
+        until(is_idle)
+        a = api.start("python", {"main.py": "import time\nprint('in', flush=True)\ntime.sleep(20)\n"})
+        api.stream(a).until_output("in")
+        front, ours = used(name)
+        assert ours and {front, *ours} == {"0\n"}
+        for what in (path, f"/api/executions/{a['id']}"):
+            assert api.call("DELETE", what).status_code < 300
+        until(lambda: api.call("GET", path + "?limit=0").json()["status"] != "running" and not used(name + ".background")[1])

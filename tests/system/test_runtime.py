@@ -33,7 +33,7 @@ def processes_of(state):
 def leftovers(state):
     left = [f"process {p}" for p in processes_of(state)]
     left += [f"mount {m}" for m in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if str(state) in m]
-    left += [f"cgroup {c}" for c in [*CGROUPS.glob(state.name), *CGROUPS.glob(f"*/{state.name}")]]
+    left += [f"cgroup {c}" for c in [*CGROUPS.glob(state.name + "*"), *CGROUPS.glob(f"*/{state.name}*")]]
     left += [f"file {f}" for f in (state / "sandboxes").glob("*")]
     left += [f"file {f}" for f in (state / "runsc").glob("*")]
     return left

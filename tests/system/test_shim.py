@@ -174,7 +174,8 @@ class Node:
     def cgroups(self):
         """Of its sandboxes: below each hierarchy (v1), or below the one (v2)."""
         base = pathlib.Path("/sys/fs/cgroup")
-        return [p for top in (base, *base.iterdir()) for p in (top / f"devbox-{self.node_id}").glob("*") if p.is_dir()]
+        names = (f"devbox-{self.node_id}", f"devbox-{self.node_id}.background")
+        return [p for top in (base, *base.iterdir()) for name in names for p in (top / name).glob("*") if p.is_dir()]
 
     def leftovers(self):
         found = [str(p) for p in self.cgroups() if p.is_dir()]
@@ -198,7 +199,7 @@ class Node:
                     p.kill()
                     p.wait()
             self.listener.close()
-            for p in pathlib.Path("/sys/fs/cgroup").glob(f"*/devbox-{self.node_id}"):
+            for p in pathlib.Path("/sys/fs/cgroup").glob(f"*/devbox-{self.node_id}*"):
                 try:
                     p.rmdir()
                 except OSError:
