@@ -543,6 +543,11 @@ int shim_init_stat(struct shim_init *si, shim_init_status_fn *fn, void *user)
     return request_fixed(si, INIT_STAT, NULL, 0, 0, &p);
 }
 
+int shim_init_warm(struct shim_init *si)
+{
+    return request_fixed(si, INIT_WARM, NULL, 0, 0, NULL);
+}
+
 int shim_init_quit(struct shim_init *si)
 {
     return request_fixed(si, INIT_QUIT, NULL, 0, 0, NULL);

@@ -136,6 +136,8 @@ int shim_init_listen(struct shim_init *si, uint16_t port, shim_init_done_fn *fn,
 /* Gives a connection its stream, a Unix socket (copied: it stays the caller's); -1: there is none,
  * it is closed. */
 int shim_init_stream(struct shim_init *si, uint32_t id, int fd);
+/* Nobody waits for a process here: what the next start would have to do first is done now. */
+int shim_init_warm(struct shim_init *si);
 /* SIGKILL to all but init; done when no process is left. */
 int shim_init_kill_all(struct shim_init *si, uint32_t timeout_ms, shim_init_done_fn *fn,
                        void *user);

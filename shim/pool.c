@@ -73,7 +73,23 @@ static struct shim_sandbox *create_real(void *ctx, const struct shim_sandbox_opt
 static const struct shim_pool_source real_source = {.create = create_real,
                                                     .assign = shim_sandbox_assign,
                                                     .end = shim_sandbox_end,
-                                                    .hurry = shim_sandbox_hurry};
+                                                    .hurry = shim_sandbox_hurry,
+                                                    .warm_up = shim_sandbox_warm_up};
+
+/* Who came out of this turn without a claim may do ahead what its first start would have to. */
+static void warm_up(struct shim_pool *pool)
+{
+    struct dbx_list *it, *tmp;
+    dbx_list_each(it, tmp, &pool->slots)
+    {
+        struct slot *sl = dbx_list_entry(it, struct slot, node);
+        if (sl->state != SLOT_WARM || sl->claim || sl->warmed)
+            continue;
+        sl->warmed = true;
+        if (pool->opts.source->warm_up)
+            pool->opts.source->warm_up(sl->sb);
+    }
+}
 
 static void on_kick(void *user)
 {
@@ -85,6 +101,7 @@ static void on_kick(void *user)
         decide(pool);
         shim_pool__relieve(pool);
     }
+    warm_up(pool);
     tell_change(pool);
     if (pool->draining && !pool->n_slots && !pool->n_claims && pool->on_drained) {
         if (pool->opts.source == &real_source)

@@ -16,6 +16,8 @@ struct shim_claim;
 struct shim_pool_source {
     /* Somebody waits for this one, which was made for the pool. NULL: nothing to do. */
     void (*hurry)(struct shim_sandbox *sb);
+    /* It is warm, and nobody waits for it. NULL: nothing to do. */
+    void (*warm_up)(struct shim_sandbox *sb);
     struct shim_sandbox *(*create)(void *ctx, const struct shim_sandbox_opts *opts,
                                    const struct shim_sandbox_handlers *h, void *user);
     void (*assign)(struct shim_sandbox *sb, uint32_t cpu_millis);

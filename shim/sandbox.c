@@ -330,6 +330,12 @@ void shim_sandbox_hurry(struct shim_sandbox *sb)
         set_weight(sb, SHIM_WEIGHT_FULL);
 }
 
+void shim_sandbox_warm_up(struct shim_sandbox *sb)
+{
+    if (sb->init && shim_init_warm(sb->init) < 0)
+        dbx_log(DBX_LOG_WARN, &sb->log, "it stays as it came up"); /* as good, only slower */
+}
+
 /* What nobody else wants may be nothing at all, for as long as others keep every processor busy.
  * Who got next to nothing (or wanted nothing) goes a step up, who got enough back to the end; in
  * the background all of them together. */

@@ -113,6 +113,8 @@ void shim_sandbox_set_owner(struct shim_sandbox *sb, const struct shim_sandbox_h
                             void *user);
 /* Somebody waits for it now. */
 void shim_sandbox_hurry(struct shim_sandbox *sb);
+/* Nobody does: it does ahead what its first program would wait for. */
+void shim_sandbox_warm_up(struct shim_sandbox *sb);
 /* warm -> assigned; the pool does it. cpu_millis holds from the next shim_sandbox_set_limits on. */
 void shim_sandbox_assign(struct shim_sandbox *sb, uint32_t cpu_millis);
 /* assigned|idle -> running; running -> idle. */

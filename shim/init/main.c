@@ -224,6 +224,10 @@ static void on_plain(struct init *in, const struct init_header *h, const uint8_t
         init_status(in, &st);
         init_answer(in, INIT_STATUS, 0, h->tag, &st, sizeof(st));
         break;
+    case INIT_WARM:
+        if (in->pid1 && !in->parked.forked)
+            init_warm_up();
+        break;
     case INIT_QUIT:
         in->quit = true;
         break;
@@ -559,7 +563,6 @@ int main(int argc, char **argv)
             (void)mount("mqueue", "/dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
         init_layers_begin(&in);
         drop_capabilities();
-        init_warm_up();
     }
     run(&in);
     return 0;

@@ -168,8 +168,6 @@ void init_on_parked(struct init *in)
         return; /* it was claimed or ended in this turn */
     if (!k->ready && recv(k->sock, &byte, 1, MSG_DONTWAIT) == 1) {
         k->ready = true;
-        if (in->pid1 && !k->forked)
-            init_warm_up(); /* it has taken what was kept */
         answer(in, 0);
         return;
     }

@@ -46,6 +46,8 @@ enum init_op {
         9, /* init_start, its key and fds unused: starts a program ahead; DONE when it waits */
     INIT_RENEW = 10, /* init_start, its key unused: nothing of who ran before is left, and its uid
                         is who may come next; DONE when that is so. Any error: end the sandbox */
+    INIT_WARM =
+        11, /* no body: nobody waits, so do now what the next START would have to; no answer */
     /* 16..31: terminals */
     INIT_START_TTY = 16, /* init_winsize, then as START; INIT_FD_STDIN and _STDOUT come: pipes,
                             between which and the program stands a terminal */

@@ -19,6 +19,7 @@ struct fake {
     const struct shim_sandbox_handlers *h;
     void *user;
     bool ready, assigned, ended, gone;
+    int warmed;
 };
 
 struct t {
@@ -58,8 +59,15 @@ static void fake_end(struct shim_sandbox *sb)
     ((struct fake *)(void *)sb)->ended = true;
 }
 
+static void fake_warm_up(struct shim_sandbox *sb)
+{
+    struct fake *f = (struct fake *)(void *)sb;
+    CHECK(f->ready && !f->assigned && !f->ended);
+    f->warmed++;
+}
+
 static const struct shim_pool_source source = {
-    .create = fake_create, .assign = fake_assign, .end = fake_end};
+    .create = fake_create, .assign = fake_assign, .end = fake_end, .warm_up = fake_warm_up};
 
 static void make_ready(struct fake *f)
 {
@@ -172,6 +180,7 @@ static void test_fills_and_gives(void)
     CHECK_EQ(counts("python")->warm, 2);
     CHECK_EQ(counts("node")->warm, 0); /* no image */
     CHECK_EQ(t.fakes[0].opts.disk_mb, 256);
+    CHECK(t.fakes[0].warmed == 1 && t.fakes[1].warmed == 1);
     t.stuck = true;
     claim((struct shim_claim_opts){0});
     CHECK_EQ(t.given, 0); /* never before it returned */
@@ -308,6 +317,7 @@ static void test_takes_over_a_start(void)
     make_ready(&t.fakes[1]);
     settle();
     CHECK_EQ(t.given, 2);
+    CHECK(!t.fakes[0].warmed && !t.fakes[1].warmed); /* who waits is not kept waiting for that */
     finish();
 }
 
