@@ -63,13 +63,16 @@ static void on_deadline(void *user);
 
 int shim_init_socketpair(int ret[static 2], struct dbx_err *err)
 {
-    int sv[2], size = SOCKET_BUFFER;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
+    static const int size = SOCKET_BUFFER;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret) < 0)
         return dbx_err_sys(err, "make a control socket");
     for (int i = 0; i < 2; i++) /* as far as the kernel allows */
-        (void)setsockopt(sv[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-    ret[0] = sv[0];
-    ret[1] = sv[1];
+        for (int opt = 0; opt < 2; opt++)
+            if (setsockopt(ret[i], SOL_SOCKET, opt ? SO_SNDBUFFORCE : SO_RCVBUFFORCE, &size,
+                           sizeof(size)) < 0)
+                (void)setsockopt(ret[i], SOL_SOCKET, opt ? SO_SNDBUF : SO_RCVBUF, &size,
+                                 sizeof(size));
+    dbx_set_nonblock(ret[0], true);
     return 0;
 }
 

@@ -63,7 +63,8 @@ struct shim_init_handlers {
 };
 
 /* A control socket: ret[0] is the shim's end, ret[1] becomes init's fd 0. gVisor reads the buffer
- * size when it imports the socket, so it is raised here. Both close-on-exec. */
+ * size when it imports the socket, so it is raised here. Both close-on-exec, ret[0] does not block.
+ */
 int shim_init_socketpair(int ret[static 2], struct dbx_err *err) DBX_MUST_USE;
 
 /* control is taken. Never calls back before it returned. Handlers may call anything, shim_init_free

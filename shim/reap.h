@@ -32,8 +32,11 @@ struct shim_spawn {
     const char *const *cgroup_dirs; /* NULL-terminated, or NULL: joined before the program starts */
     int fds[3];        /* become 0, 1, 2; -1: /dev/null. The caller's; everything else is closed */
     const char *dir;   /* working directory, or NULL: / */
-    char *const *argv; /* argv[0] is a path */
+    char *const *argv; /* argv[0] is a path. NULL: these come later, see words */
+    int words; /* without argv: the read end of a pipe for them, each with its NUL, to the pipe's
+                  end; with none there it exits with 0. At most SHIM_EXEC_MAX_WORDS bytes */
 };
+#define SHIM_EXEC_MAX_WORDS 4096 /* PIPE_BUF: all or nothing of them is there */
 /* Exit statuses of devbox-shim-exec itself, when it could not do its part. */
 enum shim_exec_status {
     SHIM_EXEC_USAGE = 121,

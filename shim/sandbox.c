@@ -126,6 +126,8 @@ void shim_sb__unref(struct shim_sandbox *sb)
     dbx_timer_free(sb->sweep);
     dbx_timer_free(sb->share);
     dbx_close(sb->pidfd);
+    dbx_close(sb->words);
+    dbx_close(sb->seat_control);
     free(sb->dir);
     sb->magic = 0;
     free(sb);
@@ -152,7 +154,7 @@ static struct shim_sandbox *sandbox_new(const struct shim_node *node, const stru
     sb->opts = *opts;
     sb->maker = h;
     sb->maker_user = user;
-    sb->pidfd = -1;
+    sb->pidfd = sb->words = sb->seat_control = -1;
     sb->id = *id;
     dbx_id_format(&sb->id, sb->id_text);
     dbx_log_ctx_init(&sb->log, node->log, "instance", sb->id_text);
@@ -167,8 +169,15 @@ struct shim_sandbox *shim_sandbox_create(const struct shim_node *node,
                                          const struct shim_sandbox_opts *opts,
                                          const struct shim_sandbox_handlers *h, void *user)
 {
-    struct dbx_id id = dbx_id_new();
-    struct shim_sandbox *sb = sandbox_new(node, &id, opts, h, user);
+    struct shim_seat seat;
+    /* there are none in the background, where nobody waits for a sandbox */
+    bool seated =
+        node->seats && opts->weight != SHIM_WEIGHT_IDLE && shim_seats_take(node->seats, &seat);
+    if (!seated)
+        seat.id = dbx_id_new();
+    struct shim_sandbox *sb = sandbox_new(node, &seat.id, opts, h, user);
+    if (seated)
+        shim_sb__seat(sb, &seat);
     enter(sb, SHIM_SB_PROVISIONING);
     dbx_loop_defer(node->loop, begin, shim_sb__ref(sb));
     return sb;

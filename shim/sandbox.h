@@ -22,6 +22,7 @@ struct dbx_loop;
 struct shim_cgroups;
 struct shim_cgroup;
 struct shim_reaper;
+struct shim_seats;
 struct shim_keeper;
 struct shim_init;
 struct shim_init_started;
@@ -50,6 +51,7 @@ struct shim_node {
     struct dbx_loop *loop;
     struct shim_reaper *reaper;
     struct shim_cgroups *cgroups;
+    struct shim_seats *seats; /* NULL: none are made ahead */
     struct shim_keeper
         *keeper; /* NULL: none (tests); then nobody holds the control sockets but the shim */
     struct shim_ledger *ledger; /* NULL: none (tests), or not yet; then nothing is left to the next

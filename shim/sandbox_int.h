@@ -5,6 +5,7 @@
 
 #include "shim/cgroup.h"
 #include "shim/sandbox.h"
+#include "shim/seat.h"
 
 #define SHIM_SANDBOX_MAGIC 0x5b5b0001u
 #define SHIM_SANDBOX_DIR "sandboxes" /* in state_dir; one folder a sandbox */
@@ -24,7 +25,8 @@ struct shim_sandbox {
 
     char *dir;                      /* owned: state_dir/sandboxes/ID */
     struct shim_cgroup *cg;         /* owned; NULL before it is made and after it is gone */
-    pid_t cli;                      /* runsc while it runs, else 0 */
+    pid_t cli;                      /* runsc while it runs (or who is to become it), else 0 */
+    int words, seat_control;        /* owned, of a seat that was taken; else, and later, -1 */
     pid_t sentry;                   /* 0: not known yet */
     int pidfd;                      /* of the sentry */
     struct dbx_watch *exited;       /* owned: pidfd */
@@ -58,6 +60,7 @@ void shim_sb__ready(struct shim_sandbox *sb); /* provisioning -> warm, told */
 void shim_sb__gone(struct shim_sandbox *sb);  /* terminating -> terminated, told, freed */
 
 void shim_sb__note_idle(struct shim_sandbox *sb); /* nothing has run in it yet */
+void shim_sb__seat(struct shim_sandbox *sb, const struct shim_seat *seat); /* takes all of it */
 int shim_sb__start(struct shim_sandbox *sb, struct dbx_err *err);
 void shim_sb__take_over(struct shim_sandbox *sb, int control, pid_t sentry);
 void shim_sb__save(struct shim_sandbox *sb);      /* for the next shim */

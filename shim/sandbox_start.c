@@ -23,8 +23,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CONTROL_BUFFER (1 << 20) /* either way: the largest message is 64 KiB */
-#define PARK_MS 8000             /* of the 10 s that provisioning may take */
+#define PARK_MS 8000 /* of the 10 s that provisioning may take */
 #define MAX_RUNSC_LOG (256u << 10)
 
 static char *path_in(const struct shim_sandbox *sb, const char *name)
@@ -332,20 +331,6 @@ static int make_bundle(struct shim_sandbox *sb, const char *overlay, struct dbx_
     return r < 0 ? r : dbx_fs_mkdirs(overlay, 0700, err);
 }
 
-static int make_control(int ret[static 2], struct dbx_err *err)
-{
-    static const int size = CONTROL_BUFFER;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret) < 0)
-        return dbx_err_sys(err, "make a control socket");
-    for (int i = 0; i < 2; i++)
-        for (int opt = 0; opt < 2; opt++)
-            if (setsockopt(ret[i], SOL_SOCKET, opt ? SO_SNDBUFFORCE : SO_RCVBUFFORCE, &size,
-                           sizeof(size)) < 0)
-                (void)setsockopt(ret[i], SOL_SOCKET, opt ? SO_SNDBUF : SO_RCVBUF, &size,
-                                 sizeof(size));
-    return 0;
-}
-
 static int run_cli(struct shim_sandbox *sb, const char *overlay, int control, struct dbx_err *err)
 {
     DBX_CLEANUP(dbx_freep) char *root = shim_sb__runsc_root(sb->node);
@@ -362,6 +347,12 @@ static int run_cli(struct shim_sandbox *sb, const char *overlay, int control, st
     const char *const words[] = {"run",        "--detach", "--bundle",  sb->dir,
                                  "--pid-file", pid,        sb->id_text, NULL};
     DBX_CLEANUP(bnd_argv_freep) char **argv = bnd_runsc_args(&opts, words);
+    if (sb->cli) {
+        int r = shim_seat_tell(&sb->words, argv);
+        return r < 0 ? dbx_err_set(err, r, DBX_INTERNAL, "tell who waits in the cgroup: %s",
+                                   strerror(-r))
+                     : 0;
+    }
     const struct shim_spawn sp = {
         .shim_exec = sb->node->shim_exec,
         .cgroup_dirs = shim_cgroup_dirs(sb->cg),
@@ -374,6 +365,25 @@ static int run_cli(struct shim_sandbox *sb, const char *overlay, int control, st
     return r;
 }
 
+void shim_sb__seat(struct shim_sandbox *sb, const struct shim_seat *seat)
+{
+    sb->cg = seat->cg;
+    sb->cli = seat->pid;
+    sb->words = seat->words;
+    sb->seat_control = seat->control;
+    shim_reap(sb->node->reaper, seat->pid, on_cli_exit, shim_sb__ref(sb)); /* until it is reaped */
+}
+
+/* Ours, and what is to become init's: -1 where it has it already. */
+static int take_control(struct shim_sandbox *sb, int ret[static 2], struct dbx_err *err)
+{
+    if (sb->seat_control < 0)
+        return shim_init_socketpair(ret, err);
+    ret[0] = sb->seat_control;
+    sb->seat_control = -1;
+    return 0;
+}
+
 int shim_sb__start(struct shim_sandbox *sb, struct dbx_err *err)
 {
     DBX_CLEANUP(dbx_freep) char *overlay = path_in(sb, "overlay");
@@ -383,8 +393,9 @@ int shim_sb__start(struct shim_sandbox *sb, struct dbx_err *err)
         .processes = sb->opts.processes,
     };
     int control[2] = {-1, -1};
-    int r = shim_cgroup_create(sb->node->cgroups, sb->id_text, sb->opts.weight == SHIM_WEIGHT_IDLE,
-                               &limits, &sb->cg, err);
+    int r = sb->cg ? shim_cgroup_set(sb->cg, &limits, err)
+                   : shim_cgroup_create(sb->node->cgroups, sb->id_text,
+                                        sb->opts.weight == SHIM_WEIGHT_IDLE, &limits, &sb->cg, err);
     if (r == 0 && sb->opts.weight == SHIM_WEIGHT_IDLE)
         shim_sandbox_yield(sb);
     else if (r == 0 && sb->opts.weight != SHIM_WEIGHT_FULL)
@@ -392,11 +403,10 @@ int shim_sb__start(struct shim_sandbox *sb, struct dbx_err *err)
     if (r == 0)
         r = make_bundle(sb, overlay, err);
     if (r == 0)
-        r = make_control(control, err);
+        r = take_control(sb, control, err);
     if (r < 0)
         return r;
     theirs = control[1];
-    dbx_set_nonblock(control[0], true);
     sb->init = shim_init_new(sb->node->loop, control[0], &init_handlers, sb);
     return run_cli(sb, overlay, theirs, err);
 }

@@ -31,6 +31,7 @@
 #include "shim/quota.h"
 #include "shim/reap.h"
 #include "shim/sandbox.h"
+#include "shim/seat.h"
 #include "shim/serve.h"
 #include "shim/share.h"
 #include "shim/ship.h"
@@ -46,6 +47,7 @@
 
 #define SHIM_MAGIC 0x4d494853u
 #define REPORT_MS 3000 /* at the end: for the log and the scheduler */
+#define MAX_SEATS 8    /* one a start that may be under way, but no more */
 #define POOL_MS 10000
 
 enum phase { SHIM_STARTING, SHIM_WORKING, SHIM_DRAINING, SHIM_REPORTING, SHIM_CLOSING };
@@ -299,6 +301,8 @@ static void begin_work(struct shim *sh)
     if (sh->phase != SHIM_STARTING || !sh->swept || !sh->keeper_was_up)
         return;
     sh->phase = SHIM_WORKING;
+    uint64_t starts = sh->cfg->max_starts ? sh->cfg->max_starts : sh->cpus;
+    sh->node.seats = shim_seats_new(&sh->node, starts < MAX_SEATS ? (uint32_t)starts : MAX_SEATS);
     sh->probe = shim_probe_new(&sh->node, sh->store, sh->pool, on_probe, sh);
     shim_pool_start(sh->pool);
     struct shim_node_link_opts lo = {.loop = sh->loop,
@@ -595,12 +599,21 @@ static void stop(struct shim *sh)
     dbx_loop_stop(sh->loop, 0);
 }
 
+static void on_seats_gone(void *user)
+{
+    struct shim *sh = cast(user);
+    dbx_log(DBX_LOG_INFO, &sh->log, "drained");
+    stop(sh);
+}
+
 static void all_gone(struct shim *sh)
 {
     if (!sh->pool_gone || !sh->probe_gone || sh->phase != SHIM_CLOSING)
         return;
-    dbx_log(DBX_LOG_INFO, &sh->log, "drained");
-    stop(sh);
+    if (sh->node.seats)
+        shim_seats_end(sh->node.seats, on_seats_gone, sh);
+    else
+        on_seats_gone(sh);
 }
 
 static void on_pool_drained(void *user)
@@ -680,6 +693,7 @@ struct shim *shim_free(struct shim *sh)
     sh->share = shim_share_free(sh->share);
     sh->quota = shim_quota_free(sh->quota);
     sh->pool = shim_pool_free(sh->pool);
+    sh->node.seats = shim_seats_free(sh->node.seats);
     sh->olog = dbx_olog_close(sh->olog);
     sh->ship = shim_ship_free(sh->ship);
     sh->inventory = shim_adopt_free(sh->inventory);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Starting a program without fork(): the shim may be large, and copying its page tables takes
  * milliseconds. posix_spawn (CLONE_VFORK) starts devbox-shim-exec, whose words are "[--cgroup
- * DIR]... [--dir DIR] -- ARGV...". */
+ * DIR]... [--dir DIR] -- ARGV...", or, when these come later, "... --later FD". */
 #include "shim/reap.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,7 +21,7 @@ static size_t count(const char *const *list)
 }
 
 /* The array is the caller's, the strings are borrowed. */
-static char **make_argv(const struct shim_spawn *sp)
+static char **make_argv(const struct shim_spawn *sp, const char *words)
 {
     size_t n_dirs = count(sp->cgroup_dirs), n_argv = count((const char *const *)sp->argv), n = 0;
     const char **argv = dbx_calloc(2 * n_dirs + n_argv + 6, sizeof(*argv));
@@ -33,17 +34,24 @@ static char **make_argv(const struct shim_spawn *sp)
         argv[n++] = "--dir";
         argv[n++] = sp->dir;
     }
-    argv[n++] = "--";
+    argv[n++] = sp->argv ? "--" : "--later";
+    if (!sp->argv)
+        argv[n++] = words;
     for (size_t i = 0; i < n_argv; i++)
         argv[n++] = sp->argv[i];
     return (char **)argv;
 }
 
-static int set_fds(posix_spawn_file_actions_t *fa, const int fds[static 3])
+static int set_fds(posix_spawn_file_actions_t *fa, const struct shim_spawn *sp)
 {
+    if (!sp->argv) { /* onto itself: it is inherited */
+        int r = posix_spawn_file_actions_adddup2(fa, sp->words, sp->words);
+        if (r)
+            return -r;
+    }
     for (int i = 0; i < 3; i++) {
-        int r = fds[i] >= 0 ? posix_spawn_file_actions_adddup2(fa, fds[i], i)
-                            : posix_spawn_file_actions_addopen(fa, i, "/dev/null", O_RDWR, 0);
+        int r = sp->fds[i] >= 0 ? posix_spawn_file_actions_adddup2(fa, sp->fds[i], i)
+                                : posix_spawn_file_actions_addopen(fa, i, "/dev/null", O_RDWR, 0);
         if (r)
             return -r;
     }
@@ -74,7 +82,7 @@ static int spawn(const struct shim_spawn *sp, char **argv, pid_t *ret_pid)
         return r;
     r = -posix_spawnattr_init(&attr);
     if (r == 0) {
-        r = set_fds(&fa, sp->fds);
+        r = set_fds(&fa, sp);
         if (r == 0)
             r = set_signals(&attr);
         if (r == 0)
@@ -88,7 +96,9 @@ static int spawn(const struct shim_spawn *sp, char **argv, pid_t *ret_pid)
 int shim_spawn(struct shim_reaper *rp, const struct shim_spawn *sp, shim_reaped *fn, void *user,
                pid_t *ret_pid, struct dbx_err *err)
 {
-    DBX_CLEANUP(dbx_freep) char **argv = make_argv(sp);
+    char words[16];
+    snprintf(words, sizeof(words), "%d", sp->words);
+    DBX_CLEANUP(dbx_freep) char **argv = make_argv(sp, words);
     pid_t pid;
     int r = spawn(sp, argv, &pid);
     if (r < 0)

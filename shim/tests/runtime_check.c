@@ -16,6 +16,7 @@
 #include "shim/pool.h"
 #include "shim/probe.h"
 #include "shim/reap.h"
+#include "shim/seat.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -54,7 +55,8 @@ struct check {
     struct shim_node node;
     struct bnd_store *store;
     struct dbx_timer *deadline;
-    bool late, swept, drained;
+    bool late, swept, drained, reaped;
+    int status; /* of who was reaped */
     int failures;
     struct shim_sandbox *claimed; /* the last that was given */
     struct dbx_err claim_err;
@@ -435,6 +437,7 @@ static void check_pool(void)
     }
     say(good == n, "each claim got one that works", "");
     shim_probe_free(pb);
+    ck.drained = false;
     shim_pool_drain(pool, on_drained, NULL);
     t0 = dbx_now_ms();
     say(wait_for(&ck.drained, 30000), "the pool drains", "");
@@ -478,6 +481,49 @@ static void check_sweep(void)
     sweep();
     say(wait_for(&b.lost, 5000), "what an earlier shim left is ended", b.why.msg);
     (void)wait_for(&b.gone, 10000);
+}
+
+static void on_reaped(pid_t pid, int status, void *user)
+{
+    (void)pid;
+    (void)user;
+    ck.reaped = true;
+    ck.status = status;
+    wake();
+}
+
+static void on_seats_ended(void *user)
+{
+    (void)user;
+    ck.drained = true;
+    wake();
+}
+
+/* All of it again, in cgroups that were made ahead. Who waits in one and is ended is replaced. */
+static void check_seats(void)
+{
+    struct shim_seat seat = {0};
+    bool never = false;
+    ck.node.seats = shim_seats_new(&ck.node, 2);
+    for (int i = 0; i < 1000 && !shim_seats_take(ck.node.seats, &seat); i++)
+        (void)wait_for(&never, 10);
+    say(seat.pid > 0, "a cgroup is made ahead", "");
+    if (seat.pid <= 0)
+        return;
+    ck.reaped = false;
+    shim_reap(ck.node.reaper, seat.pid, on_reaped, NULL);
+    int r = shim_seat_tell(&seat.words, (char *const[]){NULL});
+    say(r == 0 && wait_for(&ck.reaped, 10000) && ck.status == 0, "who is told nothing ends", "");
+    dbx_close(seat.control);
+    say(shim_cgroup_remove(seat.cg) == 0, "and its cgroup can be removed", "");
+    shim_cgroup_free(seat.cg);
+    check_one_by_one();
+    check_early_end();
+    check_pool();
+    ck.drained = false;
+    shim_seats_end(ck.node.seats, on_seats_ended, NULL);
+    say(wait_for(&ck.drained, 10000), "those that nobody took are gone", "");
+    ck.node.seats = shim_seats_free(ck.node.seats);
 }
 
 static int set_up(struct dbx_err *err)
@@ -529,6 +575,7 @@ int main(int argc, char **argv)
     check_early_end();
     check_bad_runsc();
     check_pool();
+    check_seats();
     check_sweep();
     say(count_fds() == fds, "no descriptor is left open", "");
     shim_sandbox_release(&ck.node);

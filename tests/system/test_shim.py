@@ -172,10 +172,20 @@ class Node:
             assert self.shim.wait(30) == 0, (self.dir / "shim.txt").read_text()[-3000:]
 
     def cgroups(self):
-        """Of its sandboxes: below each hierarchy (v1), or below the one (v2)."""
+        """Of its sandboxes: below each hierarchy (v1), or below the one (v2). Not those made ahead, in which one waits to become runsc."""
         base = pathlib.Path("/sys/fs/cgroup")
         names = (f"devbox-{self.node_id}", f"devbox-{self.node_id}.background")
-        return [p for top in (base, *base.iterdir()) for name in names for p in (top / name).glob("*") if p.is_dir()]
+        found = [p for top in (base, *base.iterdir()) for name in names for p in (top / name).glob("*") if p.is_dir()]
+        ahead = {p.name for p in found if self.is_seat(p)}
+        return [p for p in found if p.name not in ahead]
+
+    @staticmethod
+    def is_seat(cgroup):
+        try:
+            pids = (cgroup / "cgroup.procs").read_text().split()
+            return len(pids) == 1 and b"\0--later\0" in pathlib.Path(f"/proc/{pids[0]}/cmdline").read_bytes()
+        except OSError:  # gone meanwhile
+            return False
 
     def leftovers(self):
         found = [str(p) for p in self.cgroups() if p.is_dir()]
