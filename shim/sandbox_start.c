@@ -11,6 +11,7 @@
 #include "common/base/str.h"
 #include "common/ext/json.h"
 #include "common/io/loop.h"
+#include "common/proto/limits.h"
 #include "shim/init_client.h"
 #include "shim/keeper_client.h"
 #include "shim/launch.h"
@@ -89,7 +90,6 @@ static void on_parked(uint64_t value, const struct dbx_err *err, void *user)
 static void park(struct shim_sandbox *sb)
 {
     const struct bnd_template *tpl = sb->opts.tpl;
-    const struct dbx_limits limits = {.processes = 1 << 20, .open_files = 1024, .disk_mb = 1 << 20};
     struct init_rlimit rlimits[SHIM_LAUNCH_RLIMITS];
     char **env = shim_launch_parked_env(tpl);
     const struct shim_init_start req = {.argv = (char *const *)tpl->parked.start,
@@ -100,7 +100,7 @@ static void park(struct shim_sandbox *sb)
                                         .umask = 022,
                                         .rlimits = rlimits,
                                         .n_rlimits = SHIM_LAUNCH_RLIMITS};
-    shim_launch_rlimits(&limits, rlimits);
+    shim_launch_rlimits(&dbx_limits_default, rlimits); /* most claims want no others */
     shim_sb__note_idle(sb);
     sb->parking = shim_init_park(sb->init, &req, PARK_MS, on_parked, sb) == 0;
     sb->settled = !sb->parking;

@@ -21,7 +21,8 @@ def _serve():
 
 
 def _no_input():
-    """What stdin is for a program without input, as Python itself makes it of what such a one has there."""
+    """What stdin is for a program without input, as Python itself makes it of what such a one has there; and a descriptor of
+    /dev/null."""
     import io
     import os
     null, kept = os.open("/dev/null", os.O_RDWR), os.dup(0)
@@ -32,18 +33,18 @@ def _no_input():
     stdin.mode = "r"
     os.dup2(kept, 0)
     os.close(kept)
-    os.close(null)
-    return stdin
+    return stdin, null
 
 
 def _wait():
     import os
     try:
-        nothing = _no_input()
+        nothing, null = _no_input()
     except OSError:
         return
     if os.environ.get("DEVBOX_FORK"):
         _serve()
+        null = os.open("/dev/null", os.O_RDWR)  # a child has none but those of its order
     try:
         if os.write(3, b"R") != 1:
             return
@@ -61,10 +62,9 @@ def _wait():
         told += piece
     os.close(3)
     if not stdin:
-        os.close(0)
-        os.open("/dev/null", os.O_RDWR)
-        os.set_inheritable(0, True)
+        os.dup2(null, 0)
         sys.stdin = sys.__stdin__ = nothing
+    os.close(null)
     words = told.split(b"\0")[:-1]
     args = [os.fsdecode(w) for w in words[:count]]
     sys.argv += args

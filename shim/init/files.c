@@ -50,6 +50,12 @@ int init_make_folder(int at, const char *name, mode_t mode)
     return init_open_folder(at, name);
 }
 
+static void leave(const struct writer *w)
+{
+    if (w->dir != w->root)
+        close(w->dir);
+}
+
 /* Makes w->dir the folder `path` (its first len bytes), which and whose parents are made. */
 static int enter(struct writer *w, const char *path, size_t len)
 {
@@ -70,7 +76,7 @@ static int enter(struct writer *w, const char *path, size_t len)
     }
     if (at < 0)
         return -1;
-    close(w->dir);
+    leave(w);
     w->dir = at;
     memcpy(w->name, path, len);
     w->name[len] = 0;
@@ -82,8 +88,11 @@ static int open_file(int at, const char *name, mode_t mode, bool *ret_other)
 {
     int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     struct stat st;
-    int fd = openat(at, name, flags, mode);
     *ret_other = false;
+    int fd = openat(at, name, flags | O_EXCL, mode);
+    if (fd >= 0 || errno != EEXIST)
+        return fd;
+    fd = openat(at, name, flags, mode);
     if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
         *ret_other = (st.st_mode & 07777) != mode;
         return fd;
@@ -148,7 +157,7 @@ static int write_one(struct writer *w, const struct init_file *f)
 static int write_block(struct init *in, int root, size_t watched, const uint8_t *block, size_t len,
                        uint64_t *ret_count, char *text, size_t text_size)
 {
-    struct writer w = {.root = root, .dir = dup(root)};
+    struct writer w = {.root = root, .dir = root};
     struct init_files_iter it = {0};
     struct init_file f;
     int r;
@@ -163,7 +172,7 @@ static int write_block(struct init *in, int root, size_t watched, const uint8_t 
         }
         ++*ret_count;
     }
-    close(w.dir);
+    leave(&w);
     return r < 0 ? 0 : r;
 }
 

@@ -46,6 +46,8 @@ struct parked {
     uint16_t argc;
     uint32_t tag;         /* of the PARK, which is answered when it is ready */
     int sock, in, out[2]; /* owned: our ends of its fds 3, 0, 1 and 2 */
+    size_t n_rlimits;     /* that it was started with; 0: not known */
+    struct init_rlimit rlimits[INIT_MAX_RLIMITS];
 };
 
 /* The interpreter that forks what is parked. pid 0: none. */

@@ -148,6 +148,8 @@ void init_park(struct init *in, const struct init_header *h, const uint8_t *body
     k->dying = dying;
     k->tag = h->tag;
     k->argc = req.fixed.argc;
+    k->n_rlimits = req.fixed.n_rlimits;
+    memcpy(k->rlimits, req.rlimits, k->n_rlimits * sizeof(*k->rlimits));
     error = spawn(in, &req);
     if (!error && epoll_ctl(in->epoll, EPOLL_CTL_ADD, k->sock, &ev) < 0) {
         error = errno;
@@ -172,6 +174,18 @@ void init_on_parked(struct init *in)
         return;
     }
     init_unpark(in); /* it speaks when it should not, or has ended */
+}
+
+static bool has_limits(const struct parked *k, const struct init_start_request *req)
+{
+    if (req->fixed.n_rlimits != k->n_rlimits)
+        return false;
+    for (size_t i = 0; i < k->n_rlimits; i++) {
+        const struct init_rlimit *a = &k->rlimits[i], *b = &req->rlimits[i];
+        if (a->resource != b->resource || a->soft != b->soft || a->hard != b->hard)
+            return false;
+    }
+    return true;
 }
 
 /* Only who has its user and group for real may set its limits: so has init for this moment, in
@@ -239,7 +253,7 @@ bool init_claim_parked(struct init *in, struct proc *p, const struct init_start_
     if (!k->pid || !k->ready || !(req->fixed.fds & INIT_MAY_PARKED) || req->fixed.argc < k->argc ||
         (req->fixed.fds & out) != out)
         return false;
-    if (limit(in, k->pid, req) < 0 || !tell(k, req))
+    if ((!has_limits(k, req) && limit(in, k->pid, req) < 0) || !tell(k, req))
         return false;
     p->pid = k->pid;
     p->state = PROC_RUNNING;
