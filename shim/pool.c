@@ -42,7 +42,8 @@ static void end_misfits(struct shim_pool *pool)
     dbx_list_each(it, tmp, &pool->slots)
     {
         struct slot *sl = dbx_list_entry(it, struct slot, node);
-        bool own = sl->disk_mb == sl->kind->disk_mb && dbx_streq(sl->digest, sl->kind->tpl->digest);
+        bool own = sl->disk_mb == sl->kind->disk_mb && sl->plain == sl->kind->workspace &&
+                   dbx_streq(sl->digest, sl->kind->tpl->digest);
         if (sl->claim || (sl->state != SLOT_STARTING && sl->state != SLOT_WARM))
             continue;
         if (pool->draining || !own)

@@ -27,7 +27,8 @@ void shim_pool__claim_failed(struct shim_claim *cl, const struct dbx_err *err)
 
 static bool fits(const struct slot *sl, const struct shim_claim *cl)
 {
-    return sl->kind == cl->kind && sl->disk_mb == cl->opts.disk_mb;
+    return sl->kind == cl->kind && sl->disk_mb == cl->opts.disk_mb &&
+           sl->plain == cl->opts.workspace;
 }
 
 static bool budget_allows(const struct shim_pool *pool, uint64_t more_mb, uint64_t less_mb)
@@ -128,7 +129,7 @@ bool shim_pool__room_for(const struct shim_pool *pool, uint64_t cost_mb)
 static void note_miss(struct shim_claim *cl)
 {
     const struct shim_pool *pool = cl->pool;
-    bool own = cl->opts.disk_mb == cl->kind->disk_mb;
+    bool own = cl->opts.disk_mb == cl->kind->disk_mb && cl->opts.workspace == cl->kind->workspace;
     if (own && !cl->missed && !cl->opts.background && cl->kind->demand.missed < pool->opts.max_warm)
         shim_demand_missed(&cl->kind->demand, dbx_now_ms());
     cl->missed = true;

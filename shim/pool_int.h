@@ -37,6 +37,7 @@ struct slot {
     struct shim_sandbox *sb;  /* a handle until it is gone */
     struct shim_claim *claim; /* who waits for this start; or NULL */
     bool background;          /* it was ordered for one of these */
+    bool plain;               /* nothing is parked in it: for workspaces */
     bool warmed;              /* it was told that nobody waits */
     uint64_t disk_mb, cost_mb;
     uint64_t given_ms; /* to a claim that is waited for; 0: never */

@@ -100,6 +100,7 @@ struct slot *shim_pool__slot_new(struct shim_pool *pool, struct kind *kd, struct
         .kind = kd,
         .claim = cl,
         .background = cl && cl->opts.background,
+        .plain = cl ? cl->opts.workspace : kd->workspace,
         .disk_mb = cl ? cl->opts.disk_mb : kd->disk_mb,
         .ordered_ms = dbx_now_ms(),
     };
@@ -111,7 +112,7 @@ struct slot *shim_pool__slot_new(struct shim_pool *pool, struct kind *kd, struct
         .memory_mb =
             (cl && cl->opts.memory_mb > kd->memory_mb ? cl->opts.memory_mb : kd->memory_mb) +
             OVERHEAD_MB,
-        .plain = kd->workspace,
+        .plain = sl->plain,
         .processes = cl ? cl->opts.processes : pool->opts.processes,
         .weight = !cl              ? SHIM_WEIGHT_AHEAD
                   : sl->background ? SHIM_WEIGHT_IDLE
@@ -143,6 +144,7 @@ struct shim_sandbox *shim_pool_adopt(struct shim_pool *pool, const struct dbx_id
                         .pool = pool,
                         .kind = kd,
                         .state = claimed_mb ? SLOT_CLAIMED : SLOT_WARM,
+                        .plain = rec->plain,
                         .disk_mb = rec->disk_mb};
     (void)dbx_strcpy(sl->digest, sizeof(sl->digest), rec->digest);
     dbx_list_push(&pool->slots, &sl->node);

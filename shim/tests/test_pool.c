@@ -246,6 +246,10 @@ static void test_workspaces(void)
         measured |= !t.fakes[i].opts.plain && t.fakes[i].opts.disk_mb == usual->disk_mb;
     CHECK(measured);
     CHECK_EQ(t.given, 1);
+    made = t.n;
+    claim((struct shim_claim_opts){.disk_mb = usual->disk_mb + 1, .workspace = true});
+    settle();
+    CHECK(t.n == made + 1 && t.fakes[made].opts.plain); /* of any size */
     finish();
 }
 
