@@ -207,8 +207,9 @@ static const char *const never[] = {
     "personality", "modify_ldt", NULL};
 
 /* The search for leaks at the end: a thread that is no thread looks at all others. */
-static const char *const sanitizer[] = {"ptrace",     "clone",    "wait4", "prctl",  "tgkill",
-                                        "getdents64", "readlink", "open",  "openat", NULL};
+static const char *const sanitizer[] = {"ptrace", "clone",    "wait4",      "prctl",
+                                        "tgkill", "getdents", "getdents64", "readlink",
+                                        "open",   "openat",   NULL};
 
 /* --- who asks for what is not on the list --- */
 

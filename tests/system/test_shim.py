@@ -203,6 +203,9 @@ class Node:
         try:
             self.stop()
             assert self.leftovers() == []
+            if self.keeper and self.keeper.poll() is None:
+                self.keeper.terminate()
+                assert self.keeper.wait(60) == 0, (self.dir / "keeper.txt").read_text()[-3000:]
         finally:
             for p in (self.shim, self.keeper):
                 if p and p.poll() is None:
