@@ -475,7 +475,9 @@ int shim_exec_resize(struct shim_exec *ex, uint16_t cols, uint16_t rows, struct 
 int shim_exec_signal(struct shim_exec *ex, int signo, struct dbx_err *err)
 {
     const struct shim_exec_phase *ph = ex->now;
-    if (!ph || !ph->started || ph->exited || !ex->sb)
+    bool installs = ph == &ex->compile && ex->installing; /* no process of init's */
+    /* behind its START, which may be on its way: init takes one after the other */
+    if (!ph || (installs ? !ph->started : !ph->began) || ph->exited || !ex->sb)
         return dbx_err_set(err, -ESRCH, DBX_CONFLICT, "it does not run");
     if (shim_init_signal(shim_sandbox_init(ex->sb), &ex->rq->process, ph->flag, signo,
                          INIT_TO_GROUP, NULL, NULL) < 0)
