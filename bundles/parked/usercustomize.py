@@ -36,9 +36,59 @@ def _no_input():
     return stdin, null
 
 
+def _touch():
+    """The compiler has not been needed so far: what it is made of is not in memory before it has compiled something."""
+    compile("""import os
+from os import path as p
+
+
+class A(object):
+    x: int = 1
+
+    def f(self, a, *b, c=None, **d):
+        "Words."
+        for i, k in enumerate(b):
+            if not k and i > 1 or k in (2, 3):
+                continue
+            self.x += a[i] * -2 ** 3
+        while c:
+            c = [n for n in range(9) if n % 2] or {"k": (1,)}
+        return lambda q: q
+
+
+try:
+    with open("n") as g:
+        print(f"{g.read()!r:>9}", "%d" % len(A().f(1)), end="")
+except (OSError, KeyError) as e:
+    raise ValueError("no") from e
+finally:
+    assert True, "yes"
+if __name__ == "__main__":
+    pass
+""", "<touched>", "exec")
+
+
+def _no_archive(path):
+    """Whether its file is an archive of modules is what Python asks first, in a dozen system calls. For one that plainly is none the
+    answer is put where it would be remembered."""
+    import os
+    try:
+        found = os.stat(path)
+        if found.st_mode & 0o170000 != 0o100000 or found.st_size > 65536:
+            return
+        fd = os.open(path, os.O_RDONLY)
+        data = os.read(fd, 65536)
+        os.close(fd)
+    except OSError:
+        return
+    if len(data) == found.st_size and b"PK\5\6" not in data:
+        sys.path_importer_cache[path] = None
+
+
 def _wait():
     import os
     try:
+        _touch()
         nothing, null = _no_input()
     except OSError:
         return
@@ -65,6 +115,7 @@ def _wait():
         os.dup2(null, 0)
         sys.stdin = sys.__stdin__ = nothing
     os.close(null)
+    _no_archive(os.getcwd() + "/" + sys.argv[0])
     words = told.split(b"\0")[:-1]
     args = [os.fsdecode(w) for w in words[:count]]
     sys.argv += args

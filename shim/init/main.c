@@ -364,7 +364,8 @@ static bool read_request(struct init *in)
     else if (!(msg.msg_flags & MSG_TRUNC))
         on_request(in, (size_t)n, fds, n_fds);
     for (size_t i = 0; i < n_fds; i++)
-        close(fds[i]);
+        if (fds[i] >= 0) /* not kept */
+            close(fds[i]);
     return n > 0;
 }
 
