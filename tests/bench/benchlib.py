@@ -36,13 +36,13 @@ def percentile(values, p):
     return ordered[min(len(ordered) - 1, max(0, -(-len(ordered) * p // 100) - 1))]
 
 
-def wait_for(what, timeout, why):
+def wait_for(what, timeout, why, every=0.005):
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         got = what()
         if got:
             return got
-        time.sleep(0.005)
+        time.sleep(every)
     raise RuntimeError(f"not within {timeout} s: {why}")
 
 
