@@ -264,6 +264,16 @@ static int detect(struct shim_cgroups *cgs, struct dbx_err *err)
                        cgs->mount);
 }
 
+/* Of 100; before Linux 5.15 nothing is idle. */
+static uint32_t percent_of(enum shim_weight weight)
+{
+    static const uint32_t percent[] = {[SHIM_WEIGHT_FULL] = 100,
+                                       [SHIM_WEIGHT_AHEAD] = 25,
+                                       [SHIM_WEIGHT_BATCH] = 5,
+                                       [SHIM_WEIGHT_IDLE] = 5};
+    return percent[weight];
+}
+
 static int weigh(struct shim_cgroups *cgs, const char *base, uint32_t weight)
 {
     return cgs->ops->weigh(cgs, base, weight ? weight : 1);
@@ -279,14 +289,9 @@ static char *background_dir(const struct shim_cgroups *cgs)
     return dbx_asprintf("%s/%s", cgs->roots[at], cgs->bases[SHIM_CG_BACKGROUND]);
 }
 
-/* As heavy as its heaviest. While it is idle the kernel takes no weight; before Linux 5.15 nothing
- * is idle. */
+/* As heavy as its heaviest. While it is idle the kernel takes no weight. */
 static int weigh_background(struct shim_cgroups *cgs)
 {
-    static const uint32_t percent[] = {[SHIM_WEIGHT_FULL] = 100,
-                                       [SHIM_WEIGHT_AHEAD] = 25,
-                                       [SHIM_WEIGHT_BATCH] = 5,
-                                       [SHIM_WEIGHT_IDLE] = 5};
     const uint32_t whole = cgs->weight ? cgs->weight : 100;
     enum shim_weight w = SHIM_WEIGHT_FULL;
     while (w < SHIM_WEIGHT_IDLE && !cgs->background[w])
@@ -296,7 +301,7 @@ static int weigh_background(struct shim_cgroups *cgs)
     DBX_CLEANUP(dbx_freep) char *dir = background_dir(cgs);
     int r = shim_cg__write(dir, "cpu.idle", w == SHIM_WEIGHT_IDLE ? "1" : "0");
     if (r == -ENOENT || (r == 0 && w != SHIM_WEIGHT_IDLE))
-        r = weigh(cgs, cgs->bases[SHIM_CG_BACKGROUND], whole * percent[w] / 100);
+        r = weigh(cgs, cgs->bases[SHIM_CG_BACKGROUND], whole * percent_of(w) / 100);
     cgs->background_weight = r < 0 ? SHIM_WEIGHTS : w;
     return r;
 }
@@ -541,11 +546,11 @@ static int set_own_weight(struct shim_cgroup *cg, enum shim_weight weight)
 {
     if (weight != SHIM_WEIGHT_IDLE) {
         int r = shim_cgroup_is_idle(cg) ? shim_cg__put(cg, cpu_dir(cg), "cpu.idle", "0") : 0;
-        return r < 0 ? r : cg->cgs->ops->set_weight(cg, weight);
+        return r < 0 ? r : cg->cgs->ops->set_weight(cg, percent_of(weight));
     }
     if (shim_cg__put(cg, cpu_dir(cg), "cpu.idle", "1") == 0)
         return 0;
-    return cg->cgs->ops->set_weight(cg, SHIM_WEIGHT_BATCH);
+    return cg->cgs->ops->set_weight(cg, percent_of(SHIM_WEIGHT_IDLE));
 }
 
 int shim_cgroup_set_weight(struct shim_cgroup *cg, enum shim_weight weight)

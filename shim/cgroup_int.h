@@ -16,7 +16,7 @@ struct shim_cgroup_ops {
     int (*weigh)(const struct shim_cgroups *cgs, const char *base, uint32_t weight); /* -errno */
     int (*prepare)(struct shim_cgroup *cg, struct dbx_err *err); /* after its folders were made */
     int (*set)(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, struct dbx_err *err);
-    int (*set_weight)(struct shim_cgroup *cg, enum shim_weight weight); /* never IDLE */
+    int (*set_weight)(struct shim_cgroup *cg, uint32_t weight); /* in the unit of weigh */
     int (*read)(struct shim_cgroup *cg, struct shim_cgroup_stat *ret);
     int (*spent)(struct shim_cgroup *cg, struct shim_cgroup_stat *ret);
     int (*reset_peak)(struct shim_cgroup *cg);

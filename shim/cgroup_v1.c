@@ -43,11 +43,17 @@ static int v1_open(struct shim_cgroups *cgs, const char *base, bool move_self, s
     return 0;
 }
 
+/* 1,024 is what others have. */
+static void to_shares(char text[static 16], uint32_t weight)
+{
+    snprintf(text, 16, "%" PRIu32, weight * 1024 / 100);
+}
+
 static int v1_weigh(const struct shim_cgroups *cgs, const char *base, uint32_t weight)
 {
     DBX_CLEANUP(dbx_freep) char *dir = dbx_asprintf("%s/cpu/%s", cgs->mount, base);
     char text[16];
-    snprintf(text, sizeof(text), "%" PRIu32, weight * 1024 / 100); /* 1,024 is what others have */
+    to_shares(text, weight);
     return shim_cg__write(dir, "cpu.shares", text);
 }
 
@@ -94,11 +100,11 @@ static int v1_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, st
     return 0;
 }
 
-static int v1_set_weight(struct shim_cgroup *cg, enum shim_weight weight)
+static int v1_set_weight(struct shim_cgroup *cg, uint32_t weight)
 {
-    static const char *const shares[] = {
-        [SHIM_WEIGHT_FULL] = "1024", [SHIM_WEIGHT_AHEAD] = "256", [SHIM_WEIGHT_BATCH] = "51"};
-    return shim_cg__put(cg, shim_cg__dir(cg, "cpu"), "cpu.shares", shares[weight]);
+    char text[16];
+    to_shares(text, weight);
+    return shim_cg__put(cg, shim_cg__dir(cg, "cpu"), "cpu.shares", text);
 }
 
 static int v1_spent(struct shim_cgroup *cg, struct shim_cgroup_stat *st)

@@ -135,11 +135,11 @@ static int v2_set(struct shim_cgroup *cg, const struct shim_cgroup_limits *l, st
     return 0;
 }
 
-static int v2_set_weight(struct shim_cgroup *cg, enum shim_weight weight)
+static int v2_set_weight(struct shim_cgroup *cg, uint32_t weight)
 {
-    static const char *const weights[] = {
-        [SHIM_WEIGHT_FULL] = "100", [SHIM_WEIGHT_AHEAD] = "25", [SHIM_WEIGHT_BATCH] = "5"};
-    return shim_cg__put(cg, cg->dirs[0], "cpu.weight", weights[weight]);
+    char text[16];
+    snprintf(text, sizeof(text), "%" PRIu32, weight);
+    return shim_cg__put(cg, cg->dirs[0], "cpu.weight", text);
 }
 
 /* The peak since the reset, which counts for its descriptor only; else since ever. */

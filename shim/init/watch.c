@@ -279,17 +279,21 @@ static uint64_t hash_of(uint64_t hash, const uint8_t *data, size_t len)
     return hash;
 }
 
-static struct own *own_of(const char *path)
+static uint64_t hash_of_path(const char *path)
 {
-    uint64_t hash = hash_of(HASH_BEGIN, (const uint8_t *)path, strlen(path));
+    return hash_of(HASH_BEGIN, (const uint8_t *)path, strlen(path));
+}
+
+static struct own *own_of(uint64_t hash)
+{
     return &w.own[hash % MAX_OWN];
 }
 
 static void know(const char *path, struct own now)
 {
-    now.hash = hash_of(HASH_BEGIN, (const uint8_t *)path, strlen(path));
+    now.hash = hash_of_path(path);
     now.epoch = w.epoch;
-    *own_of(path) = now;
+    *own_of(now.hash) = now;
 }
 
 static void forget_own(void)
@@ -299,7 +303,7 @@ static void forget_own(void)
 
 static void know_nothing(const char *path)
 {
-    own_of(path)->epoch = 0;
+    own_of(hash_of_path(path))->epoch = 0;
 }
 
 static bool same_time(struct timespec a, struct timespec b)
@@ -330,10 +334,10 @@ static bool same_content(const char *full, const struct own *was)
 static bool untouched(const char *path)
 {
     char full[sizeof(w.root) + INIT_MAX_PATH + 2];
-    const struct own *was = own_of(path);
+    uint64_t hash = hash_of_path(path);
+    const struct own *was = own_of(hash);
     struct stat st;
-    if (was->epoch != w.epoch ||
-        was->hash != hash_of(HASH_BEGIN, (const uint8_t *)path, strlen(path)))
+    if (was->epoch != w.epoch || was->hash != hash)
         return false;
     full_path(full, sizeof(full), path);
     if (lstat(full, &st) < 0)
