@@ -58,6 +58,11 @@ class Socket:
     def send(self, **message):
         self.ws.send(json.dumps(message))
 
+    def send_together(self, *messages):
+        """In one write: the gateway has read all of them before it can answer the first."""
+        frames = (websocket.ABNF.create_frame(json.dumps(m), websocket.ABNF.OPCODE_TEXT) for m in messages)
+        self.ws.sock.sendall(b"".join(f.format() for f in frames))
+
     def open(self, channel, kind, **fields):
         self.send(ch=0, type="open", channel=channel, kind=kind, **fields)
         return self.until("opened", channel=channel)
@@ -354,8 +359,8 @@ def test_processes(w, ws):
     w.wait(lambda: run["process_id"] in w.placed)
     p = Program(w, run)
     s = Socket(w.other, ws.id)
-    s.send(ch=0, type="open", channel=9, kind="processes", sandbox_id=run["sandbox_id"])
-    s.send(ch=9, type="ack", process_id=p.pid, bytes=0)
+    s.send_together({"ch": 0, "type": "open", "channel": 9, "kind": "processes", "sandbox_id": run["sandbox_id"]},
+                    {"ch": 9, "type": "ack", "process_id": p.pid, "bytes": 0})
     assert s.until("error", ch=9)["code"] == "not_ready"
     s.until("ready", ch=9)
     p.started()
