@@ -294,7 +294,7 @@ static int weigh_background(struct shim_cgroups *cgs)
 {
     const uint32_t whole = cgs->weight ? cgs->weight : 100;
     enum shim_weight w = SHIM_WEIGHT_FULL;
-    while (w < SHIM_WEIGHT_IDLE && !cgs->background[w])
+    while (w < cgs->lifted && !cgs->background[w])
         w++;
     if (w == cgs->background_weight)
         return 0;
@@ -323,6 +323,7 @@ int shim_cgroups_open(const struct shim_cgroups_opts *opts, struct shim_cgroups 
     cgs->bases[SHIM_CG_FRONT] = dbx_strdup(opts->base);
     cgs->bases[SHIM_CG_BACKGROUND] = dbx_asprintf("%s" SHIM_CGROUP_BACKGROUND, opts->base);
     cgs->weight = opts->weight;
+    cgs->lifted = SHIM_WEIGHT_IDLE;
     cgs->background_weight = SHIM_WEIGHTS;
     int r = detect(cgs, err);
     for (size_t i = 0; r == 0 && i < SHIM_CG_PARTS; i++)
@@ -560,9 +561,15 @@ int shim_cgroup_set_weight(struct shim_cgroup *cg, enum shim_weight weight)
     return r < 0 ? r : background;
 }
 
-int shim_cgroup_lift(struct shim_cgroup *cg, enum shim_weight weight)
+bool shim_cgroup_in_background(const struct shim_cgroup *cg)
 {
-    return cg->part == SHIM_CG_BACKGROUND ? count(cg, weight) : set_own_weight(cg, weight);
+    return cg->part == SHIM_CG_BACKGROUND;
+}
+
+int shim_cgroups_lift(struct shim_cgroups *cgs, enum shim_weight weight)
+{
+    cgs->lifted = weight;
+    return weigh_background(cgs);
 }
 
 int shim_cgroup_read(struct shim_cgroup *cg, struct shim_cgroup_stat *ret)
@@ -585,16 +592,15 @@ int shim_cgroup_spent(struct shim_cgroup *cg, struct shim_cgroup_stat *ret)
     return 0;
 }
 
-int shim_cgroup_got(struct shim_cgroup *cg, uint64_t *ret_us)
+int shim_cgroups_got(struct shim_cgroups *cgs, uint64_t *ret_us)
 {
-    struct shim_cgroups *cgs = cg->cgs;
     struct shim_cgroup_stat st = {0};
-    if (cg->part == SHIM_CG_BACKGROUND && !cgs->all_background) {
+    if (!cgs->all_background) {
         /* itself it does not count among those that stand there */
         cgs->all_background =
             cgroup_at(cgs, SHIM_CG_FRONT, dbx_asprintf("/%s", cgs->bases[SHIM_CG_BACKGROUND]));
     }
-    int r = cgs->ops->spent(cg->part == SHIM_CG_BACKGROUND ? cgs->all_background : cg, &st);
+    int r = cgs->ops->spent(cgs->all_background, &st);
     if (r == 0)
         *ret_us = st.cpu_us;
     return r;

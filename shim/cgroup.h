@@ -91,18 +91,17 @@ enum shim_weight {
 };
 /* The background as a whole has the weight of the one in it that has most, as a share of base's. */
 int shim_cgroup_set_weight(struct shim_cgroup *cg, enum shim_weight weight);
-/* The same for who runs when nobody else wants to, and got nothing so: those in the background stay
- * equals, all of it is lifted. */
-int shim_cgroup_lift(struct shim_cgroup *cg, enum shim_weight weight);
+bool shim_cgroup_in_background(const struct shim_cgroup *cg);
+/* The background as a whole has at least that weight, whoever is in it: they stay equals. -errno */
+int shim_cgroups_lift(struct shim_cgroups *cgs, enum shim_weight weight);
 bool shim_cgroup_is_idle(struct shim_cgroup *cg); /* by whom ever it was set */
 int shim_cgroup_read(struct shim_cgroup *cg,
                      struct shim_cgroup_stat *ret) DBX_MUST_USE; /* -errno */
 /* cpu_us and oom_kills alone: what is looked at many times a second. */
 int shim_cgroup_spent(struct shim_cgroup *cg,
                       struct shim_cgroup_stat *ret) DBX_MUST_USE; /* -errno */
-/* Microseconds of CPU that it got; in the background those of all there, for they share alike: who
- * got none while others did only wanted none. -errno */
-int shim_cgroup_got(struct shim_cgroup *cg, uint64_t *ret_us) DBX_MUST_USE;
+/* Microseconds of CPU that all in the background got. -errno */
+int shim_cgroups_got(struct shim_cgroups *cgs, uint64_t *ret_us) DBX_MUST_USE;
 /* The peak counts from now on. -EOPNOTSUPP where the kernel cannot (v2 before 6.12). */
 int shim_cgroup_reset_peak(struct shim_cgroup *cg);
 bool shim_cgroup_has(struct shim_cgroup *cg, pid_t pid);

@@ -31,6 +31,7 @@ struct shim_cgroups {
     char *mount, *bases[SHIM_CG_PARTS]; /* owned */
     uint32_t weight;                    /* of the front; 0: as it is */
     size_t background[SHIM_WEIGHTS];    /* how many of each weight stand there */
+    enum shim_weight lifted;            /* what the background has at least */
     enum shim_weight background_weight; /* SHIM_WEIGHTS: not set yet */
     struct shim_cgroup *all_background; /* owned; all of it as if it were a sandbox's */
     char *roots[SHIM_CG_MAX_DIRS];      /* owned; "<mount>[/<hierarchy>]", the first has pids and is

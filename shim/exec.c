@@ -221,8 +221,6 @@ static void on_claimed(struct shim_sandbox *sb, const struct dbx_err *err, void 
     } else if (ex->rq->shares) {
         shim_lane_begin(ex, sb);
     } else {
-        if (ex->rq->in_batch)
-            shim_sandbox_yield(sb);
         shim_exec__claimed(ex, sb);
     }
     shim_exec__unref(ex);

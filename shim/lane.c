@@ -117,6 +117,7 @@ static void give(struct shim_lane *ln)
 {
     struct shim_exec *ex = ln->ex;
     ln->state = LANE_USED;
+    shim_sandbox_wants(ln->sb, true);
     dbx_timer_stop(ln->idle);
     ex->uid = INIT_FIRST_UID + ln->uses;
     shim_exec__claimed(ex, ln->sb);
@@ -125,6 +126,7 @@ static void give(struct shim_lane *ln)
 static void rest(struct shim_lane *ln)
 {
     ln->state = LANE_IDLE;
+    shim_sandbox_wants(ln->sb, false);
     dbx_timer_start(ln->idle, IDLE_MS, 0);
     ln->execs->opts.on_change(ln->execs->opts.user);
 }
@@ -218,7 +220,6 @@ void shim_lane_begin(struct shim_exec *ex, struct shim_sandbox *sb)
     ln->idle = dbx_timer_new(ex->execs->opts.loop, on_idle, ln);
     dbx_list_push(&ex->execs->lanes, &ln->link);
     ex->lane = ln;
-    shim_sandbox_yield(sb);
     renew(ln);
 }
 

@@ -20,7 +20,7 @@ struct shim_pool_source {
     void (*warm_up)(struct shim_sandbox *sb);
     struct shim_sandbox *(*create)(void *ctx, const struct shim_sandbox_opts *opts,
                                    const struct shim_sandbox_handlers *h, void *user);
-    void (*assign)(struct shim_sandbox *sb, uint32_t cpu_millis);
+    void (*assign)(struct shim_sandbox *sb, uint32_t cpu_millis, bool background);
     void (*end)(struct shim_sandbox *sb);
 };
 

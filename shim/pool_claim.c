@@ -60,12 +60,13 @@ static void claim_give(struct shim_claim *cl, struct slot *sl)
     shim_claimed *fn = cl->fn;
     void *user = cl->user;
     uint32_t cpu_millis = cl->opts.cpu_millis;
+    bool background = cl->opts.background;
     shim_pool__set_cost(sl, cl->opts.memory_mb);
     sl->given_ms = cl->opts.background ? 0 : dbx_now_ms();
     observe_wait(cl);
     shim_pool__claim_free(cl); /* lets go of its start, be it this one or another */
     shim_pool__slot_state(sl, SLOT_CLAIMED);
-    sl->pool->opts.source->assign(sl->sb, cpu_millis);
+    sl->pool->opts.source->assign(sl->sb, cpu_millis, background);
     fn(sl->sb, NULL, user);
 }
 

@@ -217,7 +217,7 @@ static void on_ready(struct shim_sandbox *sb, void *user)
 {
     struct shim_probe *pb = user;
     pb->r.init_ready = true;
-    shim_sandbox_assign(sb, 0);
+    shim_sandbox_assign(sb, 0, false);
     next_step(pb);
 }
 

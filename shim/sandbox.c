@@ -18,8 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SHARE_MS 1000
-
 /* ---- the states ---- */
 
 #define BIT(st) (1u << SHIM_SB_##st)
@@ -124,7 +122,7 @@ void shim_sb__unref(struct shim_sandbox *sb)
         return;
     dbx_timer_free(sb->deadline);
     dbx_timer_free(sb->sweep);
-    dbx_timer_free(sb->share);
+    shim_yield_end(&sb->yield);
     dbx_close(sb->pidfd);
     dbx_close(sb->words);
     dbx_close(sb->seat_control);
@@ -243,6 +241,7 @@ void shim_sb__ready(struct shim_sandbox *sb)
     sb->ready_ms = dbx_now_ms() - sb->began_ms;
     dbx_metric_observe(took, (double)sb->ready_ms / 1000.0);
     shim_sb__set_state(sb, SHIM_SB_WARM);
+    shim_sandbox_wants(sb, false);
     shim_sb__save(sb);
     if (sb->maker && sb->maker->on_ready)
         sb->maker->on_ready(sb, sb->maker_user);
@@ -259,6 +258,7 @@ static void take_down(void *user)
 static void terminate(struct shim_sandbox *sb)
 {
     sb->end_ms = dbx_now_ms();
+    shim_yield_end(&sb->yield);
     shim_sb__set_state(sb, SHIM_SB_TERMINATING);
     shim_ledger_del(sb->node->ledger, SHIM_LG_SANDBOX, &sb->id);
     shim_sb__kill(sb);
@@ -322,21 +322,11 @@ static void note_weight(struct shim_sandbox *sb, enum shim_weight weight, int re
         dbx_log(DBX_LOG_WARN, &sb->log, "its share of the CPU stays as it was");
 }
 
-static void set_weight(struct shim_sandbox *sb, enum shim_weight weight)
-{
-    note_weight(sb, weight, shim_cgroup_set_weight(sb->cg, weight));
-}
-
-static void lift(struct shim_sandbox *sb, enum shim_weight weight)
-{
-    note_weight(sb, weight, shim_cgroup_lift(sb->cg, weight));
-}
-
 void shim_sandbox_hurry(struct shim_sandbox *sb)
 {
-    sb->share = dbx_timer_free(sb->share);
+    shim_yield_end(&sb->yield);
     if (sb->cg && sb->opts.weight != SHIM_WEIGHT_FULL)
-        set_weight(sb, SHIM_WEIGHT_FULL);
+        note_weight(sb, SHIM_WEIGHT_FULL, shim_cgroup_set_weight(sb->cg, SHIM_WEIGHT_FULL));
 }
 
 void shim_sandbox_warm_up(struct shim_sandbox *sb)
@@ -345,38 +335,26 @@ void shim_sandbox_warm_up(struct shim_sandbox *sb)
         dbx_log(DBX_LOG_WARN, &sb->log, "it stays as it came up"); /* as good, only slower */
 }
 
-/* What nobody else wants may be nothing at all, for as long as others keep every processor busy.
- * Who got next to nothing (or wanted nothing) goes a step up, who got enough back to the end; in
- * the background all of them together. */
-static void on_share(void *user)
-{
-    struct shim_sandbox *sb = DBX_CAST(struct shim_sandbox, SHIM_SANDBOX_MAGIC, user);
-    uint64_t us;
-    if (!sb->cg || shim_cgroup_got(sb->cg, &us) < 0)
-        return;
-    uint64_t got_us = us - sb->share_us;
-    sb->share_us = us;
-    if (got_us < SHARE_MS * 1000 / 20 && sb->opts.weight != SHIM_WEIGHT_FULL)
-        lift(sb, sb->opts.weight - 1);
-    else if (got_us > SHARE_MS * 1000 / 4 && sb->opts.weight != SHIM_WEIGHT_IDLE)
-        lift(sb, SHIM_WEIGHT_IDLE);
-}
-
 void shim_sandbox_yield(struct shim_sandbox *sb)
 {
-    uint64_t us;
-    if (sb->share || !sb->cg)
-        return;
-    set_weight(sb, SHIM_WEIGHT_IDLE);
-    sb->share_us = shim_cgroup_got(sb->cg, &us) == 0 ? us : 0;
-    sb->share = dbx_timer_new(sb->node->loop, on_share, sb);
-    dbx_timer_start(sb->share, SHARE_MS, SHARE_MS);
+    if (sb->yield.of)
+        sb->yield.rests = false;
+    else if (sb->cg && sb->state < SHIM_SB_TERMINATING)
+        note_weight(sb, SHIM_WEIGHT_IDLE, shim_yield_begin(sb->node->yields, &sb->yield, sb->cg));
 }
 
-void shim_sandbox_assign(struct shim_sandbox *sb, uint32_t cpu_millis)
+void shim_sandbox_wants(struct shim_sandbox *sb, bool wants)
+{
+    sb->yield.rests = !wants;
+}
+
+void shim_sandbox_assign(struct shim_sandbox *sb, uint32_t cpu_millis, bool background)
 {
     sb->opts.cpu_millis = cpu_millis;
-    shim_sandbox_hurry(sb);
+    if (background)
+        shim_sandbox_yield(sb);
+    else
+        shim_sandbox_hurry(sb);
     shim_sb__set_state(sb, SHIM_SB_ASSIGNED);
     shim_sb__save(sb);
 }

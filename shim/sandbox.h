@@ -51,6 +51,7 @@ struct shim_node {
     struct dbx_loop *loop;
     struct shim_reaper *reaper;
     struct shim_cgroups *cgroups;
+    struct shim_yields *yields;
     struct shim_seats *seats; /* NULL: none are made ahead */
     struct shim_keeper
         *keeper; /* NULL: none (tests); then nobody holds the control sockets but the shim */
@@ -117,8 +118,9 @@ void shim_sandbox_set_owner(struct shim_sandbox *sb, const struct shim_sandbox_h
 void shim_sandbox_hurry(struct shim_sandbox *sb);
 /* Nobody does: it does ahead what its first program would wait for. */
 void shim_sandbox_warm_up(struct shim_sandbox *sb);
-/* warm -> assigned; the pool does it. cpu_millis holds from the next shim_sandbox_set_limits on. */
-void shim_sandbox_assign(struct shim_sandbox *sb, uint32_t cpu_millis);
+/* warm -> assigned; the pool does it. cpu_millis holds from the next shim_sandbox_set_limits on.
+ * background: it yields from now on, else it does not. */
+void shim_sandbox_assign(struct shim_sandbox *sb, uint32_t cpu_millis, bool background);
 /* assigned|idle -> running; running -> idle. */
 void shim_sandbox_set_running(struct shim_sandbox *sb,
                               bool running); /* assigned|idle -> running; running -> idle */
@@ -140,8 +142,10 @@ void shim_sandbox_open_registry(struct shim_sandbox *sb);
 const struct dbx_log_ctx *shim_sandbox_log(const struct shim_sandbox *sb);
 uint64_t shim_sandbox_ready_ms(const struct shim_sandbox *sb); /* how long provisioning took */
 
-/* For one of many: who is alone gets the CPU first; it gets on all the same. */
+/* For one of many: who is alone gets the CPU first; it gets on all the same (yield.h). */
 void shim_sandbox_yield(struct shim_sandbox *sb);
+/* One that yields: is anybody in it? Then it wants the CPU, as far as one can know. */
+void shim_sandbox_wants(struct shim_sandbox *sb, bool wants);
 /* Nobody is in it: what is used now is the runtime's own, and what was parked or, the first time,
  * has just been (server): that is the next program's, as ever. Returns the tasks in its cgroup, 0
  * when that cannot be read. */

@@ -6,6 +6,7 @@
 #include "shim/cgroup.h"
 #include "shim/sandbox.h"
 #include "shim/seat.h"
+#include "shim/yield.h"
 
 #define SHIM_SANDBOX_MAGIC 0x5b5b0001u
 #define SHIM_SANDBOX_DIR "sandboxes" /* in state_dir; one folder a sandbox */
@@ -44,8 +45,7 @@ struct shim_sandbox {
     uint64_t idle_bytes;            /* what the runtime used before anything ran */
     uint64_t parked_bytes;          /* what waits in it between two programs */
 
-    struct dbx_timer *share; /* owned; NULL: it does not yield */
-    uint64_t share_us;       /* of CPU, when it was last looked at */
+    struct shim_yield yield; /* while it runs for one of many */
 
     struct dbx_timer *sweep;   /* owned: the rounds of taking it down */
     uint64_t sweep_ms, end_ms; /* wait between rounds; when taking down began */

@@ -35,6 +35,7 @@
 #include "shim/serve.h"
 #include "shim/share.h"
 #include "shim/ship.h"
+#include "shim/yield.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -507,6 +508,7 @@ static void make_pool(struct shim *sh)
         (struct shim_node){.loop = sh->loop,
                            .reaper = sh->reaper,
                            .cgroups = sh->cgroups,
+                           .yields = shim_yields_new(sh->loop, sh->cgroups, sh->cpus),
                            .keeper = sh->keeper,
                            .log = &sh->log,
                            .state_dir = cfg->state_dir,
@@ -700,6 +702,7 @@ struct shim *shim_free(struct shim *sh)
     sh->adopting = shim_adopt_free(sh->adopting);
     sh->keeper = sh->keeper ? shim_keeper_free(sh->keeper) : NULL;
     sh->node.ledger = shim_ledger_free(sh->node.ledger);
+    sh->node.yields = shim_yields_free(sh->node.yields);
     sh->reaper = shim_reaper_free(sh->reaper);
     shim_cgroups_freep(&sh->cgroups);
     sh->store = bnd_store_free(sh->store);

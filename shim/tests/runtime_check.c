@@ -205,7 +205,7 @@ static bool make(struct box *b, uint64_t disk_mb)
         say(false, "create", b->lost ? b->why.msg : "not ready within 15 s");
         return false;
     }
-    shim_sandbox_assign(b->sb, 0);
+    shim_sandbox_assign(b->sb, 0, false);
     shim_sandbox_set_owner(b->sb, &handlers, b);
     return true;
 }

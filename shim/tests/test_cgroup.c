@@ -96,16 +96,16 @@ static void check_background(struct shim_cgroups *cgs, const char *dir, const ch
     CHECK_STR(get(weight), expect[2]);
     CHECK_EQ(shim_cgroup_set_weight(cg[1], SHIM_WEIGHT_IDLE), 0);
     CHECK_STR(get(idle), "1");
-    CHECK_EQ(shim_cgroup_lift(cg[0], SHIM_WEIGHT_BATCH), 0);
+    CHECK_EQ(shim_cgroups_lift(cgs, SHIM_WEIGHT_BATCH), 0);
     CHECK_STR(get(idle), "0");
     CHECK_STR(get(weight), expect[0]);
     CHECK(shim_cgroup_is_idle(cg[0]) && shim_cgroup_is_idle(cg[1])); /* among themselves */
     CHECK_EQ(shim_cgroup_set_weight(cg[1], SHIM_WEIGHT_AHEAD), 0);
-    CHECK_EQ(shim_cgroup_lift(cg[0], SHIM_WEIGHT_IDLE), 0);
+    CHECK_EQ(shim_cgroups_lift(cgs, SHIM_WEIGHT_IDLE), 0);
     CHECK_STR(get(idle), "0");
     CHECK_STR(get(weight), expect[1]);
     uint64_t us = 0;
-    CHECK_EQ(shim_cgroup_got(cg[0], &us), 0); /* what all got */
+    CHECK_EQ(shim_cgroups_got(cgs, &us), 0); /* what all got */
     CHECK_EQ(us, 7);
     shim_cgroup_free(cg[1]);
     CHECK_STR(get(idle), "1");
@@ -354,7 +354,7 @@ static void test_real(void)
     CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_FULL), 0);
     CHECK_EQ(shim_cgroup_set_weight(cg, SHIM_WEIGHT_IDLE), 0);
     uint64_t us = UINT64_MAX;
-    CHECK_EQ(shim_cgroup_got(cg, &us), 0);
+    CHECK_EQ(shim_cgroups_got(cgs, &us), 0);
     CHECK(us < UINT64_MAX);
     int n = 0;
     CHECK_EQ(shim_cgroups_each(cgs, count_all, &n, NULL), 0);

@@ -18,7 +18,7 @@ struct fake {
     struct shim_sandbox_opts opts;
     const struct shim_sandbox_handlers *h;
     void *user;
-    bool ready, assigned, ended, gone;
+    bool ready, assigned, background, ended, gone;
     int warmed;
 };
 
@@ -46,12 +46,13 @@ static struct shim_sandbox *fake_create(void *ctx, const struct shim_sandbox_opt
     return (struct shim_sandbox *)(void *)f;
 }
 
-static void fake_assign(struct shim_sandbox *sb, uint32_t cpu_millis)
+static void fake_assign(struct shim_sandbox *sb, uint32_t cpu_millis, bool background)
 {
     (void)cpu_millis;
     struct fake *f = (struct fake *)(void *)sb;
     CHECK(f->ready && !f->assigned && !f->ended);
     f->assigned = true;
+    f->background = background;
 }
 
 static void fake_end(struct shim_sandbox *sb)
@@ -264,6 +265,7 @@ static void test_background(void)
     settle();
     CHECK_EQ(t.given, 1);
     CHECK(t.last == &t.fakes[made] && t.last->opts.weight == SHIM_WEIGHT_IDLE);
+    CHECK(t.last->background); /* nothing lifts it on the way */
     CHECK_EQ(counts("python")->warm, 2);
     finish();
 
