@@ -23,15 +23,9 @@
 
 #define LOOK_MS 1000
 #define AT_A_TIME 8
+#define GATHER_MS 50
 #define PIECE (2u << 20) /* more than an entry */
 #define NUMBER 24
-
-/* A piece of a process, if the try is still the one that counts. */
-#define ADD_PIECE                                                                                  \
-    "insert into process_outputs (process_id, piece, owner, first_at, last_at, size, digest, "     \
-    "content, object) select p.id, $3::int, p.owner, $4::bigint, $5::bigint, $6::bigint, "         \
-    "$7::text, $8::bytea, $9::text from p returning 1"
-#define THE_TRY "where id = $1::uuid and archive_try = $2::int and archived_at is null "
 
 const struct dbx_pg_stmt gw_archiver_sql[] = {
     /* $1 how many, $2 how long ago they ended, $3 for how long; what others left behind goes */
@@ -42,26 +36,41 @@ const struct dbx_pg_stmt gw_archiver_sql[] = {
      "old as (delete from process_outputs o using due where o.process_id = due.id) "
      "update processes p set archive_until = now() + $3::bigint * interval '1 millisecond', "
      "archive_try = archive_try + 1 from due where p.id = due.id returning p.id, p.sandbox_id, "
-     "p.status, "
+     "p.owner, p.status, "
      "p.verdict, p.outcome, p.log_offset, p.archive_try, p.attempt, coalesce((select u.bytes from "
      "output_usage u where u.owner = p.owner), 0) as used"},
     /* $1 process, $2 try, $3 piece, $4 its first and $5 last offset, $6 size, $7 digest, $8 content
-       or $9 object, $10 for how long from now */
-    {"archive_piece", "with p as (update processes set archive_until = now() + $10::bigint * "
-                      "interval '1 millisecond' " THE_TRY "returning id, owner) " ADD_PIECE},
+       or $9 object, $10 for how long from now; no row: the try is not the one that counts */
+    {"archive_piece",
+     "with p as (update processes set archive_until = now() + $10::bigint * "
+     "interval '1 millisecond' where id = $1::uuid and archive_try = $2::int and archived_at is "
+     "null returning id, owner) insert into process_outputs (process_id, piece, owner, first_at, "
+     "last_at, size, digest, content, object) select p.id, $3::int, p.owner, $4::bigint, "
+     "$5::bigint, $6::bigint, $7::text, $8::bytea, $9::text from p returning 1"},
+    /* The last pieces of several processes of one owner (size 0: it has none), and they count: $1
+       to $7 as above, $8 where each one's content begins, from 1, in $9, which is all of it. Gives
+       those whose try is the one that counts. */
     {"archive_last",
-     "with p as (update processes set archived_at = now(), archive_until = null " THE_TRY
-     "returning id, owner) " ADD_PIECE},
-    {"archive_done",
-     "update processes set archived_at = now(), archive_until = null " THE_TRY "returning 1"},
+     "with k as (select * from unnest($1::uuid[], $2::int[], $3::int[], $4::bigint[], "
+     "$5::bigint[], "
+     "$6::bigint[], $7::text[], $8::int[]) as k (id, try, piece, first_at, last_at, size, digest, "
+     "start)), due as (select p.id from processes p join k on k.id = p.id where p.archive_try = "
+     "k.try and p.archived_at is null order by p.id for update of p), done as (update processes p "
+     "set archived_at = now(), archive_until = null from due where p.id = due.id returning p.id, "
+     "p.archive_try as try, p.owner), pieces as (insert into process_outputs (process_id, piece, "
+     "owner, first_at, "
+     "last_at, size, digest, content) select d.id, k.piece, d.owner, k.first_at, k.last_at, "
+     "k.size, k.digest, substring($9::bytea from k.start for k.size::int) from done d join k "
+     "using (id, try) where k.size > 0) select id from done"},
 };
 const size_t gw_archiver_sql_len = DBX_ARRAY_LEN(gw_archiver_sql);
 
 /* One process. */
 struct keeping {
-    struct dbx_list node;
+    struct dbx_list node;   /* in all */
+    struct dbx_list last;   /* in gathered, or those of a statement */
     struct gw_archiver *ar; /* NULL: the archiver has gone, and this with its last call */
-    struct dbx_id process;
+    struct dbx_id process, owner;
     int64_t try;
     struct gw_end end;
     struct gw_follow *follow;
@@ -71,14 +80,15 @@ struct keeping {
     size_t n, bytes; /* pieces written, and what they hold */
     char *object;    /* owned; of the piece that is being written */
     unsigned calls;
-    bool over, done; /* over: all was read; done: and marked with its last piece */
+    bool over; /* all was read */
 };
 
 struct gw_archiver {
     struct gw *gw; /* NULL: freed with the answer of the database */
-    struct dbx_timer *timer;
+    struct dbx_timer *timer, *gather;
     struct dbx_list all;
-    size_t n;
+    struct dbx_list gathered; /* only their last statement is left to be done */
+    size_t n, n_last;         /* of all; those that are gathered, or in a last statement */
     bool asking;
     struct dbx_metric *kept, *failed, *skipped;
 };
@@ -116,9 +126,16 @@ static bool back(struct keeping *k)
     return false;
 }
 
+static void digest_of(const struct keeping *k, char ret[static 2 * DBX_SHA256_LEN + 1])
+{
+    uint8_t hash[DBX_SHA256_LEN];
+    dbx_sha256(k->piece.data, k->piece.len, hash);
+    dbx_hex_encode(hash, sizeof(hash), ret);
+}
+
 /* --- writing --- */
 
-static void mark(struct keeping *k);
+static void gather(struct keeping *k);
 
 /* The piece is where it belongs. */
 static void go_on(struct keeping *k)
@@ -126,32 +143,10 @@ static void go_on(struct keeping *k)
     k->n++;
     k->bytes += k->piece.len;
     dbx_buf_clear(&k->piece);
-    if (k->done)
-        end_keeping(k, NULL);
-    else if (k->over || k->bytes >= k->ar->gw->cfg->archive_max_bytes)
-        mark(k);
+    if (k->over || k->bytes >= k->ar->gw->cfg->archive_max_bytes)
+        gather(k);
     else
         gw_follow_resume(k->follow);
-}
-
-static void on_marked(const struct dbx_pg_result *res, const struct dbx_err *err, void *user)
-{
-    struct keeping *k = user;
-    (void)res; /* no row: another try has done it */
-    if (back(k))
-        end_keeping(k, err ? err->msg : NULL);
-}
-
-static void mark(struct keeping *k)
-{
-    char id[DBX_ID_TEXT], try[NUMBER];
-    k->follow = gw_follow_free(k->follow);
-    dbx_id_format(&k->process, id);
-    snprintf(try, sizeof(try), "%" PRId64, k->try);
-    const struct dbx_pg_param params[] = {DBX_PG_TEXT(id), DBX_PG_TEXT(try)};
-    k->calls++;
-    dbx_pg_query(gw_store_pg(k->ar->gw->store), "archive_done", params, DBX_ARRAY_LEN(params),
-                 on_marked, k);
 }
 
 static void on_put(struct dbx_buf *data, const struct dbx_err *err, void *user)
@@ -187,20 +182,21 @@ static void on_row(const struct dbx_pg_result *res, const struct dbx_err *err, v
 static void write_piece(struct keeping *k)
 {
     bool large = gw_content_is_large(k->ar->gw, k->piece.len);
-    uint8_t hash[DBX_SHA256_LEN];
     char id[DBX_ID_TEXT], digest[2 * DBX_SHA256_LEN + 1], numbers[6][NUMBER];
     const int64_t values[6] = {
         k->try,     (int64_t)k->n,         k->first_at,
         k->last_at, (int64_t)k->piece.len, (int64_t)k->ar->gw->cfg->archive_lease_ms};
+    if (k->over && !large) {
+        gather(k);
+        return;
+    }
     dbx_id_format(&k->process, id);
-    dbx_sha256(k->piece.data, k->piece.len, hash);
-    dbx_hex_encode(hash, sizeof(hash), digest);
+    digest_of(k, digest);
     for (size_t i = 0; i < DBX_ARRAY_LEN(values); i++)
         snprintf(numbers[i], sizeof(numbers[i]), "%" PRId64, values[i]);
     free(DBX_TAKE(k->object));
     if (large)
         k->object = dbx_asprintf("outputs/%.2s/%s-%s-%s", digest, id, numbers[1], numbers[0]);
-    k->done = k->over && !large;
     const struct dbx_pg_param params[] = {
         DBX_PG_TEXT(id),
         DBX_PG_TEXT(numbers[0]),
@@ -213,8 +209,127 @@ static void write_piece(struct keeping *k)
         DBX_PG_TEXT(k->object),
         DBX_PG_TEXT(numbers[5])};
     k->calls++;
-    dbx_pg_query(gw_store_pg(k->ar->gw->store), k->done ? "archive_last" : "archive_piece", params,
-                 DBX_ARRAY_LEN(params) - k->done, on_row, k);
+    dbx_pg_query(gw_store_pg(k->ar->gw->store), "archive_piece", params, DBX_ARRAY_LEN(params),
+                 on_row, k);
+}
+
+/* --- the last statement --- */
+
+/* Several processes of one owner: each statement counts its bytes in one row, his, and whoever
+ * writes that waits for the commit of who did before. */
+struct lasts {
+    struct dbx_list keepings;
+};
+
+static bool is_in(const struct dbx_pg_result *res, const struct dbx_id *process)
+{
+    struct dbx_id id;
+    for (size_t i = 0; i < dbx_pg_rows(res); i++)
+        if (dbx_id_parse(dbx_pg_text(res, i, "id", NULL), &id) == 0 && dbx_id_equal(&id, process))
+            return true;
+    return false;
+}
+
+static void on_last(const struct dbx_pg_result *res, const struct dbx_err *err, void *user)
+{
+    struct lasts *ls = user;
+    while (!dbx_list_empty(&ls->keepings)) {
+        struct keeping *k = dbx_list_first(&ls->keepings, struct keeping, last);
+        dbx_list_remove(&k->last);
+        if (!back(k))
+            continue;
+        k->ar->n_last--;
+        if (err)
+            end_keeping(k, err->msg);
+        else if (k->piece.len > 0 && !is_in(res, &k->process))
+            end_keeping(k, "it took too long, another gateway has it");
+        else /* without a piece: who else has it does the same */
+            end_keeping(k, NULL);
+    }
+    free(ls);
+}
+
+enum { L_ID, L_TRY, L_PIECE, L_FIRST, L_LAST, L_SIZE, L_DIGEST, L_START, L_ARRAYS };
+
+static void put_last(struct keeping *k, struct dbx_buf arrays[static L_ARRAYS], struct dbx_buf *all)
+{
+    char id[DBX_ID_TEXT], digest[2 * DBX_SHA256_LEN + 1];
+    const int64_t values[L_ARRAYS] = {
+        [L_TRY] = k->try,      [L_PIECE] = (int64_t)k->n,        [L_FIRST] = k->first_at,
+        [L_LAST] = k->last_at, [L_SIZE] = (int64_t)k->piece.len, [L_START] = (int64_t)all->len + 1};
+    dbx_id_format(&k->process, id);
+    digest_of(k, digest);
+    for (int i = 0; i < L_ARRAYS; i++) {
+        char number[NUMBER];
+        snprintf(number, sizeof(number), "%" PRId64, values[i]);
+        int r = dbx_buf_printf(&arrays[i], "%s%s", arrays[i].len ? "," : "{",
+                               i == L_ID ? id : (i == L_DIGEST ? digest : number));
+        dbx_assert(r == 0); /* few of them */
+    }
+    int r = dbx_buf_append(all, k->piece.data, k->piece.len);
+    dbx_assert(r == 0); /* each is small */
+}
+
+/* Those of the same owner as the first. */
+static void send_lasts(struct gw_archiver *ar)
+{
+    struct dbx_buf arrays[L_ARRAYS] = {0}, all;
+    struct dbx_pg_param params[L_ARRAYS + 1];
+    struct lasts *ls = DBX_NEW(struct lasts);
+    struct dbx_list *it, *tmp;
+    const struct dbx_id owner = dbx_list_first(&ar->gathered, struct keeping, last)->owner;
+    dbx_list_init(&ls->keepings);
+    dbx_buf_init(&all, AT_A_TIME * PIECE);
+    for (int i = 0; i < L_ARRAYS; i++)
+        dbx_buf_init(&arrays[i], DBX_MAX_HEADER);
+    dbx_list_each(it, tmp, &ar->gathered)
+    {
+        struct keeping *k = dbx_list_entry(it, struct keeping, last);
+        if (!dbx_id_equal(&k->owner, &owner))
+            continue;
+        put_last(k, arrays, &all);
+        dbx_list_remove(&k->last);
+        dbx_list_push(&ls->keepings, &k->last);
+        k->calls++;
+    }
+    for (int i = 0; i < L_ARRAYS; i++) {
+        int r = dbx_buf_str(&arrays[i], "}");
+        dbx_assert(r == 0);
+        params[i] = DBX_PG_TEXT(dbx_buf_cstr(&arrays[i]));
+    }
+    params[L_ARRAYS] = DBX_PG_BYTES(all.data ? (const void *)all.data : "", all.len);
+    dbx_pg_query(gw_store_pg(ar->gw->store), "archive_last", params, DBX_ARRAY_LEN(params), on_last,
+                 ls);
+    for (int i = 0; i < L_ARRAYS; i++)
+        dbx_buf_done(&arrays[i]);
+    dbx_buf_done(&all);
+}
+
+static void send_all(void *user)
+{
+    struct gw_archiver *ar = user;
+    dbx_timer_stop(ar->gather);
+    while (!dbx_list_empty(&ar->gathered))
+        send_lasts(ar);
+}
+
+static void go_if_all(struct gw_archiver *ar)
+{
+    if (ar->n_last == ar->n && !ar->asking && !dbx_list_empty(&ar->gathered))
+        dbx_timer_start(ar->gather, 0, 0);
+}
+
+/* All of it was read: with what is left of it, if anything, it is to count. It waits for the others
+ * a little. */
+static void gather(struct keeping *k)
+{
+    struct gw_archiver *ar = k->ar;
+    k->follow = gw_follow_free(k->follow);
+    if (dbx_list_empty(&ar->gathered))
+        dbx_timer_start(ar->gather, GATHER_MS, 0);
+    dbx_list_push(&ar->gathered, &k->last);
+    ar->n_last++;
+    go_if_all(ar);
 }
 
 /* --- reading --- */
@@ -226,7 +341,7 @@ static void finish(struct keeping *k)
     if (k->piece.len > 0)
         write_piece(k);
     else
-        mark(k);
+        gather(k);
 }
 
 /* An END record with another verdict is that of an attempt that was lost and made again. */
@@ -291,6 +406,7 @@ static void begin(struct gw_archiver *ar, const struct dbx_pg_result *res, size_
     bool has = outcome && dbx_json_parse(outcome, len, NULL, &doc, NULL) == 0;
     bool full = (uint64_t)dbx_pg_i64(res, row, "used", 0) >= ar->gw->cfg->archive_user_bytes;
     k->ar = ar;
+    dbx_list_init(&k->last);
     k->try = dbx_pg_i64(res, row, "archive_try", 0);
     dbx_buf_init(&k->piece, PIECE);
     dbx_list_push(&ar->all, &k->node);
@@ -300,12 +416,13 @@ static void begin(struct gw_archiver *ar, const struct dbx_pg_result *res, size_
                     has ? dbx_json_root(doc) : NULL, &k->end);
     dbx_assert(r == 0); /* the schema allows no other status */
     r = dbx_id_parse(dbx_pg_text(res, row, "id", NULL), &k->process) |
-        dbx_id_parse(dbx_pg_text(res, row, "sandbox_id", NULL), &sandbox);
+        dbx_id_parse(dbx_pg_text(res, row, "sandbox_id", NULL), &sandbox) |
+        dbx_id_parse(dbx_pg_text(res, row, "owner", NULL), &k->owner);
     dbx_assert(r == 0);
     if (full)
         dbx_metric_add(ar->skipped, 1);
     if (full || wrote_nothing(&k->end, dbx_pg_i64(res, row, "attempt", 1))) {
-        mark(k);
+        gather(k);
         return;
     }
     k->follow =
@@ -320,11 +437,12 @@ static void on_taken(const struct dbx_pg_result *res, const struct dbx_err *err,
         free(ar);
         return;
     }
-    ar->asking = false;
     if (err && !ar->gw->draining)
         dbx_log(DBX_LOG_WARN, &ar->gw->log, "look for outputs to keep: %s", err->msg);
     for (size_t i = 0; !err && i < dbx_pg_rows(res); i++)
         begin(ar, res, i);
+    ar->asking = false;
+    go_if_all(ar);
 }
 
 static void look(void *user)
@@ -351,6 +469,8 @@ struct gw_archiver *gw_archiver_new(struct gw *gw)
     struct gw_archiver *ar = DBX_NEW(struct gw_archiver);
     ar->gw = gw;
     dbx_list_init(&ar->all);
+    dbx_list_init(&ar->gathered);
+    ar->gather = dbx_timer_new(gw->loop, send_all, ar);
     ar->timer = dbx_timer_new(gw->loop, look, ar);
     dbx_timer_start(ar->timer, LOOK_MS, LOOK_MS);
     ar->kept = dbx_counter(name, "result=\"kept\"", help);
@@ -364,13 +484,16 @@ struct gw_archiver *gw_archiver_free(struct gw_archiver *ar)
     if (!ar)
         return NULL;
     ar->timer = dbx_timer_free(ar->timer);
+    ar->gather = dbx_timer_free(ar->gather);
     while (!dbx_list_empty(&ar->all)) {
         struct keeping *k = dbx_list_first(&ar->all, struct keeping, node);
         dbx_list_remove(&k->node);
         k->ar = NULL;
         k->follow = gw_follow_free(k->follow);
-        if (k->calls == 0)
-            keeping_free(k);
+        if (k->calls > 0)
+            continue;
+        dbx_list_remove(&k->last);
+        keeping_free(k);
     }
     ar->gw = NULL;
     if (!ar->asking)
