@@ -99,7 +99,7 @@ static int copy(struct copy *c, int from, int to)
     c->in = cli_input_new(c->loop, from, &ih, c);
     c->out = cli_output_new(c->loop, to, &oh, c);
     struct dbx_timer *late = dbx_timer_new(c->loop, on_late, c);
-    dbx_timer_start(late, 20000, 0);
+    dbx_timer_start(late, 60000, 0);
     cli_input_next(c->in);
     int code = dbx_loop_run(c->loop);
     dbx_timer_free(late);

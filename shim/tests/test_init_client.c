@@ -22,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 
 static char dir[] = "/tmp/devbox-init-XXXXXX";
 static uid_t user_id;

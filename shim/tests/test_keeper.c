@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#define DEADLINE_MS 30000
+#define DEADLINE_MS 60000
 #define HUNDRED_MB (100u << 20)
 #define LIVES 20
 

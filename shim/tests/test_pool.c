@@ -3,6 +3,7 @@
 #include "shim/pool.h"
 
 #include "bundles/bundles.h"
+#include "common/base/clock.h"
 #include "common/base/fs.h"
 #include "common/io/loop.h"
 #include "common/proto/sizes.h"
@@ -183,13 +184,15 @@ static void test_fills_and_gives(void)
     CHECK_EQ(t.fakes[0].opts.disk_mb, 256);
     CHECK(t.fakes[0].warmed == 1 && t.fakes[1].warmed == 1);
     t.stuck = true;
+    uint64_t t0 = dbx_now_ms();
     claim((struct shim_claim_opts){0});
     CHECK_EQ(t.given, 0); /* never before it returned */
     settle();
     CHECK_EQ(t.given, 1);
     CHECK(t.last->assigned && !t.last->ended);
     CHECK_EQ(counts("python")->claimed, 1);
-    CHECK_EQ(counts("python")->starting, 0); /* it has the machine for itself, for a moment */
+    /* it has the machine for itself, for a moment */
+    CHECK(counts("python")->starting == 0 || dbx_now_ms() - t0 >= 100);
     run_for(150);
     CHECK_EQ(counts("python")->starting, 1); /* the next is on its way */
     finish();
@@ -375,12 +378,12 @@ static void test_refusals(void)
     settle();
     CHECK_EQ(t.given, 1);
     struct fake *first = t.last;
-    claim((struct shim_claim_opts){.wait_ms = 30});
+    claim((struct shim_claim_opts){.wait_ms = 1000});
     claim((struct shim_claim_opts){0});
     claim((struct shim_claim_opts){0}); /* the queue is full */
     settle();
     CHECK_EQ(t.last_kind, DBX_LIMIT);
-    run_for(60);
+    run_for(1100);
     settle();
     CHECK_EQ(t.last_kind, DBX_TIMEOUT);
     CHECK_EQ(t.given, 1);
@@ -425,9 +428,10 @@ static void test_failed_starts(void)
     shim_pool_start(t.pool);
     settle();
     t.fakes[0].ended = true;
+    uint64_t t0 = dbx_now_ms();
     t.fakes[0].h->on_lost((struct shim_sandbox *)(void *)&t.fakes[0], &why, t.fakes[0].user);
     settle();
-    CHECK_EQ(t.n, 1); /* not again at once */
+    CHECK(t.n == 1 || dbx_now_ms() - t0 >= 500); /* not again at once */
     t.stuck = false;
     run_for(600);
     settle();

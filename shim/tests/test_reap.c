@@ -105,7 +105,7 @@ int main(void)
     struct dbx_err err = {0};
     CHECK_EQ(shim_reaper_new(t.loop, &t.rp, &err), 0);
     struct dbx_timer *deadline = dbx_timer_new(t.loop, on_deadline, &t);
-    dbx_timer_start(deadline, 20000, 0);
+    dbx_timer_start(deadline, 60000, 0);
     test_reaps(&t);
     test_spawn(&t);
     test_words();

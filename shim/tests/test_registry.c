@@ -15,7 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 #define BIG (1u << 20)
 
 static char path[] = "/tmp/devbox-registry-XXXXXX";

@@ -52,7 +52,7 @@ static void on_deadline(void *user)
 static void run(void)
 {
     struct dbx_timer *t = dbx_timer_new(loop, on_deadline, NULL);
-    dbx_timer_start(t, 20000, 0);
+    dbx_timer_start(t, 60000, 0);
     CHECK_EQ(dbx_loop_run(loop), 0);
     dbx_timer_free(t);
 }

@@ -163,7 +163,7 @@ static void begin(const char *conninfo, struct dbx_pg_opts opts)
 {
     t.loop = opts.loop = dbx_loop_new();
     t.guard = dbx_timer_new(t.loop, on_guard, NULL);
-    dbx_timer_start(t.guard, 20000, 0);
+    dbx_timer_start(t.guard, 60000, 0);
     opts.conninfo = conninfo;
     if (!opts.stmts) {
         opts.stmts = stmts;
@@ -410,14 +410,14 @@ static void test_slow(void)
 {
     struct outcome both[2], up, slow, read, other, late;
 
-    begin(t.conninfo, (struct dbx_pg_opts){.pool = 3, .reads = reads, .query_timeout_ms = 15000});
+    begin(t.conninfo, (struct dbx_pg_opts){.pool = 3, .reads = reads, .query_timeout_ms = 60000});
     do { /* until both connections for what is slow are up */
         ask(&both[0], "sleep", on_outcome, PARAMS(DBX_PG_TEXT("0.1")));
         ask(&both[1], "sleep", on_outcome, PARAMS(DBX_PG_TEXT("0.1")));
         ask(&up, "sleeping", on_number, 0, NULL);
         run();
     } while (up.kind == DBX_OK && up.x < 2);
-    ask(&slow, "sleep", on_outcome, PARAMS(DBX_PG_TEXT("10")));
+    ask(&slow, "sleep", on_outcome, PARAMS(DBX_PG_TEXT("50")));
     t.pending--;
     ask(&read, "echo", on_number, PARAMS(DBX_PG_TEXT("5")));
     run();

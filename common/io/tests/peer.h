@@ -22,7 +22,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define PEER_MS 5000
+#define PEER_MS 60000
 
 static inline int peer_connect(uint16_t port)
 {

@@ -87,7 +87,7 @@ static void begin(const char *listen)
     CHECK_EQ(dbx_httpd_new(&opts, &t.hd, &err), 0);
     t.client = dbx_http_client_new(t.loop);
     t.guard = dbx_timer_new(t.loop, on_guard, NULL);
-    dbx_timer_start(t.guard, 10000, 0);
+    dbx_timer_start(t.guard, 60000, 0);
     snprintf(t.base, sizeof(t.base), "http://127.0.0.1:%u", dbx_httpd_port(t.hd));
 }
 

@@ -31,7 +31,7 @@ static void begin(struct state *st)
 {
     *st = (struct state){.loop = dbx_loop_new(), .fds = {-1, -1}};
     st->guard = dbx_timer_new(st->loop, on_guard, st);
-    dbx_timer_start(st->guard, 5000, 0);
+    dbx_timer_start(st->guard, 60000, 0);
 }
 
 static void end(struct state *st)

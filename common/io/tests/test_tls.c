@@ -283,7 +283,7 @@ int main(void)
     snprintf(t.url, sizeof(t.url), "https://localhost:%u/", t.port);
     t.client = dbx_http_client_new(t.loop);
     t.guard = dbx_timer_new(t.loop, on_guard, NULL);
-    dbx_timer_start(t.guard, 20000, 0);
+    dbx_timer_start(t.guard, 60000, 0);
     test_stalled(); /* first: it counts descriptors */
     test_all();
     dbx_http_client_free(t.client);

@@ -146,7 +146,7 @@ static void begin(const char *listen, const struct dbx_ws_opts *ws)
     if (ws)
         opts.ws = *ws;
     t.guard = dbx_timer_new(t.loop, on_guard, NULL);
-    dbx_timer_start(t.guard, 20000, 0);
+    dbx_timer_start(t.guard, 60000, 0);
     int r = dbx_httpd_new(&opts, &t.hd, &err);
     CHECK_EQ(r, 0);
     t.port = dbx_httpd_port(t.hd);
@@ -482,7 +482,7 @@ static void *vanishing(void *arg)
     CHECK(wait_for(&t.closed, 21));
     CHECK_EQ(t.last_code, 1006);
     close(fd);
-    /* one that answers pings lives, one that does not is cut off (ping_ms is 100 here) */
+    /* one that answers pings lives, one that does not is cut off (ping_ms is 500 here) */
     int dead = open_ws(WS_ASK("/ws", ""));
     int alive = open_ws(WS_ASK("/ws", ""));
     for (int i = 0; i < 4; i++) {
@@ -786,7 +786,7 @@ static void test_mute_server(void)
     uint64_t t0 = dbx_now_ms();
     connect_client(&c, url, NULL, NULL);
     run_clients(1);
-    CHECK(dbx_now_ms() - t0 >= 900 && dbx_now_ms() - t0 < 4000);
+    CHECK(dbx_now_ms() - t0 >= 900 && dbx_now_ms() - t0 < 30000);
     CHECK_EQ(c.code, 1006);
     CHECK_STR(c.reason, "the connection was not made in time");
     end();
@@ -816,7 +816,7 @@ static void test_loop_goes(void)
 
 int main(void)
 {
-    static const struct dbx_ws_opts small = {.max_message = 1000}, lively = {.ping_ms = 100};
+    static const struct dbx_ws_opts small = {.max_message = 1000}, lively = {.ping_ms = 500};
 
     if (getenv("WS_DEBUG"))
         dbx_log_init("test", "logfmt", DBX_LOG_DEBUG);
