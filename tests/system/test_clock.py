@@ -130,7 +130,7 @@ def test_scheduler_steps(tmp_path, release):
     world = test_scheduler.World(postgres)
     try:
         with clock:
-            scheduler = world.scheduler(**{"lease-ms": 5000})
+            scheduler = world.scheduler()
         scheduler.ready()
         gateway, node, owner = test_scheduler.Gateway(scheduler), world.node(slots=2), world.db.owner()
         node.hello(scheduler)

@@ -5,9 +5,11 @@ afterwards; and the release before goes on working on what comes after it."""
 import hashlib
 import re
 import subprocess
+import threading
 import uuid
 
 import pytest
+import requests
 
 from client import Client
 from link_peer import Keyring
@@ -101,7 +103,10 @@ class World:
              f"--templates-dir={self.dir}/templates", f"--admin-key-file={self.dir}/admin"], stderr=subprocess.PIPE, text=True)
         self.daemons.append(proc)
         port = next(re.search(r"port (\d+)", line)[1] for line in proc.stderr if "serving on port" in line)
-        return f"http://127.0.0.1:{port}"
+        threading.Thread(target=proc.stderr.read, daemon=True).start()
+        url = f"http://127.0.0.1:{port}"
+        eventually(lambda: requests.get(url + "/readyz", timeout=60).status_code == 200)
+        return url
 
 
 @pytest.mark.parametrize("version", range(LAST))
@@ -136,7 +141,7 @@ def test_from_each_version_up(pg, tmp_path, version):
     finally:
         for proc in w.daemons:
             proc.terminate()
-            proc.wait(30)
+            proc.wait(60)
             proc.stderr.close()
         for s in both:
             s.stop()

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scheduler alone: the real daemon on a real PostgreSQL, between scripted gateways and nodes."""
 
+import contextlib
 import os
 import pathlib
 import queue
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -16,6 +16,7 @@ import urllib.request
 
 import pytest
 
+from conftest import free_port
 from link_peer import Keyring, connect
 from pg_fixture import Postgres
 
@@ -40,16 +41,10 @@ def eventually(fn, timeout=60):
         time.sleep(0.01)
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 class Scheduler:
     def __init__(self, world, **options):
-        self.world, self.port = world, free_port()
-        self.options = {"lease-ms": 800, "heartbeat-ms": 100, "scan-ms": 200, **options}
+        self.world, self.port = world, free_port(1)
+        self.options = {"lease-ms": 30000, "heartbeat-ms": 100, "scan-ms": 200, **options}
         self.start()
 
     def start(self):
@@ -69,7 +64,7 @@ class Scheduler:
             return 0, ""
 
     def ready(self, word="leader"):
-        eventually(lambda: self.proc.poll() is not None or self.get("/readyz")[1].startswith(word), 30)
+        eventually(lambda: self.proc.poll() is not None or self.get("/readyz")[1].startswith(word))
         assert self.proc.poll() is None, self.log()
         return self
 
@@ -79,7 +74,7 @@ class Scheduler:
     def stop(self, signo=signal.SIGTERM):
         if self.proc.poll() is None:
             self.proc.send_signal(signo)
-        return self.proc.wait(20)
+        return self.proc.wait(60)
 
     def connect(self, path, label):
         def attempt():
@@ -272,7 +267,7 @@ def test_refused_and_wrong(world):
     link = s.connect("/node", "node:n1")
     answer = link.request("hello", node_id="n2", url="http://x:1", version="1", **world.node().report(), processes=[])
     assert answer["error"]["kind"] == "denied"
-    assert link.closed.wait(10)
+    assert link.closed.wait(60)
     gw = Gateway(s)
     assert gw.link.request("place", process_id="x")["error"]["field"] == "process_id"
     assert gw.link.request("dance")["error"]["kind"] == "invalid"
@@ -331,7 +326,7 @@ def test_cancel(world):
     node.ended(start, verdict="CANCELLED", status="cancelled")
     assert gw.wait("ended", running["process_id"])["verdict"] == "CANCELLED"
     assert gw.link.request("cancel", process_id=running["process_id"])["status"] == "cancelled"
-    unannounced = world.db.process(owner)
+    unannounced = world.db.process(owner, age_ms=-60000)  # too young for the scan
     assert gw.link.request("cancel", process_id=unannounced["process_id"])["ok"]
     gw.wait("ended", unannounced["process_id"], verdict="CANCELLED")
     assert not node.find("start", unannounced["process_id"]) and not node.find("start", queued["process_id"])
@@ -358,7 +353,7 @@ def test_refused_start_goes_back_and_a_fault_ends(world):
 
 
 def test_node_lost(world):
-    s = world.scheduler().ready()
+    s = world.scheduler(**{"lease-ms": 2000}).ready()
     gw, node, owner = Gateway(s), world.node("n1"), world.db.owner()
     node.hello(s)
     never, safe = world.db.process(owner), world.db.process(owner, retry="safe")
@@ -368,7 +363,7 @@ def test_node_lost(world):
     node.die()
     end = gw.wait("ended", never["process_id"])
     assert (end["status"], end["verdict"], end["outcome"]) == ("failed", "NODE_LOST", None)
-    assert world.db.sql("select state from nodes") == [["lost"]]
+    eventually(lambda: world.db.sql("select state from nodes") == [["lost"]])
     second = world.node("n2")
     second.hello(s)
     start = second.wait("start", safe["process_id"])
@@ -386,7 +381,7 @@ def test_node_lost(world):
 
 
 def test_three_attempts(world):
-    s = world.scheduler(**{"lease-ms": 300}).ready()
+    s = world.scheduler(**{"lease-ms": 2000}).ready()
     gw = Gateway(s)
     p = world.db.process(world.db.owner(), retry="safe")
     gw.place(p)
@@ -421,14 +416,15 @@ def test_reported_lost_runs_again(world):
 
 
 def test_node_forgot_or_knows(world):
-    s = world.scheduler(**{"lease-ms": 20000}).ready()
+    s = world.scheduler().ready()
     gw, node, owner = Gateway(s), world.node(), world.db.owner()
     node.hello(s)
-    kept, forgotten, unasked = (world.db.process(owner) for _ in range(3))
+    kept, forgotten = (world.db.process(owner) for _ in range(2))
     for p in (kept, forgotten):
         gw.place(p)
         node.started(node.wait("start", p["process_id"]))
     node.script = lambda header: None  # takes it and never answers
+    unasked = world.db.process(owner)  # no earlier: the scan may be the first to place it
     gw.place(unasked)
     node.wait("start", unasked["process_id"])
     node.die()
@@ -446,18 +442,20 @@ def test_node_forgot_or_knows(world):
 
 def test_leader_killed_and_started_again(world):
     """At each stage: queued, placed but not answered, starting, running, ended but not taken. Nothing lost, nothing twice."""
-    s = world.scheduler(**{"lease-ms": 5000}).ready()
+    s = world.scheduler().ready()
     gw, node, owner = Gateway(s), world.node(slots=4), world.db.owner()
     node.hello(s)
-    running, starting, ended, silent, queued = (world.db.process(owner) for _ in range(5))
+    running, starting, ended = (world.db.process(owner) for _ in range(3))
     for p in (running, starting, ended):
         gw.place(p)
         node.wait("start", p["process_id"])
     node.started(node.find("start", running["process_id"])[0])
     node.started(node.find("start", ended["process_id"])[0])
     node.script = lambda header: None
+    silent = world.db.process(owner)  # no earlier: the scan may be the first to place it
     gw.place(silent)
     node.wait("start", silent["process_id"])
+    queued = world.db.process(owner)
     assert gw.place(queued)["state"] == "queued"
     s.stop(signal.SIGKILL)
     node.has[ended["process_id"]] = (1, "ended")
@@ -509,11 +507,12 @@ def test_stale_epoch_writes_nothing(world):
     s = world.scheduler().ready()
     gw, node = Gateway(s), world.node()
     node.hello(s)
-    p = world.db.process(world.db.owner())
+    p = world.db.process(world.db.owner(), age_ms=-5000)  # for a while too young for the scan
     world.db.sql("update scheduler_epoch set epoch = 40")  # as if another had taken the lead unheard
-    gw.place(p)
+    with contextlib.suppress(OSError):  # whatever it writes first tells it so
+        gw.link.send({"op": "place", **p}, b"DBXF\0\0\0\0")
     eventually(lambda: "leads no more" in s.log())
-    assert gw.link.closed.wait(10)
+    assert gw.link.closed.wait(60)
     assert not node.find("start")
     s.ready()  # it takes it again, rightly
     assert "epoch 41" in s.get("/readyz")[1]
@@ -582,7 +581,7 @@ class Worker(Node):
 
 
 def test_kills_at_random_lose_nothing(world):
-    one, two = world.scheduler(**{"lease-ms": 10000}), world.scheduler(**{"lease-ms": 10000})
+    one, two = world.scheduler(), world.scheduler()
     eventually(lambda: any(s.get("/readyz")[1].startswith("leader") for s in (one, two)))
     nodes, owner, ps = [Worker(world, f"w{i}", slots=3) for i in range(2)], world.db.owner(), []
     try:
@@ -596,7 +595,7 @@ def test_kills_at_random_lose_nothing(world):
     finally:
         for n in nodes:
             n.stop.set()
-            n.thread.join(20)
+            n.thread.join(60)
     rows = world.db.sql("select status, verdict, attempt, count(*) from processes group by 1, 2, 3")
     assert rows == [["completed", "OK", "1", str(len(ps))]]
     runs = {}
