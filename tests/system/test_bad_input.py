@@ -127,7 +127,7 @@ def test_stream_tokens(devbox, api):
 
 
 def test_messages_on_a_stream(api):
-    a = api.start("python", {"main.py": "import time\nprint('up', flush=True)\ntime.sleep(3)\nprint('end')\n"})
+    a = api.start("python", {"main.py": "print('up', flush=True)\ninput()\nprint('end')\n"})
     s = api.stream(a)
     s.until_output("up\n")
     for raw in ("{", "[]", '{"type":"nonsense"}', '{"type":"input"}', '{"type":"input","process_id":"x","data":"y"}',
@@ -136,6 +136,7 @@ def test_messages_on_a_stream(api):
         s.ws.send(raw)
         m = s.until(lambda m: m["type"] == "error")
         assert m["code"]
+    s.send(type="input", process_id=a["process_id"], data="\n")
     assert s.until_end()["verdict"] == "OK"
 
 

@@ -24,7 +24,7 @@ def status(api, sandbox):
     return r.json()
 
 
-def until_status(api, sandbox, *wanted, timeout=30):
+def until_status(api, sandbox, *wanted, timeout=60):
     deadline = time.monotonic() + timeout
     while (s := status(api, sandbox))["status"] not in wanted:
         assert time.monotonic() < deadline, s
@@ -126,18 +126,20 @@ def test_sizes(api, ws):
 
 def test_who_watches_keeps_it_alive(own_devbox):
     own_devbox.env["DEVBOX_GATEWAY_WORKSPACE_IDLE_MS"] = "1500"
-    own_devbox.env["DEVBOX_GATEWAY_WORKSPACE_MAX_MS"] = "15000"
+    own_devbox.env["DEVBOX_GATEWAY_WORKSPACE_MAX_MS"] = "20000"
     own_devbox.up()
     api = own_devbox.client()
     streamed, opened, alone, busy = (Workspace(api) for _ in range(4))
     began = time.monotonic()
     at_work = busy.start("sleep 1000")
-    runs = [w.start("true") for w in (streamed, opened, alone)]
-    for w, r in zip((streamed, opened, alone), runs):
-        assert w.wait(r)["verdict"] == "OK"
-    s = api.stream(runs[0])
+    runs = [w.start("read x") for w in (streamed, opened, alone)]
+    s = api.stream(runs[0])  # before its program ends: from then on it would be idle
     k = websocket.create_connection(api.url.replace("http", "ws", 1) + opened.path + "/socket", timeout=60,
                                     header={"Authorization": f"Bearer {api.key}"})
+    for w, r in zip((streamed, opened, alone), runs):
+        w.give(r, "\n")
+    for w, r in zip((streamed, opened, alone), runs):
+        assert w.wait(r)["verdict"] == "OK"
     assert until_status(api, runs[2]["sandbox_id"], "terminated")["reason"] == "idle"
     while time.monotonic() < began + 7:  # several idle times, and well before the oldest age
         assert {status(api, r["sandbox_id"])["status"] for r in runs[:2]} == {"idle"}

@@ -62,6 +62,13 @@ class Workspace:
     def input(self, run, data, **fields):
         return self.api.call("POST", f"/api/processes/{run['process_id']}/input", json={"data": data, **fields})
 
+    def give(self, run, data, **fields):
+        """Input for a program that may not run yet."""
+        deadline = time.monotonic() + 60
+        while (r := self.input(run, data, **fields)).status_code != 204:
+            assert time.monotonic() < deadline, r.text
+            time.sleep(0.05)
+
 
 @pytest.fixture()
 def ws(api):
@@ -257,10 +264,7 @@ def test_side_by_side_with_input(api, ws):
     assert a["sandbox_id"] == b["sandbox_id"]
     s = api.stream(a)
     for run, name in ((a, "a"), (b, "b")):
-        deadline = time.monotonic() + 60
-        while (r := ws.input(run, f"to {name}\n")).status_code != 204:  # it may not run yet
-            assert time.monotonic() < deadline, r.text
-            time.sleep(0.05)
+        ws.give(run, f"to {name}\n")
     wanted = {a["process_id"]: "a to a\n", b["process_id"]: "b to b\n"}
     said = dict.fromkeys(wanted, "")
     while any(len(said[p]) < len(wanted[p]) for p in wanted):  # a line may come in pieces
@@ -321,9 +325,11 @@ def test_idle_and_lost(own_devbox):
     api = own_devbox.client()
     w = Workspace(api)
     w.put("f", "of record")
-    first = w.start("echo x > /tmp/inside; sleep 3")  # longer than the idle time: it is used
-    assert w.wait(first)["verdict"] == "OK"
+    first = w.start("echo x > /tmp/inside; sleep 3; echo there; read x")  # longer than the idle time: it is used
+    api.stream(first).until_output("there\n")
     assert w.start("true")["sandbox_id"] == first["sandbox_id"]
+    w.give(first, "\n")
+    assert w.wait(first)["verdict"] == "OK"
     deadline = time.monotonic() + 60
     while api.call("GET", w.path).json()["sandbox_id"] is not None:
         assert time.monotonic() < deadline
@@ -364,7 +370,7 @@ def test_input_for_another_sandbox_by_ones_own_stream(ws):
             stream.send(process_id=process, **message)
             m = stream.until(lambda m: m["type"] == "error")
             assert (m["code"], m["process_id"]) == ("unknown_process", process)
-    assert ws.input(run, "mine\n").status_code == 204
+    ws.give(run, "mine\n")
     other.wait(run)
     assert other.output(run) == "mine\n"
     other.api.call("DELETE", other.path)
