@@ -39,7 +39,7 @@ class Postgres:
 
     def stop(self):
         self.proc.send_signal(3)  # SIGQUIT: at once
-        self.proc.wait(30)
+        self.proc.wait(60)
 
     def close(self):
         self.stop()

@@ -141,7 +141,7 @@ class Cache:
              f"--rules={self.folder / 'rules.conf'}", f"--socket={self.socket}", *self.options, *more],
             pass_fds=(fd,), stdout=log, stderr=log)
         listener.close()
-        eventually(lambda: self.process.poll() is not None or self.is_up(), 20)
+        eventually(lambda: self.process.poll() is not None or self.is_up())
         assert self.process.poll() is None, self.log()[-2000:]
         return self
 
@@ -161,7 +161,7 @@ class Cache:
     def stop(self):
         if self.process and self.process.poll() is None:
             self.process.terminate()
-            assert self.process.wait(20) == 0, self.log()[-4000:]
+            assert self.process.wait(60) == 0, self.log()[-4000:]
 
     def get(self, path, method="GET", body=None, unix=False, timeout=60, **headers):
         c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)

@@ -12,7 +12,7 @@ import time
 from conftest import ROOT, free_port
 
 
-def wait_for_port(port, process, seconds=30):
+def wait_for_port(port, process, seconds=60):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert process.poll() is None, "it ended"
@@ -62,7 +62,7 @@ class S3:
 
     def stop(self):
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(60)
 
     def close(self):
         self.stop()

@@ -40,13 +40,13 @@ def test_verdict(api, name):
     if r["verdict"] == "OUTPUT_LIMIT":
         assert r["usage"]["output_bytes"] == limits["output_bytes"]
     if r["verdict"] == "TIME_LIMIT":
-        assert limits["cpu_ms"] <= r["usage"]["cpu_ms"] < limits["cpu_ms"] + 500
+        assert limits["cpu_ms"] <= r["usage"]["cpu_ms"] < limits["cpu_ms"] + 2000
     check_next(api)
 
 
 def test_default_time_limit(api):
     r = api.run("python", {"main.py": "while True: pass\n"})
-    assert r["verdict"] == "TIME_LIMIT" and 10000 <= r["usage"]["cpu_ms"] < 10500
+    assert r["verdict"] == "TIME_LIMIT" and 10000 <= r["usage"]["cpu_ms"] < 12000
 
 
 @pytest.mark.parametrize("template,files", [
