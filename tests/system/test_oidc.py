@@ -34,7 +34,7 @@ def modules():
         cache.mkdir(parents=True)
         (cache / "package.json").write_text("{}")
         subprocess.run(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", f"oidc-provider@{VERSION}"], cwd=cache, check=True,
-                       capture_output=True, timeout=300)
+                       capture_output=True, timeout=600)
         (cache / "done").touch()
     return cache
 
@@ -258,7 +258,7 @@ def test_a_provider_that_lies(s):
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(begin(p).headers["Location"]).query)
         body = token(query["nonce"][0]) if callable(token) else token
         Liar.token = lambda handler: handler.answer(body, status, headers)
-        r = p.http.get(f"{url}/api/auth/oidc/callback?code=c&state={query['state'][0]}", allow_redirects=False, timeout=30)
+        r = p.http.get(f"{url}/api/auth/oidc/callback?code=c&state={query['state'][0]}", allow_redirects=False, timeout=60)
         assert "devbox" not in r.cookies and p.call("GET", "/api/me").status_code == 401
         return r.status_code
 

@@ -2,6 +2,7 @@
 """People: accounts, sessions, keys, roles, links, quotas, recovery, the audit log. The gateway alone, with real PostgreSQL."""
 
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import os
@@ -97,7 +98,7 @@ def test_register_login_logout(w):
 
 
 def test_cookies(w):
-    r = requests.post(w.url + "/api/auth/guest", timeout=30)
+    r = requests.post(w.url + "/api/auth/guest", timeout=60)
     cookies = r.raw.headers.getlist("Set-Cookie")
     host = [c for c in cookies if c.startswith("__Host-devbox=")]
     plain = [c for c in cookies if c.startswith("devbox=")]
@@ -126,7 +127,7 @@ def test_csrf(w):
     assert p.call("POST", "/api/workspaces", headers={"Origin": w.url}, **body).status_code == 201
     assert p.call("GET", "/api/workspaces", csrf=False).status_code == 200
     for how in ("login", "register", "guest", "recover"):  # nobody is signed in by a page of others
-        r = requests.post(f"{w.url}/api/auth/{how}", json={"email": p.email, "password": PASSWORD}, headers={"Origin": "https://evil.example"}, timeout=30)
+        r = requests.post(f"{w.url}/api/auth/{how}", json={"email": p.email, "password": PASSWORD}, headers={"Origin": "https://evil.example"}, timeout=60)
         assert code(r) == (403, "foreign_origin")
     # A key goes before a session, and needs no token.
     client, _ = p.key()
@@ -160,12 +161,12 @@ def test_wrong_password_and_unknown_address_are_the_same(w):
     for i in range(6):
         for times, email in ((wrong, p.email), (unknown, f"nobody{i}@example.org")):
             t = time.monotonic()
-            r = requests.post(w.url + "/api/auth/login", json={"email": email, "password": "not this one"}, timeout=30)
+            r = requests.post(w.url + "/api/auth/login", json={"email": email, "password": "not this one"}, timeout=60)
             times.append(time.monotonic() - t)
             assert code(r) == (401, "wrong_credentials")
             body = r.json()["error"]
             assert (body["message"], body["field"]) == ("this e-mail and password do not fit", None)
-    a, b = statistics.median(wrong), statistics.median(unknown)
+    a, b = min(wrong), min(unknown)  # what else the machine does comes on top of some
     assert 0.4 < a / b < 2.5, (a, b)
     lines = w.pg.sql(f"select actor, object from audit where action = 'login_failed' and object = '{p.email}'")
     assert len(lines) == 6 and lines[0][0] == p.me["id"]
@@ -173,12 +174,12 @@ def test_wrong_password_and_unknown_address_are_the_same(w):
 
 def test_guessing_is_limited(w):
     p = Person(w).register()
-    seen = [requests.post(w.url + "/api/auth/login", json={"email": p.email, "password": "guess"}, timeout=30) for _ in range(11)]
+    seen = [requests.post(w.url + "/api/auth/login", json={"email": p.email, "password": "guess"}, timeout=60) for _ in range(11)]
     assert [r.status_code for r in seen] == [401] * 10 + [429]
     assert [int(r.headers["RateLimit-Remaining"]) for r in seen] == [*range(9, -1, -1), 0]
     assert code(seen[-1]) == (429, "rate_limited") and 1 <= int(seen[-1].headers["Retry-After"]) <= 30
     # Not even the right password tells, and others are not locked out.
-    assert requests.post(w.url + "/api/auth/login", json={"email": p.email, "password": PASSWORD}, timeout=30).status_code == 429
+    assert requests.post(w.url + "/api/auth/login", json={"email": p.email, "password": PASSWORD}, timeout=60).status_code == 429
     Person(w).register()
     misses = [requests.get(f"{w.url}/s/{uuid.uuid4().hex[:22]}", timeout=60).status_code for _ in range(70)]
     assert misses[0] == 404 and misses[-1] == 429 and set(misses) == {404, 429}
@@ -192,7 +193,7 @@ def test_passwords_do_not_hold_up_the_loop(w):
     def watch():
         while not stop.is_set():
             t = time.monotonic()
-            assert requests.get(w.url + "/api/version", timeout=30).status_code == 200
+            assert requests.get(w.url + "/api/version", timeout=60).status_code == 200
             worst.append(time.monotonic() - t)
 
     t = threading.Thread(target=watch)
@@ -215,14 +216,14 @@ def test_passwords_do_not_hold_up_the_loop(w):
                                   b'{"email":"a@b.c","password":"' + b"x" * 1025 + b'"}', b'{"email":"a@b.c","password":"\\ud800longenough"}',
                                   b"[" * 3000, b'{"email":"\xff@b.c","password":"longenough"}'])
 def test_bad_bodies(w, body):
-    r = requests.post(w.url + "/api/auth/register", data=body, timeout=30)
+    r = requests.post(w.url + "/api/auth/register", data=body, timeout=60)
     assert r.status_code == 400 and r.json()["error"]["code"] == "invalid", r.text
 
 
 def test_names_are_data(w):
     """D12: what looks like SQL, or like a pattern, is a name."""
     for name in ("o'hara@x.org", "a;drop--table@x.org", "%@x.org", "a_%@x.org"):
-        r = requests.post(w.url + "/api/auth/login", json={"email": name, "password": "'; drop table users; --"}, timeout=30)
+        r = requests.post(w.url + "/api/auth/login", json={"email": name, "password": "'; drop table users; --"}, timeout=60)
         assert r.status_code in (400, 401), r.text
     p = Person(w).register("o'hara2@example.org")
     _, key = p.key(label="'); drop table api_keys; --")
@@ -240,7 +241,7 @@ def test_sessions_expire_and_are_revoked(w):
     assert p.call("DELETE", f"/api/sessions/{rows[0]['id']}").status_code == 404
     stranger = Person(w).register()
     assert stranger.call("DELETE", f"/api/sessions/{rows[1]['id']}").status_code == 404
-    url = w.gateway("--session-seconds=2")
+    url = w.gateway("--session-seconds=8")
     short = Person(w, url)
     short.enter("login", email=p.email, password=PASSWORD)
     assert short.call("GET", "/api/me").status_code == 200
@@ -489,7 +490,7 @@ def test_links(w):
 
 # --- streams ---
 
-def closed(stream, within=5):
+def closed(stream, within=60):
     """The close code, which has to come in time."""
     stream.ws.settimeout(within)
     while True:
@@ -708,6 +709,10 @@ def test_cli(w, tmp_path):
     ours, theirs = pty.openpty()
     subprocess.run([w.bin / "devbox-cli", "workspaces"], env=env, stdout=theirs, timeout=60, check=True)
     os.close(theirs)
-    assert b"from the shell" in os.read(ours, 4096)
+    shown = b""
+    with contextlib.suppress(OSError):  # its end
+        while piece := os.read(ours, 4096):
+            shown += piece
+    assert b"from the shell" in shown
     os.close(ours)
     assert cli("workspaces", "delete", ws["id"]) == ""
