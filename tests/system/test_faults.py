@@ -15,6 +15,7 @@ from client import Client
 
 @pytest.fixture()
 def box(own_devbox):
+    own_devbox.env["DEVBOX_GATEWAY_MAX_WALL_MS"] = "600000"
     return own_devbox.up("--no-images")
 
 
@@ -72,7 +73,7 @@ def until(fn, timeout=60):
 def test_postgres_restarts(box):
     api = box.client()
     a = api.start("python", {"main.py": "while True:\n    line = input()\n    print(line, flush=True)\n    if line == 'end': break\n"},
-                  limits={"wall_ms": 30000})
+                  limits={"wall_ms": 600000})
     s = api.stream(a)
     s.send(type="input", process_id=a["process_id"], data="before\n")
     s.until_output("before\n")

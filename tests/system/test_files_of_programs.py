@@ -81,10 +81,11 @@ def test_a_lost_sandbox_costs_nothing_that_was_told(ws):
 
 def test_both_changed(own_devbox):
     """The later wins, the other is kept beside it: here and in the sandbox."""
+    own_devbox.env["DEVBOX_SCHEDULER_LEASE_MS"] = "60000"
     own_devbox.up()
     ws = Workspace(own_devbox.client())
     ws.put("f", "first")
-    run = ws.start("echo up; read x; sleep 2; echo inside > f; echo done; read x")
+    run = ws.start("echo up; read x; sleep 4; echo inside > f; echo done; read x")
     s = ws.api.stream(run)
     s.until_output("up\n")
     assert ws.input(run, "\n").status_code == 204
@@ -93,7 +94,7 @@ def test_both_changed(own_devbox):
     freeze(shim)
     try:
         ws.put("f", "by the API")
-        time.sleep(3)
+        time.sleep(7)
     finally:
         os.kill(shim, signal.SIGCONT)
     other = hashlib.sha256(b"by the API").hexdigest()[:8]
@@ -162,6 +163,7 @@ def test_written_as_it_was(node):
 
 def test_the_shim_dies(own_devbox):
     """What happens while none is there is told to the next."""
+    own_devbox.env["DEVBOX_SCHEDULER_LEASE_MS"] = "60000"
     own_devbox.up()
     ws = Workspace(own_devbox.client())
     run = ws.start("echo one > a; while :; do test -e a2 || cp a a2; sleep 0.01; date +%N > ticks; done")
@@ -171,7 +173,7 @@ def test_the_shim_dies(own_devbox):
     s = ws.api.stream(run)
     os.kill(own_devbox.daemons("shim")[0]["pid"], signal.SIGKILL)
     while len(own_devbox.daemons("shim")) != 1 or not own_devbox.status()["ready"]:
-        assert time.monotonic() < deadline + 40
+        assert time.monotonic() < deadline + 60
     # It may begin only now to serve: what is written from here on, and before, must come.
     assert ws.run("echo two > b")[0]["verdict"] == "OK"
     deadline = time.monotonic() + 60
@@ -185,6 +187,7 @@ def test_the_shim_dies(own_devbox):
 
 def test_the_next_shim_knows_the_files(own_devbox):
     """Nothing is written again, and what happened while none was there is found, removals too."""
+    own_devbox.env["DEVBOX_SCHEDULER_LEASE_MS"] = "60000"
     own_devbox.up()
     ws = Workspace(own_devbox.client())
     for name in ("same", "changed", "removed", "by-api", "src/deep", ".git/config"):
@@ -202,7 +205,7 @@ def test_the_next_shim_knows_the_files(own_devbox):
     time.sleep(3)
     os.kill(pid, signal.SIGKILL)
     ws.put("by-api", "second")
-    until(ws, wanted, timeout=40)
+    until(ws, wanted, timeout=60)
     deadline = time.monotonic() + 60
     while (seen := ws.run("stat -c %y same | cut -c1-4; cat by-api; cat .git/config; ls")[1]) != \
             "2001\nsecondfirst .git/configby-api\nchanged\nmoved\nnew\nsame\n":

@@ -12,6 +12,7 @@ from client import Stream
 
 @pytest.fixture()
 def box(own_devbox):
+    own_devbox.env["DEVBOX_GATEWAY_MAX_WALL_MS"] = "600000"
     own_devbox.up("--no-images")
     return own_devbox
 
@@ -22,7 +23,7 @@ def key_of(token):
     return base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))[0]
 
 
-def until(fn, timeout=30):
+def until(fn, timeout=60):
     deadline = time.monotonic() + timeout
     while True:
         value = fn()
@@ -51,7 +52,7 @@ def box_logs(box):
 
 
 def opens(box, a, token):
-    s = Stream(box.url, a["sandbox_id"], token, timeout=30)
+    s = Stream(box.url, a["sandbox_id"], token, timeout=60)
     s.close()
     return True
 
@@ -62,7 +63,7 @@ def test_rotation(box):
     new = f"{(int(old.split()[0]) + 1) % 256} {secrets.token_hex(32)}"
     assert {"gateway", "scheduler", "shim"} <= {n.split("-")[0] for n in box_logs(box)}
     api = box.client()
-    a = api.start("python", {"main.py": "while True:\n    print(input(), flush=True)\n"}, limits={"wall_ms": 30000})
+    a = api.start("python", {"main.py": "while True:\n    print(input(), flush=True)\n"}, limits={"wall_ms": 600000})
     s = api.stream(a)
     s.send(type="input", process_id=a["process_id"], data="one\n")
     s.until_output("one\n")
