@@ -153,7 +153,7 @@ class Raw:
     """A stream whose frames are ours to spoil."""
 
     def __init__(self, box, a):
-        self.s = socket.create_connection(("127.0.0.1", box.port), timeout=30)
+        self.s = socket.create_connection(("127.0.0.1", box.port), timeout=60)
         self.s.sendall(f"GET /api/stream/{a['sandbox_id']}?token={a['stream_token']} HTTP/1.1\r\nHost: 127.0.0.1:{box.port}\r\nConnection: Upgrade\r\n"
                        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode())
         self.buf = b""

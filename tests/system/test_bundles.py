@@ -315,7 +315,7 @@ def test_killed_build_leaves_nothing_that_looks_finished(images, tmp_path):
             p.send_signal(signal.SIGKILL)
             break
     # End of its output: everything that it started has died with it.
-    p.communicate(timeout=30)
+    p.communicate(timeout=60)
     assert not list((tmp_path / "images").iterdir())
     assert list((tmp_path / "build").glob("tmp.*"))
     r = subprocess.run(command, capture_output=True, text=True, timeout=600)

@@ -153,7 +153,7 @@ def probe(tmp_path_factory):
 
 
 def read_some(fd, size=1 << 20):
-    assert select.select([fd], [], [], 20)[0], "nothing comes"
+    assert select.select([fd], [], [], 60)[0], "nothing comes"
     return os.read(fd, size)
 
 
@@ -473,5 +473,5 @@ def test_idle_costs_nothing_and_eof_ends_it(box):
     assert used[-1] <= 1, f"a warm sandbox uses no CPU: {used} ticks"
     fd = os.pidfd_open(int((box.where / "pid").read_text()))
     box.sock.close()
-    assert select.select([fd], [], [], 20)[0], "init ends with its socket, and the sandbox with init"
+    assert select.select([fd], [], [], 60)[0], "init ends with its socket, and the sandbox with init"
     os.close(fd)

@@ -399,7 +399,7 @@ def test_garbage_goes_and_nothing_else(tmp_path, s3):
         assert not wrong and scheduler.poll() is None
         kept = create(world, spaces[0], "kept", contents[0]).json()
         world.until(lambda: world.pg.sql("select digest from blobs") == [[sha(contents[0])]] and
-                    world.pg.sql("select count(*) from blob_garbage") == [["0"]], 30)
+                    world.pg.sql("select count(*) from blob_garbage") == [["0"]], 60)
         assert content(world, kept).text == contents[0]
         [name] = files_below(prefix)
         assert os.path.basename(name).startswith(sha(contents[0]))
@@ -410,7 +410,7 @@ def test_garbage_goes_and_nothing_else(tmp_path, s3):
     finally:
         try:
             scheduler.terminate()
-            assert scheduler.wait(20) == 0
+            assert scheduler.wait(60) == 0
         finally:
             world.close()
 

@@ -54,7 +54,7 @@ class Broker:
     def stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(30)
+            self.process.wait(60)
         shutil.rmtree(self.data, ignore_errors=True)
 
     def url(self, topic, more=""):
