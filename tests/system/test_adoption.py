@@ -18,7 +18,7 @@ import pytest
 
 from link_peer import TYPES, connect, read_log
 from test_output_log import Broker
-from test_shim import Node, Run
+from test_shim import Node, Run, kill_all_in
 
 LONG = os.environ.get("DEVBOX_LONG", "0") not in ("", "0")
 ROOMY = {"cpu_ms": 3600000, "wall_ms": 3600000, "memory_mb": 64, "output_bytes": 1 << 30, "processes": 32, "open_files": 256, "disk_mb": 64}
@@ -106,7 +106,7 @@ class AdoptNode(Node):
             if self.serves():
                 break
         while self.link is old or self.link.closed.is_set() or not self.listener.peers.empty():
-            self.link = self.listener.peers.get(timeout=30)
+            self.link = self.listener.peers.get(timeout=60)
 
     def serves(self):
         try:
@@ -274,6 +274,7 @@ def test_limits_while_nobody_is_there(node):
     ends = node.order("python", {"main.py": goes}, stdin_open=True)
     for run in (cancel, ends):
         node.until(run, b"on\n")
+    on = time.monotonic()
     wall = node.order("python", {"main.py": sleeper}, limits={**ROOMY, "wall_ms": 6000})
     node.until(wall, b"on\n")
     before = time.monotonic()
@@ -285,11 +286,11 @@ def test_limits_while_nobody_is_there(node):
     hello = node.again()
     assert hello.keys() == {r.process_id for r in (wall, cancel, ends)} and hello[cancel.process_id] == "running"
     node.link.request("cancel", process_id=cancel.process_id, attempt=1)
-    end = ends.wait(5)
+    end = ends.wait()
     assert (end["verdict"], end["run"]["exit_code"], len(ends.output())) == ("EXIT_CODE", 9, 300003)
-    assert end["run"]["usage"]["wall_ms"] < 7000
-    assert wall.wait(5)["verdict"] == "WALL_LIMIT"
-    assert cancel.wait(5)["verdict"] == "CANCELLED"
+    assert end["run"]["usage"]["wall_ms"] < (before + 7 - on) * 1000  # to its end, not to when somebody was there again
+    assert wall.wait()["verdict"] == "WALL_LIMIT"
+    assert cancel.wait()["verdict"] == "CANCELLED"
     node.ready()
     missing = node.order("python", {}, command=["no-such-program"])
     assert missing.wait()["run"]["exit_code"] == 127
@@ -305,8 +306,8 @@ def test_memory_and_cpu_are_counted_on(node):
     node.pause(0.5)
     node.kill()
     node.again()
-    end = run.wait(30)
-    assert end["verdict"] == "TIME_LIMIT" and 2000 <= end["run"]["usage"]["cpu_ms"] < 4000, end
+    end = run.wait()
+    assert end["verdict"] == "TIME_LIMIT" and 2000 <= end["run"]["usage"]["cpu_ms"] < 10000, end
     assert end["run"]["usage"]["memory_peak_bytes"] > 40 << 20, end
     oom = node.order("python", {"main.py": "import sys\nprint('on', flush=True)\nsys.stdin.readline()\nb = bytearray(900 << 20)\n"},
                      stdin_open=True)
@@ -314,7 +315,7 @@ def test_memory_and_cpu_are_counted_on(node):
     assert connect_gateway(node).request("input", b"go\n", process_id=oom.process_id)["ok"]
     node.kill()
     node.again()
-    assert oom.wait(30)["verdict"] == "MEMORY_LIMIT"
+    assert oom.wait()["verdict"] == "MEMORY_LIMIT"
 
 
 def test_workspace(node):
@@ -384,14 +385,9 @@ def test_keeper_and_init_killed(node):
     run = node.order("python", {"main.py": code})
     node.until(run, b"on\n")
     node.kill()
-    for group in node.cgroups():
-        for pid in (group / "cgroup.procs").read_text().split():
-            try:
-                os.kill(int(pid), signal.SIGKILL)
-            except OSError:
-                pass
+    kill_all_in(node.cgroups())
     node.again()
-    assert run.wait(20)["verdict"] == "INTERNAL" and run.output() == b"on\n"
+    assert run.wait()["verdict"] == "INTERNAL" and run.output() == b"on\n"
     node.ready()
     run = node.order("python", {"main.py": code})
     node.until(run, b"on\n")
@@ -399,7 +395,7 @@ def test_keeper_and_init_killed(node):
     node.again()
     node.keeper.kill()
     node.keeper.wait()
-    assert run.wait(20)["verdict"] == "NODE_LOST" and run.output() == b"on\n"
+    assert run.wait()["verdict"] == "NODE_LOST" and run.output() == b"on\n"
     node.keeper = node.spawn("keeper", "devbox-shim-keeper", "--socket", node.dir / "keeper.sock", "--listen", "127.0.0.1:0")
     node.ready()
     run = node.order("python", {"main.py": code})
@@ -407,7 +403,7 @@ def test_keeper_and_init_killed(node):
     node.kill()  # the new keeper was given what is left to the next shim
     assert node.again() == {run.process_id: "running"}
     node.link.request("cancel", process_id=run.process_id, attempt=1)
-    assert run.wait(20)["verdict"] == "CANCELLED"
+    assert run.wait()["verdict"] == "CANCELLED"
 
 
 # ---- on Kafka ----
