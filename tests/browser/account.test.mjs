@@ -13,7 +13,7 @@ after(() => browser.close());
 
 async function person(t) {
   const page = await open(browser);
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(60_000);
   t.after(async () => {
     await page.context().close();
     assert.deepEqual(page.complaints, []);

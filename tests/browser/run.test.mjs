@@ -30,7 +30,11 @@ test("a program that runs goes on over a reload", async (t) => {
   await page.getByRole("button", {name: "Run", exact: true}).click();
   await says(page, "tick 3");
   await page.reload();
-  await says(page, "tick 0");
+  await output(page).waitFor();
+  await eventually("all of it is there", async () => { // above what is in view by now
+    await page.locator(".output").evaluate((e) => (e.scrollTop = 0));
+    return /^tick 0$/m.test(await output(page).innerText());
+  });
   await eventually("it goes on", async () => /tick [2-9]\d/.test(await output(page).innerText()));
   await page.keyboard.press("Control+Enter"); // the same key stops
   await verdict(page, "Stopped");

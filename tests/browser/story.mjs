@@ -13,7 +13,7 @@ after(() => browser.close());
 // A page with the start page on it, whose owner has come in.
 export async function start(t, options) {
   const page = await open(browser, options);
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(60_000);
   t.after(async () => {
     if (process.env.DEVBOX_SHOTS) await page.screenshot({path: process.env.DEVBOX_SHOTS + "/" + t.name.replace(/\W+/g, "-") + ".png"}).catch(() => {});
     await page.context().close();
@@ -80,7 +80,7 @@ export async function verdict(page, text) {
   await page.locator(".panel .verdict").getByText(text).waitFor({timeout: 60_000});
 }
 
-export async function eventually(what, check, ms = 10_000) {
+export async function eventually(what, check, ms = 60_000) {
   const until = Date.now() + ms;
   for (;;) {
     const got = await check();
@@ -98,7 +98,7 @@ export const screen = (page) =>
 export async function shows(page, pattern) {
   let seen = "";
   try {
-    await eventually("the screen shows " + pattern, async () => pattern.test((seen = await screen(page))), 30_000);
+    await eventually("the screen shows " + pattern, async () => pattern.test((seen = await screen(page))));
   } catch (e) {
     throw new Error(e.message + "; it shows:\n" + seen.trimEnd());
   }
