@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A viewer sees every byte once, whoever dies on the way: resume at another gateway, slow viewers, ack, drain, retention."""
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -166,7 +167,7 @@ def test_every_byte_once_while_gateways_are_killed(box):
         return not any(v.is_alive() for v in viewers)
 
     kills = kill_gateways(box, stop)
-    assert kills >= SECONDS // 5
+    assert kills >= (SECONDS // 5 if LONG else 2)
     for n, v in enumerate(viewers):
         assert v.failure is None, (n, v.failure, {k: len(x) for k, x in v.got.items()})
         assert v.connections >= 2
@@ -267,7 +268,7 @@ def test_a_viewer_who_does_not_read_harms_nobody(box):
     for t in threads:
         t.start()
     for t in threads:
-        t.join(30)
+        t.join(60)
     took = time.monotonic() - begin
     assert all(s.output("stdout") == data for s in others), f"after {took:.1f} s"
     assert memory_kib(pid) - before < 16 << 10
@@ -276,8 +277,8 @@ def test_a_viewer_who_does_not_read_harms_nobody(box):
 
 
 def count_until_quiet(s, process):
-    """Bytes of output that come until nothing comes for a while, or the end."""
-    s.ws.settimeout(1)
+    """Bytes of output that come until nothing more comes for a while, or the end."""
+    s.ws.settimeout(60)
     got = 0
     try:
         while True:
@@ -286,6 +287,7 @@ def count_until_quiet(s, process):
             if m["type"] == "status" and m["status"] in TERMINAL:
                 return got, True
             got += len(m["data"].encode()) if m["type"] == "output" else 0
+            s.ws.settimeout(1)
     except websocket.WebSocketTimeoutException:
         return got, False
 
@@ -309,7 +311,7 @@ def test_ack(box):
         if rounds == 1:
             s.send(type="ack", process_id=process, bytes=seen // 2)
             more, ended = count_until_quiet(s, process)
-            assert not ended and 0 < more <= seen - seen // 2
+            assert not ended and 0 < more <= 100_000 - (seen - seen // 2)
             seen += more
         s.send(type="ack", process_id=process, bytes=seen)
     assert s.output("stdout") == data and rounds >= len(data) // 100_000
@@ -319,8 +321,8 @@ def test_ack(box):
 
 
 def test_sigterm_tells_viewers_to_go_on_elsewhere(box):
-    code = "import time\nfor k in range(200):\n    print(k, 'ä' * 50, flush=True)\n    time.sleep(0.02)\n"
-    expected = "".join(f"{k} {'ä' * 50}\n" for k in range(200)).encode()
+    code = "import time\nfor k in range(500):\n    print(k, 'ä' * 50, flush=True)\n    time.sleep(0.02)\n"
+    expected = "".join(f"{k} {'ä' * 50}\n" for k in range(500)).encode()
     api = box.client()
     accepted = api.start("python", {"main.py": code})
     leaving = next(g for g in box.daemons("gateway") if g["url"] != box.url)
@@ -381,6 +383,16 @@ def check_cut(s, stream, data):
     return start, end
 
 
+def log_bytes(box):
+    """Of the partition that has most."""
+    sizes = {}
+    for where, _, names in os.walk(box.state / "output"):
+        for name in (n for n in names if n.endswith(".seg")):
+            with contextlib.suppress(FileNotFoundError):  # the log removed it just now
+                sizes[where] = sizes.get(where, 0) + os.stat(f"{where}/{name}").st_size
+    return max(sizes.values())
+
+
 def test_a_log_cut_under_a_viewer_gives_one_gap(own_devbox):
     own_devbox.env |= {"DEVBOX_SHIM_LOG_RETAIN_BYTES": str(4 << 20), "DEVBOX_SHIM_LOG_SEGMENT_BYTES": str(1 << 20)}
     box = own_devbox.up()
@@ -401,9 +413,8 @@ def test_a_log_cut_under_a_viewer_gives_one_gap(own_devbox):
             early.send(type="input", process_id=process, data="\n")
         m = early.next()
         got += len(m["data"]) if m["type"] == "output" else 0
-    folder = max((box.state / "output").rglob("*.seg"), key=lambda p: p.stat().st_mtime).parent
     deadline = time.monotonic() + 60
-    while sum(p.stat().st_size for p in folder.glob("*.seg")) > 4 << 20:  # until it is settled
+    while log_bytes(box) > 4 << 20:  # until it is settled
         assert time.monotonic() < deadline, "the log is not cut"
         time.sleep(0.05)
     late, resumed = api.stream(accepted), api.stream(accepted, resume=f"{process}:{seen}")
