@@ -58,6 +58,17 @@ static void on_drain(struct dbx_http_req *http, void *user)
         gw_collect_resume(rd->collect);
 }
 
+/* Nobody looks until it was woken: what a page that was not full left out has ended since. */
+static void go_on(struct reader *rd)
+{
+    if (rd->after >= (rd->junit ? rd->until : (int64_t)rd->b.total))
+        end(rd);
+    else if (rd->again || rd->junit)
+        look(rd);
+    else
+        dbx_timer_start(rd->timer, LOOK_MS, 0);
+}
+
 static bool on_object(const struct gw_process *p, const struct dbx_buf *json, void *user)
 {
     struct reader *rd = user;
@@ -80,10 +91,7 @@ static void on_done(void *user)
 {
     struct reader *rd = user;
     rd->collect = gw_collect_free(rd->collect);
-    if (rd->junit && rd->after >= rd->until)
-        end(rd);
-    else
-        look(rd);
+    go_on(rd);
 }
 
 static void on_error(const struct dbx_err *err, void *user)
@@ -108,14 +116,12 @@ static void on_rows(const struct gw_process *rows, size_t n, const struct dbx_er
     } else if (err) {
         dbx_timer_start(rd->timer, LOOK_MS, 0);
     } else if (n > 0) {
-        rd->again = true;
+        rd->again |= n == PAGE;
         rd->collect = gw_collect_new(rq->gw, rows, n, &collect_handlers, rd);
-    } else if (rd->after >= rd->b.total || rd->junit) {
+    } else if (rd->junit) {
         end(rd);
-    } else if (rd->again) {
-        look(rd);
     } else {
-        dbx_timer_start(rd->timer, LOOK_MS, 0);
+        go_on(rd);
     }
     gw_req_unref(rq);
 }
