@@ -31,7 +31,7 @@ CHECKS = [checks.status_code_conformance, checks.content_type_conformance, check
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 GARBAGE = ("x", "0", "%00", "..", "%2e%2e", "' or 1=1 --", "é", "a" * 300, "00000000-0000-0000-0000-00000000000", "{id}", "%ff", "null")
 ANY = {"email": "somebody@example.org", "slug": "x" * 22}
-ENDING = ("delete", "/cancel", "/signal", "/recovery")  # what takes things away: of one's own each time
+ENDING = ("delete", "/input", "/cancel", "/signal", "/recovery")  # what takes things away, or wants them as they began: of one's own each time
 
 
 class World:
