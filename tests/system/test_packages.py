@@ -300,7 +300,7 @@ def test_reaches_nothing_else(devbox, workspace):
     other.put("other.py", OTHER)
     listener = other.start(["python3", "other.py", "18080", name])
     s = other.api.stream(listener)
-    s.until(lambda m: m.get("data") == "listens\n")
+    s.until_output("listens\n")
     held = socket.socket(socket.AF_UNIX)
     held.bind("\0devbox-host")
     held.listen()
