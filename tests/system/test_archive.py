@@ -272,7 +272,7 @@ def test_several_in_one_statement(own_devbox):
         sql(box, "update processes set ended_at = ended_at - interval '2 hours'")  # now all of them are due
         until(lambda: sql(box, "select count(*) from processes where archive_until is not null") == ["8"] and len(held.waiting()) == 2)
         os.kill(box.daemons("gateway")[0]["pid"], signal.SIGKILL)
-        sql(box, f"select pg_terminate_backend(pid) from unnest(array[{', '.join(held.waiting())}]) as t (pid)")
+        sql(box, f"select pg_terminate_backend(pid) from unnest(array[{', '.join(held.waiting())}]::int[]) as t (pid)")
         until(lambda: not held.waiting())
         assert sql(box, "select count(*) from process_outputs") == ["0"] and not sql(box, DRIFT)
     wait_archived(box)
