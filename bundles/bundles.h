@@ -159,12 +159,13 @@ enum bnd_cap { /* bits */
                BND_CAP_KILL = 1 << 1,
                BND_CAP_SETGID = 1 << 2,
                BND_CAP_SETUID = 1 << 3,
-               BND_CAP_SYS_ADMIN = 1 << 4, /* to mount layers */
-               BND_CAP_SYS_CHROOT = 1 << 5 /* to stand apart from them: shim/init/layer.c */
+               BND_CAP_SYS_ADMIN = 1 << 4,   /* to mount layers */
+               BND_CAP_SYS_CHROOT = 1 << 5,  /* to stand apart from them: shim/init/layer.c */
+               BND_CAP_DAC_OVERRIDE = 1 << 6 /* until the first program: shim/init/files.c */
 };
 #define BND_CAPS_INIT                                                                              \
     (BND_CAP_CHOWN | BND_CAP_KILL | BND_CAP_SETGID | BND_CAP_SETUID | BND_CAP_SYS_ADMIN |          \
-     BND_CAP_SYS_CHROOT)
+     BND_CAP_SYS_CHROOT | BND_CAP_DAC_OVERRIDE)
 
 struct bnd_spec_opts {
     const char *id;          /* [A-Za-z0-9_-]{1,64} */

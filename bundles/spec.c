@@ -29,9 +29,13 @@ static const struct {
     uint32_t bit;
     const char *name;
 } caps[] = {
-    {BND_CAP_CHOWN, "CAP_CHOWN"},         {BND_CAP_KILL, "CAP_KILL"},
-    {BND_CAP_SETGID, "CAP_SETGID"},       {BND_CAP_SETUID, "CAP_SETUID"},
-    {BND_CAP_SYS_ADMIN, "CAP_SYS_ADMIN"}, {BND_CAP_SYS_CHROOT, "CAP_SYS_CHROOT"},
+    {BND_CAP_CHOWN, "CAP_CHOWN"},
+    {BND_CAP_KILL, "CAP_KILL"},
+    {BND_CAP_SETGID, "CAP_SETGID"},
+    {BND_CAP_SETUID, "CAP_SETUID"},
+    {BND_CAP_SYS_ADMIN, "CAP_SYS_ADMIN"},
+    {BND_CAP_SYS_CHROOT, "CAP_SYS_CHROOT"},
+    {BND_CAP_DAC_OVERRIDE, "CAP_DAC_OVERRIDE"},
 };
 
 /* ---- checks: the spec is privileged input, whatever wrote the options

@@ -10,6 +10,7 @@ for (const key of Object.keys(module.constructor._pathCache))
 if (process.env.NODE_OPTIONS === `--require=${__filename}`) wait(require('fs'));
 
 function wait(fs) {
+  process.chdir('/workspace');
   fs.writeSync(3, 'R');
   const room = Buffer.alloc(65536);
   const read = () => {
@@ -22,7 +23,6 @@ function wait(fs) {
   const [size, count, stdin] = told.toString('latin1', 0, begin - 1).split(' ').map(Number);
   while (told.length < begin + size) told = Buffer.concat([told, read()]);
   fs.closeSync(3);
-  process.chdir('/workspace');
   Object.defineProperty(process, '_preload_modules', {value: []});
   const words = told.toString('utf8', begin).split('\0');
   words.pop();

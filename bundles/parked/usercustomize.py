@@ -7,6 +7,8 @@ Each system call in there takes 30 us or more when nothing ran before, so what c
 
 import sys
 
+_WORK = "/workspace"
+
 
 def _serve():
     """Returns in children that fork.c made, who are what a process would be that was started to wait. What is there by now is left
@@ -17,23 +19,23 @@ def _serve():
     gc.freeze()
     del sys.modules["gc"]
     os.fork()
-    os.chdir("/workspace")
+    os.chdir(_WORK)
 
 
 def _no_input():
-    """What stdin is for a program without input, as Python itself makes it of what such a one has there; and a descriptor of
-    /dev/null."""
+    """What stdin is for a program without input, as Python itself makes it of what such a one has there. Most have none: /dev/null
+    stands at fd 0 while it waits, and what stood there at fd 4."""
     import io
     import os
-    null, kept = os.open("/dev/null", os.O_RDWR), os.dup(0)
+    os.dup2(0, 4, False)
+    null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
+    os.close(null)
     like, buffer = sys.stdin, io.open(0, "rb", -1, closefd=False)
     buffer.raw.name = "<stdin>"
     stdin = io.TextIOWrapper(buffer, like.encoding, like.errors, "\n", like.line_buffering, like.write_through)
     stdin.mode = "r"
-    os.dup2(kept, 0)
-    os.close(kept)
-    return stdin, null
+    return stdin
 
 
 def _touch():
@@ -68,54 +70,13 @@ if __name__ == "__main__":
 """, "<touched>", "exec")
 
 
-def _no_archive(path):
-    """Whether its file is an archive of modules is what Python asks first, in a dozen system calls. For one that plainly is none the
-    answer is put where it would be remembered."""
-    import os
-    try:
-        found = os.stat(path)
-        if found.st_mode & 0o170000 != 0o100000 or found.st_size > 65536:
-            return
-        fd = os.open(path, os.O_RDONLY)
-        data = os.read(fd, 65536)
-        os.close(fd)
-    except OSError:
-        return
-    if len(data) == found.st_size and b"PK\5\6" not in data:
-        sys.path_importer_cache[path] = None
+def _numbers(head):
+    return map(int, head.split())
 
 
-def _wait():
+def _take(told, count):
+    """The arguments and the environment become the program's."""
     import os
-    try:
-        _touch()
-        nothing, null = _no_input()
-    except OSError:
-        return
-    if os.environ.get("DEVBOX_FORK"):
-        _serve()
-        null = os.open("/dev/null", os.O_RDWR)  # a child has none but those of its order
-    try:
-        if os.write(3, b"R") != 1:
-            return
-    except OSError:
-        return
-    told = os.read(3, 65536)
-    if not told:
-        os._exit(0)
-    head, told = told.split(b"\0", 1)
-    size, count, stdin = map(int, head.split())
-    while len(told) < size:
-        piece = os.read(3, 65536)
-        if not piece:
-            os._exit(0)
-        told += piece
-    os.close(3)
-    if not stdin:
-        os.dup2(null, 0)
-        sys.stdin = sys.__stdin__ = nothing
-    os.close(null)
-    _no_archive(os.getcwd() + "/" + sys.argv[0])
     words = told.split(b"\0")[:-1]
     args = [os.fsdecode(w) for w in words[:count]]
     sys.argv += args
@@ -126,6 +87,72 @@ def _wait():
     for key, value in env.items():
         if os.environb.get(key) != value:
             os.environb[key] = value
+
+
+def _rehearse():
+    """What is done behind the wait is done before it, too, to no effect: then it is in memory. So is room on the stack."""
+    import os
+    os.environb[b"_"] = b"_"
+    _take(b"".join(k + b"=" + v + b"\0" for k, v in os.environb.items() if k != b"_"), sum(_numbers(b"0 0 0 0")))
+    deep = []
+    for _ in range(200):
+        deep = [deep]
+    repr(deep)
+
+
+def _is_plain(path):
+    """It is no archive of modules."""
+    import os
+    try:
+        found = os.stat(path)
+        if found.st_mode & 0o170000 != 0o100000 or found.st_size > 65536:
+            return False
+        fd = os.open(path, os.O_RDONLY)
+        data = os.read(fd, 65536)
+        os.close(fd)
+    except OSError:
+        return False
+    return len(data) == found.st_size and b"PK\5\6" not in data
+
+
+def _wait():
+    import os
+    try:
+        _touch()
+        _rehearse()
+        nothing = _no_input()
+    except OSError:
+        return
+    forked = os.environ.get("DEVBOX_FORK")
+    if forked:
+        _serve()
+    try:
+        if os.write(3, b"R") != 1:
+            return
+    except OSError:
+        return
+    told = os.read(3, 65536)
+    if not told:
+        os._exit(0)
+    head, told = told.split(b"\0", 1)
+    size, count, stdin, plain = _numbers(head)
+    while len(told) < size:
+        piece = os.read(3, 65536)
+        if not piece:
+            os._exit(0)
+        told += piece
+    if forked and not stdin:  # a child has at fd 0 what its order says, and nothing at fd 4
+        os.dup2(os.open("/dev/null", os.O_RDWR), 0)
+    elif not forked and stdin:
+        os.dup2(4, 0)
+    if not stdin:
+        sys.stdin = sys.__stdin__ = nothing
+    os.closerange(3, 5)
+    # Whether it is an archive is what Python asks first, in a dozen system calls: the answer is put where it would be remembered.
+    path = _WORK + "/" + sys.argv[0]
+    if plain or _is_plain(path):
+        sys.path_importer_cache[path] = None
+    _take(told, count)
 
 
 def _make_way():

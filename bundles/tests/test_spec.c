@@ -61,8 +61,8 @@ static void test_process(void)
     CHECK_EQ(dbx_json_get_i64(dbx_json_get(p, "user"), "uid", -1), 0);
     CHECK(dbx_json_get_bool(p, "noNewPrivileges", false));
     CHECK(!dbx_json_get_bool(p, "terminal", true));
-    CHECK_EQ(dbx_json_count(at(p, "capabilities", "bounding")), 6);
-    CHECK_EQ(dbx_json_count(at(p, "capabilities", "effective")), 6);
+    CHECK_EQ(dbx_json_count(at(p, "capabilities", "bounding")), 7);
+    CHECK_EQ(dbx_json_count(at(p, "capabilities", "effective")), 7);
     CHECK(at(p, "capabilities", "inheritable") != NULL);
     CHECK_EQ(dbx_json_count(at(p, "capabilities", "inheritable")), 0);
     CHECK_EQ(dbx_json_count(at(p, "capabilities", "ambient")), 0);

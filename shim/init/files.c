@@ -2,7 +2,8 @@
 /* Writes files into the tree of the user, who may have put anything there: links to elsewhere,
  * pipes, folders without permission. So it is done with the user's identity (what he may not touch,
  * init does not touch for him; what is made is his), one component at a time, never through a link.
- */
+ * Until somebody's program has run, nobody has put anything there: what is new then is made by uid
+ * 0 and given to him, in four calls for a dozen. */
 #include "shim/init/init.h"
 
 #include <errno.h>
@@ -14,6 +15,12 @@
 #include <unistd.h>
 
 struct writer {
+    char root_path[256];
+    uid_t uid;
+    gid_t gid;
+    size_t watched;
+    bool careful;  /* what follows is there, and init has the user's identity */
+    bool switched; /* which is not the one that it has anyway */
     int root;
     int dir;         /* the folder of the last path, to save walking there again */
     char name[1025]; /* its path; empty: root itself */
@@ -154,28 +161,6 @@ static int write_one(struct writer *w, const struct init_file *f)
     return error;
 }
 
-static int write_block(struct init *in, int root, size_t watched, const uint8_t *block, size_t len,
-                       uint64_t *ret_count, char *text, size_t text_size)
-{
-    struct writer w = {.root = root, .dir = root};
-    struct init_files_iter it = {0};
-    struct init_file f;
-    int r;
-    while ((r = init_files_next(block, len, &it, &f)) == 0) {
-        bool held = init_watch_holds(watched, f.path);
-        r = held ? 0 : write_one(&w, &f);
-        if (!held)
-            init_watch_wrote(in, watched, &f, r == 0);
-        if (r) {
-            snprintf(text, text_size, "%s", f.path);
-            break;
-        }
-        ++*ret_count;
-    }
-    leave(&w);
-    return r < 0 ? 0 : r;
-}
-
 static int open_root(const char *root, uid_t uid, gid_t gid)
 {
     int fd = init_open_folder(AT_FDCWD, root);
@@ -189,36 +174,106 @@ static int open_root(const char *root, uid_t uid, gid_t gid)
     return fd;
 }
 
+/* Returns 0 or errno; text says where. */
+static int begin_careful(struct init *in, struct writer *w, char *text, size_t text_size)
+{
+    if (w->careful)
+        return 0;
+    w->root = w->dir = open_root(w->root_path, w->uid, w->gid);
+    if (w->root < 0) {
+        snprintf(text, text_size, "%s", w->root_path);
+        return errno;
+    }
+    w->careful = true;
+    w->switched = geteuid() == 0;
+    /* only the effective ids: with the real uid 0, the user can send init no signal meanwhile */
+    if (w->switched && (setegid(w->gid) < 0 || seteuid(w->uid) < 0))
+        return errno;
+    w->watched = init_watch_before(in, w->root_path);
+    return 0;
+}
+
+static void end_careful(struct init *in, struct writer *w)
+{
+    if (!w->careful)
+        return;
+    init_watch_after(in, w->watched);
+    leave(w);
+    if (w->switched && (seteuid(0) < 0 || setegid(0) < 0))
+        _exit(70); /* init without its identity is of no use */
+    close(w->root);
+}
+
+static int write_carefully(struct init *in, struct writer *w, const struct init_file *f)
+{
+    if (init_watch_holds(w->watched, f->path))
+        return 0;
+    int r = write_one(w, f);
+    init_watch_wrote(in, w->watched, f, r == 0);
+    return r;
+}
+
+/* A file in the root itself, where none is yet. False: it is to be made carefully. */
+static bool write_first(const struct init *in, const struct writer *w, const struct init_file *f,
+                        int *ret_error)
+{
+    char path[sizeof(w->root_path) + INIT_MAX_PATH + 2];
+    if (w->careful || in->begun || !(in->features & INIT_CAN_SETUID) || f->gone || f->folder ||
+        strchr(f->path, '/'))
+        return false;
+    snprintf(path, sizeof(path), "%s/%s", w->root_path, f->path);
+    int fd =
+        open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, f->mode ? f->mode : 0644);
+    if (fd < 0)
+        return false;
+    bool done = fchown(fd, w->uid, w->gid) == 0 && write_data(fd, f->data, f->size) == 0;
+    *ret_error = done ? 0 : errno;
+    close(fd);
+    return true;
+}
+
+static int write_block(struct init *in, struct writer *w, const uint8_t *block, size_t len,
+                       uint64_t *ret_count, char *text, size_t text_size)
+{
+    struct init_files_iter it = {0};
+    struct init_file f;
+    int r;
+    while ((r = init_files_next(block, len, &it, &f)) == 0) {
+        if (!write_first(in, w, &f, &r)) {
+            r = begin_careful(in, w, text, text_size);
+            if (r)
+                return r;
+            r = write_carefully(in, w, &f);
+        }
+        if (r) {
+            snprintf(text, text_size, "%s", f.path);
+            return r;
+        }
+        init_park_wrote(in, w->root_path, &f);
+        ++*ret_count;
+    }
+    /* the root is there, even if nothing is in it */
+    return *ret_count ? 0 : begin_careful(in, w, text, text_size);
+}
+
 int init_write_files(struct init *in, const uint8_t *body, size_t len, uint64_t *ret_count,
                      char *text, size_t text_size)
 {
     struct init_files fixed;
     const char *name;
     const uint8_t *block;
-    char root[256];
     size_t block_len;
     int r = init_decode_files(body, len, &fixed, &name, &block, &block_len);
     *ret_count = 0;
     if (r)
         return r;
-    memcpy(root, name, fixed.root_len);
-    root[fixed.root_len] = 0;
-    int fd = open_root(root, fixed.uid, fixed.gid);
-    if (fd < 0) {
-        snprintf(text, text_size, "%s", root);
-        return errno;
-    }
-    bool switched = geteuid() == 0;
-    /* only the effective ids: with the real uid 0, the user can send init no signal meanwhile */
-    if (switched && (setegid(fixed.gid) < 0 || seteuid(fixed.uid) < 0))
-        r = errno;
-    if (!r) {
-        size_t watched = init_watch_before(in, root);
-        r = write_block(in, fd, watched, block, block_len, ret_count, text, text_size);
-        init_watch_after(in, watched);
-    }
-    if (switched && (seteuid(0) < 0 || setegid(0) < 0))
-        _exit(70); /* init without its identity is of no use */
-    close(fd);
+    struct writer w = {.uid = fixed.uid, .gid = fixed.gid};
+    memcpy(w.root_path, name, fixed.root_len);
+    w.root_path[fixed.root_len] = 0;
+    if (init_watch_is(w.root_path))
+        r = begin_careful(in, &w, text, text_size);
+    if (!r)
+        r = write_block(in, &w, block, block_len, ret_count, text, text_size);
+    end_careful(in, &w);
     return r;
 }

@@ -33,7 +33,9 @@ struct proc {
 struct pump {
     bool open;
     bool full;    /* waits for room at the host's end, else for bytes */
-    int from, to; /* owned */
+    bool heard;   /* the host's end is in the epoll set */
+    bool deaf;    /* the program's is not: it spoke before it was aimed */
+    int from, to; /* owned; to -1: nobody has claimed what it is for */
 };
 #define INIT_MAX_PUMPS (2 * INIT_MAX_PROCESSES)
 
@@ -44,10 +46,17 @@ struct parked {
     bool ready;
     bool forked; /* by the server: it is its child, and RENEW is what is answered */
     uint16_t argc;
-    uint32_t tag;         /* of the PARK, which is answered when it is ready */
-    int sock, in, out[2]; /* owned: our ends of its fds 3, 0, 1 and 2 */
-    size_t n_rlimits;     /* that it was started with; 0: not known */
+    uint32_t tag;        /* of the PARK, which is answered when it is ready */
+    int sock, in;        /* owned: our ends of its fds 3 and 0 */
+    struct pump *out[2]; /* of its fds 1 and 2; NULL: none */
+    bool plain;          /* its program was written last, and is no archive */
+    size_t n_rlimits;    /* that it was started with; 0: not known */
     struct init_rlimit rlimits[INIT_MAX_RLIMITS];
+};
+
+/* The file that what is parked will run. */
+struct program {
+    char root[INIT_MAX_PATH + 1], name[256];
 };
 
 /* The interpreter that forks what is parked. pid 0: none. */
@@ -155,19 +164,28 @@ struct init {
     struct answer queue[QUEUE_MAX];
     size_t queued;
     struct parked parked;
+    int left[2]; /* owned: of what was parked, to be closed when there is time; 0: none */
+    struct program program;
     struct server server;
     struct renew renew;
     struct pristine pristine;
+    bool begun;      /* a program of somebody's was started, at some time */
+    bool spare;      /* init has what it needs before that only */
     int files_error; /* of the last FILES */
-    bool say_ready, listing, killing, killed;
+    bool say_ready, listing, killing, killed, wrote;
     int kill_result;
-    uint32_t list_tag, kill_tag;
+    uint32_t list_tag, kill_tag, wrote_tag;
+    uint64_t wrote_count;
     uint64_t kill_until_us;
     uint8_t request[INIT_MAX_MESSAGE];
     char *argv[INIT_MAX_ARGS + 1], *env[INIT_MAX_ARGS + 1];
 };
 
 uint64_t init_now_us(void);
+void init_drop_spare(struct init *in); /* the capabilities for what is before the first program */
+/* Programs expect no O_NONBLOCK, which a descriptor shared with the host comes with; the shim sets
+ * nothing else that F_SETFL changes. */
+void init_block(const int *fds, size_t n_fds);
 void init_answer(struct init *in, uint16_t op, uint16_t flags, uint32_t tag, const void *body,
                  size_t len);
 void init_done(struct init *in, const struct init_header *h, int error, uint64_t value,
@@ -215,7 +233,11 @@ void init_on_parked(struct init *in); /* its socket has something to say */
  * init_unpark is to be called. fds as in init_start. */
 bool init_claim_parked(struct init *in, struct proc *p, const struct init_start_request *req,
                        int *fds);
-void init_unpark(struct init *in);                  /* ends it; it is reaped when it has gone */
+void init_unpark(struct init *in);    /* ends it; it is reaped when it has gone */
+void init_park_tidy(struct init *in); /* nobody waits: closes what is left of it */
+/* A FILES has done that. */
+void init_park_wrote(struct init *in, const char *root, const struct init_file *f);
+void init_park_program(struct init *in, const struct init_start_request *req);
 bool init_parked_ended(struct init *in, pid_t pid); /* it was reaped: was it this one? */
 int init_park_forked(struct init *in);              /* asks the server for one; 0 or errno */
 
@@ -247,6 +269,9 @@ int init_wipe_tree(const char *root, uid_t uid);
 int init_pump_open(struct init *in, int *fd, uid_t uid, gid_t gid, struct pump **ret);
 /* Carries from one to the other, both taken. Returns 0 or errno, and closes both then. */
 int init_pump_join(struct init *in, int from, int to);
+/* The same in two steps. NULL: errno, and from is the caller's. To is taken; 0 or errno. */
+struct pump *init_pump_ahead(struct init *in, int from);
+int init_pump_aim(struct init *in, struct pump *p, int to);
 void init_pump_close(struct pump *p);
 /* which: data.u32 of the event; it is below 2 * INIT_MAX_PUMPS. */
 void init_pump_turn(struct init *in, uint32_t which, uint32_t events);
@@ -298,6 +323,7 @@ int init_layer(struct init *in, const uint8_t *body, size_t len, uint64_t *ret_v
 void init_watch_boot(void); /* once, before all else of it; again at its end */
 int init_watch_begin(struct init *in, const uint8_t *body, size_t len, int *fds, size_t n_fds);
 void init_watch_turn(struct init *in, uint32_t what);
+bool init_watch_is(const char *root); /* it is watched */
 /* Around writes of the shim's, with the user's identity: what a program has changed and is not told
  * yet is left alone (holds), and our own writes are not told. A program that leaves a content as
  * the shim knows it has changed nothing. */

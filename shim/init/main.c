@@ -117,6 +117,13 @@ static void say_of(struct init *in, struct proc *p)
         p->again = false;
 }
 
+static void say_wrote(struct init *in)
+{
+    struct init_header h = {.op = INIT_FILES, .tag = in->wrote_tag};
+    in->wrote = false;
+    init_done(in, &h, 0, in->wrote_count, NULL);
+}
+
 /* Sends what is marked, as far as the socket takes it. */
 static void flush(struct init *in)
 {
@@ -127,6 +134,8 @@ static void flush(struct init *in)
         memmove(in->queue, in->queue + sent, (in->queued - sent) * sizeof(in->queue[0]));
         in->queued -= sent;
     }
+    if (in->wrote && in->queued == 0)
+        say_wrote(in);
     if (in->say_ready && in->queued == 0) {
         struct init_ready r = {INIT_MAGIC, INIT_VERSION, in->features, (uint32_t)getpid()};
         in->say_ready = false;
@@ -184,9 +193,17 @@ static void on_files(struct init *in, const struct init_header *h, const uint8_t
 {
     char text[256] = "";
     uint64_t count;
+    if (in->wrote)
+        say_wrote(in); /* the one before */
     int r = init_write_files(in, body, len, &count, text, sizeof(text));
     in->files_error = r;
-    init_done(in, h, r, count, text);
+    if (r) {
+        init_done(in, h, r, count, text);
+        return;
+    }
+    in->wrote = true; /* a START may have come behind it, which is waited for */
+    in->wrote_tag = h->tag;
+    in->wrote_count = count;
 }
 
 static void on_plain(struct init *in, const struct init_header *h, const uint8_t *body, size_t len)
@@ -273,6 +290,13 @@ static void on_stream(struct init *in, const uint8_t *body, size_t len, int *fds
         init_stream(in, &what, n_fds ? fds : NULL);
 }
 
+static void on_watch(struct init *in, const struct init_header *h, const uint8_t *body, size_t len,
+                     int *fds, size_t n_fds)
+{
+    init_block(fds, n_fds);
+    init_done(in, h, init_watch_begin(in, body, len, fds, n_fds), 1, NULL);
+}
+
 static void on_request(struct init *in, size_t len, int *fds, size_t n_fds)
 {
     struct init_header h;
@@ -300,7 +324,7 @@ static void on_request(struct init *in, size_t len, int *fds, size_t n_fds)
     else if (h.op == INIT_FILES)
         on_files(in, &h, body, body_len);
     else if (h.op == INIT_WATCH)
-        init_done(in, &h, init_watch_begin(in, body, body_len, fds, n_fds), 1, NULL);
+        on_watch(in, &h, body, body_len, fds, n_fds);
     else if (h.op == INIT_LAYER)
         on_layer(in, &h, body, body_len);
     else if (h.op == INIT_PARK)
@@ -315,9 +339,13 @@ static void on_request(struct init *in, size_t len, int *fds, size_t n_fds)
         munmap(map, h.body_len);
 }
 
-/* A descriptor shared with the host came with O_NONBLOCK set: programs expect none of that, and the
- * shim sets nothing else that F_SETFL changes. What did not fit into the control buffer the kernel
- * has closed. */
+void init_block(const int *fds, size_t n_fds)
+{
+    for (size_t i = 0; i < n_fds; i++)
+        (void)fcntl(fds[i], F_SETFL, 0);
+}
+
+/* What did not fit into the control buffer the kernel has closed. */
 static size_t take_fds(struct msghdr *msg, int fds[INIT_MAX_FDS])
 {
     size_t count = 0;
@@ -332,7 +360,6 @@ static size_t take_fds(struct msghdr *msg, int fds[INIT_MAX_FDS])
                 close(fd);
                 continue;
             }
-            (void)fcntl(fd, F_SETFL, 0);
             fds[count++] = fd;
         }
     }
@@ -474,6 +501,9 @@ static void run(struct init *in)
     while (!in->quit) {
         if (in->look) {
             in->look = false;
+            init_park_tidy(in);
+            if (in->begun)
+                init_drop_spare(in);
             bool children = init_reap(in);
             if (in->killing)
                 go_on_killing(in, children);
@@ -510,19 +540,26 @@ static int open_loop(struct init *in)
     return watch(in, in->timer, ON_TICK);
 }
 
-/* Everything above what init needs goes, for good. SYS_ADMIN and SYS_CHROOT are there for layers.
- */
-static void drop_capabilities(void)
+/* Everything above what init needs goes, for good. SYS_ADMIN and SYS_CHROOT are there for layers;
+ * spare: DAC_OVERRIDE, to make a file in a folder that is the user's (files.c:write_first). */
+static void drop_capabilities(uint32_t spare)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct caps[2] = {0};
     uint32_t keep = 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL | 1u << CAP_CHOWN |
-                    1u << CAP_SYS_ADMIN | 1u << CAP_SYS_CHROOT;
+                    1u << CAP_SYS_ADMIN | 1u << CAP_SYS_CHROOT | spare;
     if (syscall(SYS_capget, &head, caps) < 0)
         return;
     caps[0].effective = caps[0].permitted = caps[0].permitted & keep;
     caps[0].inheritable = caps[1].effective = caps[1].permitted = caps[1].inheritable = 0;
     (void)syscall(SYS_capset, &head, caps);
+}
+
+void init_drop_spare(struct init *in)
+{
+    if (in->spare)
+        drop_capabilities(0);
+    in->spare = false;
 }
 
 /* fd 0 goes above 2, so that 0, 1 and 2 are /dev/null for children that are given nothing. */
@@ -563,7 +600,8 @@ int main(int argc, char **argv)
         if (mkdir("/dev/mqueue", 0755) == 0) /* what is in it is seen by RENEW */
             (void)mount("mqueue", "/dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
         init_layers_begin(&in);
-        drop_capabilities();
+        drop_capabilities(1u << CAP_DAC_OVERRIDE);
+        in.spare = true;
     }
     run(&in);
     return 0;

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #define PIPE_SIZE (256 << 10)
+#define MAX_PLAIN (64u << 10) /* what is larger is not searched */
 
 static void close_one(int *fd)
 {
@@ -30,10 +31,47 @@ static void let_go(struct parked *k)
 {
     close_one(&k->sock);
     close_one(&k->in);
-    close_one(&k->out[0]);
-    close_one(&k->out[1]);
+    for (int i = 0; i < 2; i++)
+        if (k->out[i])
+            init_pump_close(k->out[i]);
+    k->out[0] = k->out[1] = NULL;
     k->pid = 0;
     k->ready = k->forked = false;
+}
+
+void init_park_tidy(struct init *in)
+{
+    for (int i = 0; i < 2; i++)
+        if (in->left[i] > 0) {
+            close(in->left[i]);
+            in->left[i] = 0;
+        }
+}
+
+/* As let_go, of what runs now: closing can wait, it cannot. */
+static void let_run(struct init *in, struct parked *k)
+{
+    init_park_tidy(in);
+    in->left[0] = k->sock;
+    in->left[1] = k->in;
+    k->sock = k->in = -1;
+    k->out[0] = k->out[1] = NULL;
+    let_go(k);
+}
+
+void init_park_program(struct init *in, const struct init_start_request *req)
+{
+    snprintf(in->program.root, sizeof(in->program.root), "%s", req->cwd);
+    snprintf(in->program.name, sizeof(in->program.name), "%s", req->argv[req->fixed.argc - 1]);
+}
+
+/* Nobody runs who could change it before it is run. */
+void init_park_wrote(struct init *in, const char *root, const struct init_file *f)
+{
+    static const char end_of_archive[] = {'P', 'K', 5, 6};
+    if (!strcmp(f->path, in->program.name) && !strcmp(root, in->program.root))
+        in->parked.plain = !f->gone && !f->folder && f->size <= MAX_PLAIN &&
+                           !memmem(f->data, f->size, end_of_archive, sizeof(end_of_archive));
 }
 
 static void answer(struct init *in, int error)
@@ -56,14 +94,29 @@ static int make_pipe(int *mine, int *its, int ours, uid_t uid, gid_t gid)
     return geteuid() == 0 ? fchown(*its, uid, gid) : 0;
 }
 
-/* its: what becomes its fds 0, 1, 2 and 3. */
-static int make_ends(struct parked *k, uid_t uid, gid_t gid, int its[static 4])
+static int make_out(struct init *in, struct pump **ret, int *its, uid_t uid, gid_t gid)
 {
+    int mine = -1;
+    if (make_pipe(&mine, its, 0, uid, gid) == 0 && (*ret = init_pump_ahead(in, mine)))
+        return 0;
+    int error = errno;
+    close_one(&mine);
+    errno = error;
+    return -1;
+}
+
+/* its: what becomes its fds 0, 1, 2 and 3. Its socket is heard of once: that it waits, or is not
+ * there. */
+static int make_ends(struct init *in, uid_t uid, gid_t gid, int its[static 4])
+{
+    struct parked *k = &in->parked;
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT, .data.u32 = ON_PARKED};
     int control[2] = {-1, -1}, error = 0;
     if (make_pipe(&k->in, &its[0], 1, uid, gid) < 0 ||
-        make_pipe(&k->out[0], &its[1], 0, uid, gid) < 0 ||
-        make_pipe(&k->out[1], &its[2], 0, uid, gid) < 0 ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) < 0)
+        make_out(in, &k->out[0], &its[1], uid, gid) < 0 ||
+        make_out(in, &k->out[1], &its[2], uid, gid) < 0 ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) < 0 ||
+        epoll_ctl(in->epoll, EPOLL_CTL_ADD, control[0], &ev) < 0)
         error = errno;
     k->sock = control[0];
     its[3] = control[1];
@@ -74,7 +127,7 @@ static int spawn(struct init *in, struct init_start_request *req)
 {
     struct parked *k = &in->parked;
     struct init_start *f = &req->fixed;
-    int its[4] = {-1, -1, -1, -1}, error = make_ends(k, f->uid, f->gid, its);
+    int its[4] = {-1, -1, -1, -1}, error = make_ends(in, f->uid, f->gid, its);
     struct launch l = {.req = req, .fds = its, .control = its[3], .uncounted = in->pid1};
     f->fds = INIT_FD_STDIN | INIT_FD_STDOUT | INIT_FD_STDERR;
     if (!error) {
@@ -108,20 +161,18 @@ static int ask_server(struct init *in, const int its[static 4])
     return sendmsg(in->server.sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(what) ? 0 : errno;
 }
 
-static const struct parked nobody = {.sock = -1, .in = -1, .out = {-1, -1}};
+static const struct parked nobody = {.sock = -1, .in = -1};
 
 int init_park_forked(struct init *in)
 {
     struct parked *k = &in->parked;
-    struct epoll_event ev = {.events = EPOLLIN, .data.u32 = ON_PARKED};
     int its[4] = {-1, -1, -1, -1}, dying = k->dying;
+    init_park_tidy(in);
     *k = nobody;
     k->dying = dying;
     k->forked = true;
     k->argc = in->renew.argc;
-    int error = make_ends(k, in->renew.uid, in->renew.gid, its);
-    if (!error && epoll_ctl(in->epoll, EPOLL_CTL_ADD, k->sock, &ev) < 0)
-        error = errno;
+    int error = make_ends(in, in->renew.uid, in->renew.gid, its);
     if (!error)
         error = ask_server(in, its);
     for (int i = 0; i < 4; i++)
@@ -135,7 +186,6 @@ void init_park(struct init *in, const struct init_header *h, const uint8_t *body
 {
     struct init_start_request req = {.argv = in->argv, .env = in->env};
     struct parked *k = &in->parked;
-    struct epoll_event ev = {.events = EPOLLIN, .data.u32 = ON_PARKED};
     int error = init_decode_start(body, len, &req);
     if (!error && k->pid)
         error = EBUSY;
@@ -144,6 +194,8 @@ void init_park(struct init *in, const struct init_header *h, const uint8_t *body
         return;
     }
     pid_t dying = k->dying;
+    init_park_tidy(in);
+    init_park_program(in, &req);
     *k = nobody;
     k->dying = dying;
     k->tag = h->tag;
@@ -151,10 +203,6 @@ void init_park(struct init *in, const struct init_header *h, const uint8_t *body
     k->n_rlimits = req.fixed.n_rlimits;
     memcpy(k->rlimits, req.rlimits, k->n_rlimits * sizeof(*k->rlimits));
     error = spawn(in, &req);
-    if (!error && epoll_ctl(in->epoll, EPOLL_CTL_ADD, k->sock, &ev) < 0) {
-        error = errno;
-        (void)kill(k->pid, SIGKILL); /* reaped as any orphan */
-    }
     if (error) {
         let_go(k);
         answer(in, error);
@@ -221,8 +269,8 @@ static bool tell(const struct parked *k, const struct init_start_request *req)
         {.iov_base = head},
         {req->argv[k->argc < f->argc ? k->argc : 0], span(req->argv, k->argc, f->argc)},
         {req->env[0], span(req->env, 0, f->envc)}};
-    int n = snprintf(head, sizeof(head), "%zu %d %d", parts[1].iov_len + parts[2].iov_len,
-                     f->argc - k->argc, f->fds & INIT_FD_STDIN ? 1 : 0);
+    int n = snprintf(head, sizeof(head), "%zu %d %d %d", parts[1].iov_len + parts[2].iov_len,
+                     f->argc - k->argc, f->fds & INIT_FD_STDIN ? 1 : 0, k->plain);
     parts[0].iov_len = (size_t)n + 1;
     struct msghdr msg = {.msg_iov = parts, .msg_iovlen = 3};
     ssize_t len = (ssize_t)(parts[0].iov_len + parts[1].iov_len + parts[2].iov_len);
@@ -237,11 +285,10 @@ static int join(struct init *in, struct parked *k, const struct init_start *f, i
         error = init_pump_join(in, *fds, k->in);
         *fds++ = k->in = -1;
     }
-    for (int i = 0; i < 2 && !error; i++)
-        if (f->fds & (uint32_t)INIT_FD_STDOUT << i) {
-            error = init_pump_join(in, k->out[i], *fds);
-            *fds++ = k->out[i] = -1;
-        }
+    for (int i = 0; i < 2 && !error; i++) { /* it has both: see init_claim_parked */
+        error = init_pump_aim(in, k->out[i], *fds);
+        *fds++ = -1;
+    }
     return error;
 }
 
@@ -258,8 +305,8 @@ bool init_claim_parked(struct init *in, struct proc *p, const struct init_start_
     p->pid = k->pid;
     p->state = PROC_RUNNING;
     if (join(in, k, &req->fixed, fds))
-        (void)kill(p->pid, SIGKILL); /* no room for a pump: cannot be, it is the first process */
-    let_go(k);
+        (void)kill(p->pid, SIGKILL); /* no memory for that: its output would go nowhere */
+    let_run(in, k);
     return true;
 }
 

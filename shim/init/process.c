@@ -242,6 +242,8 @@ static void launch(struct init *in, struct proc *p, const struct init_start_requ
         .req = req, .fds = fds, .control = -1, .tty = req->size.cols > 0, .uncounted = in->pid1};
     struct pump *pumps[2] = {0};
     struct tty *tty = NULL;
+    init_drop_spare(in);
+    init_block(fds, count_fds(req->fixed.fds));
     int error = l.tty ? init_tty_open(in, &req->fixed, &req->size, fds, &tty)
                       : open_pumps(in, &req->fixed, fds, pumps);
     if (error) {
@@ -269,6 +271,7 @@ static void begin(struct init *in, struct proc *p, const struct init_start_reque
         failed(p, EBUSY, INIT_STAGE_FORK);
         return;
     }
+    in->begun = true;
     p->end_group = req->fixed.fds & INIT_END_GROUP;
     p->start_us = init_now_us();
     p->end.disk_free_min = UINT64_MAX;

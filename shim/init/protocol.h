@@ -187,11 +187,11 @@ struct init_forked {
 };
 
 /* A parked program has fd 3, a stream socket. It writes one byte when it waits; then it reads
- * "SIZE ARGS STDIN" (how many bytes follow; how many arguments there are beyond those it was parked
- * with; 1 when its fd 0 is to stay, 0 when it is to become /dev/null), those arguments, and all of
- * the environment, each with a NUL at its end. Nothing but the end: it is not wanted. A START
- * without INIT_MAY_PARKED, or whose words do not fit, ends what is parked, and starts its program
- * anew. */
+ * "SIZE ARGS STDIN PLAIN" (how many bytes follow; how many arguments there are beyond those it was
+ * parked with; 1 when its fd 0 is to stay, 0 when it is to become /dev/null; 1 when the file that
+ * the last of those names is known to be no archive), those arguments, and all of the environment,
+ * each with a NUL at its end. Nothing but the end: it is not wanted. A START without
+ * INIT_MAY_PARKED, or whose words do not fit, ends what is parked, and starts its program anew. */
 
 struct init_rlimit {
     uint32_t resource; /* RLIMIT_* */

@@ -4,6 +4,7 @@
  * few programs look. It gets a pipe of the sandbox's own kernel, and init moves what comes.
  *
  * A pump waits for one of two things: bytes to come (its usual state), or room at the host's end.
+ * From the first byte on it hears when that breaks, too: before, nobody's program waits for it.
  * It changes over only when moving says that there is nothing to move; so a flood goes on without
  * further calls, and the program is held back when nobody reads at the host. splice keeps what was
  * not taken in the pipe: nothing is held here, so nothing can be lost, and each ready pump moves
@@ -26,21 +27,21 @@ static int interest(struct init *in, const struct pump *p, int op, bool host_end
     return epoll_ctl(in->epoll, op, host_end ? p->to : p->from, &ev);
 }
 
+/* The host's end is heard of even when nothing is wanted of it (events 0): when it breaks. */
+static int hear_host(struct init *in, struct pump *p, uint32_t events)
+{
+    int op = p->heard ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    p->heard = true;
+    return interest(in, p, op, true, events);
+}
+
 /* Closing takes them out of the epoll set: nobody else has these descriptions. */
 void init_pump_close(struct pump *p)
 {
     close(p->from);
-    close(p->to);
+    if (p->to >= 0)
+        close(p->to);
     p->open = false;
-}
-
-/* The host's end is heard of even when nothing is wanted of it: when it breaks. */
-static int listen_to(struct init *in, struct pump *p)
-{
-    if (interest(in, p, EPOLL_CTL_ADD, false, EPOLLIN) < 0 ||
-        interest(in, p, EPOLL_CTL_ADD, true, 0) < 0)
-        return errno;
-    return 0;
 }
 
 static struct pump *find_free(struct init *in)
@@ -71,7 +72,28 @@ int init_pump_open(struct init *in, int *fd, uid_t uid, gid_t gid, struct pump *
     /* his, so that he may open /dev/stdout; where init is not root, it is his already */
     if (geteuid() == 0 && fchown(ends[1], uid, gid) < 0)
         return errno;
-    return listen_to(in, p);
+    return interest(in, p, EPOLL_CTL_ADD, false, EPOLLIN) < 0 ? errno : 0;
+}
+
+struct pump *init_pump_ahead(struct init *in, int from)
+{
+    struct pump *p = find_free(in);
+    if (!p)
+        return NULL;
+    *p = (struct pump){.from = from, .to = -1, .open = true};
+    if (interest(in, p, EPOLL_CTL_ADD, false, EPOLLIN) == 0)
+        return p;
+    p->open = false;
+    return NULL;
+}
+
+int init_pump_aim(struct init *in, struct pump *p, int to)
+{
+    p->to = to;
+    if (!p->deaf)
+        return 0;
+    p->deaf = false;
+    return interest(in, p, EPOLL_CTL_ADD, false, EPOLLIN) < 0 ? errno : 0;
 }
 
 int init_pump_join(struct init *in, int from, int to)
@@ -83,9 +105,11 @@ int init_pump_join(struct init *in, int from, int to)
         return EAGAIN;
     }
     *p = (struct pump){.from = from, .to = to, .open = true};
-    int error = listen_to(in, p);
-    if (error)
+    int error = 0;
+    if (interest(in, p, EPOLL_CTL_ADD, false, EPOLLIN) < 0 || hear_host(in, p, 0) < 0) {
+        error = errno;
         init_pump_close(p);
+    }
     return error;
 }
 
@@ -95,7 +119,7 @@ static int wait_for(struct init *in, struct pump *p, bool room)
     if (p->full == room)
         return 0;
     p->full = room;
-    if (interest(in, p, EPOLL_CTL_MOD, true, room ? EPOLLOUT : 0) < 0)
+    if (hear_host(in, p, room ? EPOLLOUT : 0) < 0)
         return -1;
     return interest(in, p, room ? EPOLL_CTL_DEL : EPOLL_CTL_ADD, false, EPOLLIN);
 }
@@ -110,7 +134,13 @@ void init_pump_turn(struct init *in, uint32_t which, uint32_t events)
         init_pump_close(p); /* the program's next write fails, as it would have there */
         return;
     }
+    if (p->to < 0) {
+        p->deaf = interest(in, p, EPOLL_CTL_DEL, false, 0) == 0;
+        return;
+    }
     ssize_t n = splice(p->from, NULL, p->to, NULL, PIECE, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (n > 0 && !p->heard && hear_host(in, p, 0) < 0)
+        n = 0;
     if (n > 0 || (n < 0 && errno == EINTR))
         return;
     /* said to be ready, and nothing can be moved: it is the other end's turn */

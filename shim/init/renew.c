@@ -194,6 +194,7 @@ static int begin(struct init *in, const struct init_start_request *req)
                          .fork = req->fixed.fds & INIT_FORK};
     memcpy(rn->home, home, strlen(home) + 1);
     memcpy(rn->work, req->cwd, strlen(req->cwd) + 1);
+    init_park_program(in, req);
     init_unpark(in);
     return rn->fork && !in->server.pid ? init_server_start(in, req) : 0;
 }

@@ -644,10 +644,15 @@ int init_watch_begin(struct init *in, const uint8_t *body, size_t len, int *fds,
 
 /* --- around the shim's own writes --- */
 
+bool init_watch_is(const char *root)
+{
+    return w.on && !strcmp(root, w.root);
+}
+
 size_t init_watch_before(struct init *in, const char *root)
 {
     (void)in;
-    if (!w.on || strcmp(root, w.root) != 0)
+    if (!init_watch_is(root))
         return SIZE_MAX;
     read_events();
     return w.n_names;

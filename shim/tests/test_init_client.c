@@ -235,7 +235,7 @@ static void test_parked(void)
             break;
         n += (size_t)got;
     }
-    CHECK_STR(text, "100\n27 1 0 a b PATH=/usr/bin:/bin X=y 64\n");
+    CHECK_STR(text, "100\n27 1 0 0 a b PATH=/usr/bin:/bin X=y 64\n");
     dbx_close(p[0]);
     close_test(&t);
 }
