@@ -63,6 +63,7 @@ struct sched_proc {
 
     enum sched_state state;  /* by sched_proc_set_state only */
     struct sched_node *node; /* borrowed; set from PLACING on */
+    int64_t started_us;      /* as its node says with its end; 0: not known */
     uint32_t attempt;        /* how often it was handed to a node */
     uint32_t refusals;
     uint32_t asks;      /* how often this `start` was sent */

@@ -348,7 +348,7 @@ void sched_started(struct sched *s, struct sched_proc *sp, int64_t at_us,
             e = DBX_NEW(struct sched_entry);
             e->id = sp->id;
             e->attempt = sp->attempt;
-            e->at_us = at_us > 0 && at_us <= dbx_wall_us() ? at_us : 0;
+            e->at_us = at_us;
             sched_entry_target(e, t);
             sched_store_put(s->store, SCHED_B_STARTED, e);
             return;
@@ -404,6 +404,7 @@ void sched_end(struct sched *s, struct sched_proc *sp, enum dbx_verdict v, char 
     e->verdict = v;
     e->outcome = outcome;
     e->ran = ran;
+    e->at_us = sp->started_us;
     sched_entry_target(e, t);
     sched_store_put(s->store, SCHED_B_ENDED, e);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scheduler/messages.h"
 
+#include "common/base/clock.h"
 #include "common/base/str.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -300,6 +301,9 @@ int sched_report_decode(const struct dbx_json *header, bool ended, struct sched_
             rp.verdict = rp.outcome ? rp.verdict : DBX_V_INTERNAL;
         }
     }
+    rp.started_us = dbx_json_get_i64(header, ended ? "started_us" : "at_us", 0);
+    if (rp.started_us < 0 || rp.started_us > dbx_wall_us())
+        rp.started_us = 0;
     *ret = rp;
     return 0;
 }

@@ -45,6 +45,7 @@ struct sched_report {
     uint32_t attempt;
     enum dbx_verdict verdict; /* of `ended` */
     char *outcome;            /* owned; JSON or NULL */
+    int64_t started_us;       /* by the node's clock; 0: not known, or in the future */
 };
 /* `started` and `ended`. A verdict or an outcome that makes no sense becomes INTERNAL: the process
  * did end. */

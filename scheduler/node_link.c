@@ -399,9 +399,10 @@ static void on_report(struct sched_conn *cn, const struct dbx_link_msg *m, bool 
         sched_reply_ok(s, &t);
         sched_lost(s, sp);
     } else if (current && ended) {
+        sp->started_us = rp.started_us;
         sched_end(s, sp, rp.verdict, DBX_TAKE(rp.outcome), /* ran= */ true, &t);
     } else if (current) {
-        sched_started(s, sp, dbx_json_get_i64(m->header, "at_us", 0), &t);
+        sched_started(s, sp, rp.started_us, &t);
     } else {
         sched_reply_ok(s, &t);
         if (!ended)

@@ -78,16 +78,17 @@ static const struct dbx_pg_stmt stmts[] = {
      "   where p.id = g.id and p.attempt = g.attempt and" STILL_OPEN
      "   and p.started_at is null and" IF_LEAD " returning p.id)" RESULT},
     {"ended", LEAD
-     ", given as (select * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[])"
-     "   as g(id, status, verdict, outcome, ran)),"
-     " fin as materialized (select p.id, p.batch_id, g.status, g.verdict, g.outcome, g.ran"
+     ", given as (select * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[],"
+     "   $7::bigint[]) as g(id, status, verdict, outcome, ran, at_us)),"
+     " fin as materialized (select p.id, p.batch_id, g.status, g.verdict, g.outcome, g.ran, g.at_us"
      "   from processes p join given g on g.id = p.id"
      "   where" STILL_OPEN "and" IF_LEAD " order by p.id for update of p)," COUNT_BATCHES
      " done as (update processes p set status = o.status, verdict = o.verdict, outcome = o.outcome,"
      "   ended_at = now(), batch_seq = q.seq, passed = case when p.expect_sha is not null then"
      "     o.verdict = 'OK' and coalesce(o.outcome::json #>> '{sha256,stdout}' ="
      "       encode(p.expect_sha, 'hex'), false) end,"
-     "   started_at = case when o.ran then coalesce(p.started_at, now()) else p.started_at end"
+     "   started_at = case when o.ran then coalesce(p.started_at, case when o.at_us > 0 then"
+     "     to_timestamp(o.at_us / 1000000.0) end, now()) else p.started_at end"
      "   from fin o left join seqs q on q.id = o.id where p.id = o.id"
      "   returning p.id, p.sandbox_id, p.verdict),"
      " boxes as (update sandboxes s set ended_at = now() from done d"

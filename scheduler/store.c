@@ -13,7 +13,7 @@
 #define MAX_BATCH 256
 #define RETRY_MS 200
 #define MAX_ARRAY (64u << 20)
-#define MAX_COLUMNS 5
+#define MAX_COLUMNS 6
 
 struct batch {
     struct sched_store *st;
@@ -178,6 +178,7 @@ static void put_entry(struct dbx_buf *col, enum sched_batch_kind kind, const str
         put_text(&col[2], dbx_verdict_name(e->verdict));
         put_text(&col[3], e->outcome);
         put_text(&col[4], e->ran ? "t" : "f");
+        put_i64(&col[5], e->at_us);
         break;
     }
 }
@@ -281,7 +282,7 @@ static void on_committed(const struct dbx_pg_result *res, const struct dbx_err *
 static void take_off(struct batch *b, size_t limit)
 {
     static const char *const names[] = {"place", "started", "ended"};
-    static const size_t columns[] = {3, 3, 5};
+    static const size_t columns[] = {3, 3, 6};
     struct sched *s = b->st->s;
     struct dbx_buf col[MAX_COLUMNS];
     struct dbx_pg_param params[MAX_COLUMNS + 1];

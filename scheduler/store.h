@@ -16,7 +16,7 @@ struct sched_entry {
     bool hit;                      /* the row was there, and open */
     uint32_t attempt;              /* place, started */
     char node[SCHED_NAME_MAX + 1]; /* place */
-    int64_t at_us;                 /* started; 0: now */
+    int64_t at_us;                 /* when it started; 0: not known */
     enum dbx_verdict verdict;      /* ended */
     char *outcome;                 /* ended; owned, or NULL */
     bool ran;                      /* ended */

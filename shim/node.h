@@ -23,7 +23,7 @@ struct shim_node_link_opts {
 struct shim_node_link *shim_node_link_new(const struct shim_node_link_opts *opts,
                                           struct shim_execs *execs);
 struct shim_node_link *shim_node_link_free(struct shim_node_link *nl);
-void shim_node_link_started(struct shim_node_link *nl, struct shim_exec *ex);
+void shim_node_link_started(struct shim_node_link *nl); /* some has; it is told soon */
 void shim_node_link_ended(struct shim_node_link *nl, struct shim_exec *ex);
 /* False (both): no scheduler is there. */
 bool shim_node_link_tell(struct shim_node_link *nl, const char *op, dbx_link_fill *fill, void *arg);

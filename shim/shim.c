@@ -228,8 +228,9 @@ static void check_drained(struct shim *sh);
 static void on_exec_started(struct shim_exec *ex, void *user)
 {
     struct shim *sh = cast(user);
+    (void)ex;
     if (sh->link)
-        shim_node_link_started(sh->link, ex);
+        shim_node_link_started(sh->link);
 }
 
 static void on_exec_ended(struct shim_exec *ex, void *user)

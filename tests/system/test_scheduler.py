@@ -161,10 +161,10 @@ class Node(End):
         self.has[start["process_id"]] = (start["attempt"], "running")
         return self.link.request("started", process_id=start["process_id"], attempt=start["attempt"], at_us=int(time.time() * 1e6))
 
-    def ended(self, start, verdict="OK", status="completed", outcome=OUTCOME):
+    def ended(self, start, verdict="OK", status="completed", outcome=OUTCOME, **more):
         self.has[start["process_id"]] = (start["attempt"], "ended")
         answer = self.link.request("ended", process_id=start["process_id"], attempt=start["attempt"], status=status,
-                                   verdict=verdict, outcome=outcome, end_record=True)
+                                   verdict=verdict, outcome=outcome, end_record=True, **more)
         if answer.get("ok"):
             self.has.pop(start["process_id"], None)
         return answer
@@ -255,6 +255,19 @@ def test_ended_implies_started_and_many_at_once(world):
         gw.wait("ended", p["process_id"], verdict="EXIT_CODE" if i % 2 else "OK")
         row = world.db.row(p["process_id"])
         assert (row["status"], row["started"], row["attempt"]) == ("completed", "t", "1")
+
+
+def test_an_end_says_when_it_started(world):
+    s = world.scheduler().ready()
+    gw, node, owner = Gateway(s), world.node(slots=50), world.db.owner()
+    node.hello(s)
+    now = int(time.time() * 1e6)
+    for said, kept in ((now - 5_000_000, True), (now + 3600_000_000, False), (-1, False), ("x", False)):
+        p = world.db.process(owner)
+        gw.link.send({"op": "place", **p}, b"DBXF\0\0\0\0")
+        assert node.ended(node.wait("start", p["process_id"]), started_us=said)["ok"]
+        at = world.db.sql(f"select (extract(epoch from started_at) * 1000000)::bigint from processes where id = '{p['process_id']}'")[0][0]
+        assert int(at) == said if kept else int(at) >= now
 
 
 def test_refused_and_wrong(world):

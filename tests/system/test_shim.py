@@ -251,8 +251,10 @@ def test_hello_world(node):
     usage = r.end["run"]["usage"]
     assert usage["output_bytes"] == 6 and 0 < usage["cpu_ms"] < 5000 and usage["memory_peak_bytes"] > 0
     assert usage["wall_ms"] > 0 and usage["start_ms"] >= 0 and usage["queued_ms"] >= 0
-    started = node.wait(lambda h: h["op"] == "started" and h["process_id"] == r.process_id)
-    assert started["attempt"] == 1 and abs(started["at_us"] / 1e6 - time.time()) < 60
+    assert abs(r.ended["started_us"] / 1e6 - time.time()) < 60
+    long = node.python("import time; time.sleep(1)")
+    started = node.wait(lambda h: h["op"] == "started" and h["process_id"] == long.process_id)
+    assert started["attempt"] == 1 and started["at_us"] == long.ended["started_us"]
 
 
 def test_the_first_files_and_what_init_needs_for_them(node):
