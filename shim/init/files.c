@@ -267,7 +267,7 @@ int init_write_files(struct init *in, const uint8_t *body, size_t len, uint64_t 
     *ret_count = 0;
     if (r)
         return r;
-    struct writer w = {.uid = fixed.uid, .gid = fixed.gid};
+    struct writer w = {.uid = fixed.uid, .gid = fixed.gid, .watched = SIZE_MAX};
     memcpy(w.root_path, name, fixed.root_len);
     w.root_path[fixed.root_len] = 0;
     if (init_watch_is(w.root_path))

@@ -304,9 +304,12 @@ bool init_claim_parked(struct init *in, struct proc *p, const struct init_start_
         return false;
     p->pid = k->pid;
     p->state = PROC_RUNNING;
-    if (join(in, k, &req->fixed, fds))
-        (void)kill(p->pid, SIGKILL); /* no memory for that: its output would go nowhere */
-    let_run(in, k);
+    if (join(in, k, &req->fixed, fds) == 0) {
+        let_run(in, k);
+        return true;
+    }
+    (void)kill(p->pid, SIGKILL); /* no memory for that: its output would go nowhere */
+    let_go(k);
     return true;
 }
 
