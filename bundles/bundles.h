@@ -34,6 +34,7 @@
 #define BND_OVER_DIR "/.over"     /* what is written over layers */
 
 #define BND_MAX_DEPENDENCIES 8
+#define BND_MAX_STAMP 200 /* bytes of a path */
 
 /* A lock file, and how what it names is installed. */
 enum bnd_lock_kind {
@@ -61,6 +62,9 @@ struct bnd_template {
     /* The same for those that only processes of workspaces have, over env's: where npm, pip, go and
      * cargo find the registry cache. */
     const char *const *registry_env;
+    /* Absolute paths, NULL-terminated: whoever gets a sandbox finds the time there, in seconds
+     * since 1970. Tools that clean up when that is long ago would throw away what the image has. */
+    const char *const *stamps;
     bool has_compile; /* the contract's "compiled template" */
     uint32_t warm;    /* sandboxes to hold ready where nothing says otherwise */
     /* What waits, started, in a warm sandbox; run NULL: nothing does. */

@@ -27,7 +27,7 @@ struct bnd__template {
     struct bnd_template pub; /* first: a struct bnd_template is one of these */
     int64_t order;
     struct dbx_json_doc *doc; /* owned; the strings live in it */
-    char **extensions, **packages, **setup, **env, **registry_env;
+    char **extensions, **packages, **setup, **stamps, **env, **registry_env;
     char **parked_run, **parked_start, **parked_env, **parked_unless;
     char *image, *digest;
     struct bnd_entry entries[BND_MAX_ENTRIES];

@@ -25,8 +25,8 @@ static const char *const base_env[][2] = {
 struct template_json {
     const char *name, *title;
     int64_t order, warm;
-    const struct dbx_json *extensions, *packages, *setup, *env, *registry_env, *supply, *entries,
-        *parked, *dependencies;
+    const struct dbx_json *extensions, *packages, *setup, *stamps, *env, *registry_env, *supply,
+        *entries, *parked, *dependencies;
 };
 
 #define FIELD(name_, type_, flags_, min_, max_)                                                    \
@@ -42,6 +42,7 @@ static const struct dbx_json_field template_fields[] = {
     FIELD(extensions, ARRAY, 0, 0, BND_MAX_LIST),
     FIELD(packages, ARRAY, DBX_JSON_REQUIRED, 0, BND_MAX_LIST),
     FIELD(setup, ARRAY, 0, 0, BND_MAX_LIST),
+    FIELD(stamps, ARRAY, 0, 0, BND_MAX_LIST),
     FIELD(env, OBJECT, 0, 0, 0),
     FIELD(registry_env, OBJECT, 0, 0, 0),
     FIELD(supply, ARRAY, 0, 0, BND_MAX_SUPPLY),
@@ -333,6 +334,20 @@ static int parse_dependencies(struct bnd__template *tpl, const struct dbx_json *
     return rc;
 }
 
+static int parse_stamps(struct bnd__template *tpl, const struct dbx_json *array,
+                        struct dbx_err *err)
+{
+    int rc = string_list(array, "stamps", NULL, &tpl->stamps, err);
+    for (size_t i = 0; rc == 0 && tpl->stamps[i]; i++) {
+        const char *path = tpl->stamps[i];
+        if (path[0] != '/' || strrchr(path, '/') == path || strlen(path) > BND_MAX_STAMP)
+            return dbx_err_field(err, "stamps", "stamps[%zu] is no absolute path in a folder", i);
+        rc = dbx_path_check(path + 1, strlen(path) - 1, "stamps[]", err);
+    }
+    tpl->pub.stamps = (const char *const *)tpl->stamps;
+    return rc;
+}
+
 static int fill(struct bnd__template *tpl, const struct template_json *j, struct dbx_err *err)
 {
     if (!only(j->name, LOWER DIGITS "-"))
@@ -350,6 +365,8 @@ static int fill(struct bnd__template *tpl, const struct template_json *j, struct
         rc = build_env(tpl, j->env, err);
     if (rc == 0)
         rc = build_registry_env(tpl, j->registry_env, err);
+    if (rc == 0)
+        rc = parse_stamps(tpl, j->stamps, err);
     if (rc == 0)
         rc = parse_supply(tpl, j->supply, err);
     if (rc == 0)
@@ -405,6 +422,7 @@ struct bnd__template *bnd__template_free(struct bnd__template *tpl)
     }
     free(tpl->env);
     free(tpl->registry_env);
+    free(tpl->stamps);
     free(tpl->extensions);
     free(tpl->packages);
     free(tpl->setup);

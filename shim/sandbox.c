@@ -7,6 +7,7 @@
 #include "common/base/metrics.h"
 #include "common/base/str.h"
 #include "common/io/loop.h"
+#include "common/proto/files.h"
 #include "shim/init_client.h"
 #include "shim/keeper_client.h"
 #include "shim/ledger.h"
@@ -348,8 +349,42 @@ void shim_sandbox_wants(struct shim_sandbox *sb, bool wants)
     sb->yield.rests = !wants;
 }
 
+static void on_stamped(uint64_t value, const struct dbx_err *err, void *user)
+{
+    (void)value;
+    (void)user;
+    if (err && err->code != -ECANCELED)
+        dbx_log(DBX_LOG_WARN, NULL, "a stamp of a template cannot be written: %s", err->msg);
+}
+
+/* Carried out before what is asked for next. */
+static void stamp(struct shim_sandbox *sb, const char *path)
+{
+    char folder[BND_MAX_STAMP + 1], now[24];
+    const char *name = strrchr(path, '/');
+    snprintf(folder, sizeof(folder), "%.*s", (int)(name - path), path);
+    int n = snprintf(now, sizeof(now), "%lld", (long long)(dbx_wall_us() / 1000000));
+    const struct dbx_file f = {.path = name + 1,
+                               .path_len = strlen(name + 1),
+                               .mode = 0644,
+                               .data = (const uint8_t *)now,
+                               .size = (uint64_t)n};
+    struct dbx_buf block;
+    dbx_buf_init(&block, DBX_MAX_HEADER);
+    int r = dbx_files_begin(&block);
+    if (r == 0)
+        r = dbx_files_add(&block, &f);
+    if (r == 0)
+        r = shim_init_files(sb->init, folder, BND_USER_UID, BND_USER_GID, block.data, block.len, 0,
+                            on_stamped, NULL);
+    dbx_buf_done(&block);
+    if (r < 0)
+        dbx_log(DBX_LOG_WARN, &sb->log, "%s cannot be written: %s", path, strerror(-r));
+}
+
 void shim_sandbox_assign(struct shim_sandbox *sb, uint32_t cpu_millis, bool background)
 {
+    const char *const *stamps = sb->opts.tpl ? sb->opts.tpl->stamps : NULL;
     sb->opts.cpu_millis = cpu_millis;
     if (background)
         shim_sandbox_yield(sb);
@@ -357,6 +392,8 @@ void shim_sandbox_assign(struct shim_sandbox *sb, uint32_t cpu_millis, bool back
         shim_sandbox_hurry(sb);
     shim_sb__set_state(sb, SHIM_SB_ASSIGNED);
     shim_sb__save(sb);
+    for (; sb->init && stamps && *stamps; stamps++)
+        stamp(sb, *stamps);
 }
 
 void shim_sandbox_set_running(struct shim_sandbox *sb, bool running)

@@ -462,6 +462,16 @@ def test_reports_are_repeated(node):
     run.wait()
 
 
+def test_the_time_stands_where_a_template_says(node):
+    """Else `go build` throws away the image's cache once the image is a day old, and fails where the cache is another user's."""
+    if "go" not in node.hello["templates"]:
+        pytest.skip("the image of go is not built")
+    r = node.run("go", {"main.go": "package main\nfunc main() {}\n"}, timeout=120,
+                 command="cd ~/.cache/go-build; cat trim.txt; stat -c ' %U %a' trim.txt; find . -name '*-d' | wc -l")
+    at, owner, mode, entries = r.output().split()
+    assert abs(int(at) - time.time()) < 600 and (owner, mode) == (b"dev", b"644") and int(entries) > 100
+
+
 def test_compile(node):
     if "go" not in node.hello["templates"]:
         pytest.skip("the go image is not built")
