@@ -252,6 +252,8 @@ static int write_block(struct init *in, struct writer *w, const uint8_t *block, 
         init_park_wrote(in, w->root_path, &f);
         ++*ret_count;
     }
+    if (r > 0)
+        return r;
     /* the root is there, even if nothing is in it */
     return *ret_count ? 0 : begin_careful(in, w, text, text_size);
 }
