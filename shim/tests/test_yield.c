@@ -2,38 +2,14 @@
 /* What those who yield weigh, on cgroups (v1) of plain files. */
 #include "shim/yield.h"
 
-#include "common/base/fd.h"
-#include "common/base/fs.h"
 #include "common/io/loop.h"
-#include "tests/unit/check.h"
+#include "shim/tests/cgroup_test.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #define LOOK_US 200000
 #define BACK "devbox-n" SHIM_CGROUP_BACKGROUND
-
-static char root[] = "/tmp/dbx-yield-XXXXXX";
-
-static void put(const char *path, const char *text)
-{
-    DBX_CLEANUP(dbx_freep) char *full = dbx_asprintf("%s/%s", root, path);
-    DBX_CLEANUP(dbx_freep) char *dir = dbx_strndup(full, (size_t)(strrchr(full, '/') - full));
-    CHECK_EQ(dbx_fs_mkdirs(dir, 0755, NULL), 0);
-    DBX_CLEANUP(dbx_closep) int fd = open(full, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    CHECK_EQ(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-}
-
-static const char *get(const char *path)
-{
-    static char text[64];
-    DBX_CLEANUP(dbx_freep) char *full = dbx_asprintf("%s/%s", root, path);
-    DBX_CLEANUP(dbx_buf_done) struct dbx_buf buf = {0};
-    snprintf(text, sizeof(text), "%s",
-             dbx_fs_read(full, 4096, &buf, NULL) ? "(missing)" : dbx_buf_cstr(&buf));
-    return text;
-}
 
 static void spend(const char *path, uint64_t us)
 {
