@@ -167,7 +167,6 @@ int init_park_forked(struct init *in)
 {
     struct parked *k = &in->parked;
     int its[4] = {-1, -1, -1, -1}, dying = k->dying;
-    init_park_tidy(in);
     *k = nobody;
     k->dying = dying;
     k->forked = true;
@@ -194,7 +193,6 @@ void init_park(struct init *in, const struct init_header *h, const uint8_t *body
         return;
     }
     pid_t dying = k->dying;
-    init_park_tidy(in);
     init_park_program(in, &req);
     *k = nobody;
     k->dying = dying;
